@@ -1,20 +1,29 @@
 """The keyed store of frame-level features that both stages stand on: ``featurestore.open(path)``."""
 
-from featurestore.codec import Frames
-from featurestore.errors import SerError, StoreError
-from featurestore.plan import FeaturePlan, FeatureSpec, Plan
-from featurestore.store import Store, Utterance, open  # noqa: A004, featurestore.open is the field's word
-from featurestore.writer import StoreWriter
+from __future__ import annotations
 
-__all__ = [
-    "FeaturePlan",
-    "FeatureSpec",
-    "Frames",
-    "Plan",
-    "SerError",
-    "Store",
-    "StoreError",
-    "StoreWriter",
-    "Utterance",
-    "open",
-]
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from featurestore.store import Store
+
+
+def open(path: str | Path, partial: bool = False) -> Store:  # noqa: A001, the word that readers expect
+    """Open a store for reading.
+
+    Args:
+        path: of the store.
+        partial: also give out features whose extraction is not finished.
+
+    Raises:
+        StoreError: if there is no store, or a newer version of this package has written it.
+
+    >>> store = featurestore.open("stores/emotale.zarr")                    # doctest: +SKIP
+    >>> store.utterances.loc["DK_001_A_1", ["speaker", "V", "A", "D"]]      # doctest: +SKIP
+    >>> store["DK_001_A_1"]["whisper-base", 3:5].shape                      # doctest: +SKIP
+    (2, 139, 512)
+    """
+    from featurestore.store import Store  # here, so that the commands' --help need not wait for pandas
+
+    return Store(Path(path), partial)

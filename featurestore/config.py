@@ -74,10 +74,14 @@ class Component(Config):
     @model_validator(mode="wrap")
     @classmethod
     def _choose(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        if Component not in cls.__bases__ or isinstance(value, cls):
+        if isinstance(value, cls):
             return handler(value)
         settings = {"name": value} if isinstance(value, str) else dict(value)
-        return cls.kind(str(settings.pop("name", None))).model_validate(settings)
+        if Component in cls.__bases__:
+            return cls.kind(str(settings.pop("name", None))).model_validate(settings)
+        if settings.pop("name", part := cls.__module__.rpartition(".")[2]) != part:
+            raise ValueError(f"expected the settings of {part}, found those of {value}")
+        return handler(settings)
 
     @model_serializer(mode="wrap")
     def _with_name(self, handler: SerializerFunctionWrapHandler) -> Tree:
@@ -149,8 +153,8 @@ def _place(tree: Tree, key: str, value: Any) -> None:
         tree = tree[section]
     if last == "name" and tree.get("name") != value:
         tree.clear()  # the settings of another kind do not carry over
-    if isinstance(tree.get(last), dict) and tree[last].get("name") == value:
-        return  # the kind that is there already, with its settings
+    if isinstance(tree.get(last), dict) and value in ({}, tree[last].get("name")):
+        return  # the part that is there already, with its settings
     tree[last] = value
 
 

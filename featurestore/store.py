@@ -1,10 +1,4 @@
-"""Reading a store: the utterances, the features, and the frames of any utterance, by name.
-
->>> store = open("stores/emotale.zarr")                                # doctest: +SKIP
->>> store.utterances.loc["DK_001_A_1", ["speaker", "V", "A", "D"]]      # doctest: +SKIP
->>> store["DK_001_A_1"]["whisper-base", 3:5].shape                      # doctest: +SKIP
-(2, 139, 512)
-"""
+"""Reading a store: the utterances, the features, and the frames of any utterance, by name."""
 
 from __future__ import annotations
 
@@ -29,21 +23,8 @@ from featurestore.zarr3 import Array, read_array, read_json
 Layers = slice | int | Sequence[int] | None
 
 
-def open(path: str | Path, partial: bool = False) -> Store:  # noqa: A001, the field's word: featurestore.open
-    """Open a store for reading.
-
-    Args:
-        path: of the store.
-        partial: also give out features whose extraction is not finished.
-
-    Raises:
-        StoreError: if there is no store, or a newer version of this package has written it.
-    """
-    return Store(Path(path), partial)
-
-
 class Store:
-    """A store of features, keyed by the names of the utterances; see `open`."""
+    """A store of features, keyed by the names of the utterances; see `featurestore.open`."""
 
     def __init__(self, path: Path, partial: bool = False) -> None:
         self.path, self._partial = path, partial
@@ -73,7 +54,7 @@ class Store:
 
     @cached_property
     def utterances(self) -> pd.DataFrame:
-        """The utterance table, indexed by name: labels, speaker, session, split, path, duration (seconds), and so on."""
+        """The table, indexed by name: labels, speaker, session, split, path, duration (seconds) and others."""
         return read_table(self.path / "table")
 
     @cached_property
@@ -183,6 +164,11 @@ class FeatureStore:
         if self.complete:
             return dict(enumerate(read_json(self.folder / "manifest.json")["shards"]))
         return {int(p.stem): read_json(p) for p in (self.folder / "shards").glob("[0-9]*.json")}
+
+    @property
+    def size(self) -> int:
+        """The bytes of all shards."""
+        return sum(file["bytes"] for record in self.records.values() for file in record["files"].values())
 
     @cached_property
     def failed(self) -> dict[str, str]:

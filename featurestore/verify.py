@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import google_crc32c
 
@@ -32,22 +32,22 @@ class Damage:
     names: list[str]
 
 
-def verify(store: Store, progress: Callable[[int], None] = lambda _: None) -> list[Damage]:
-    """Return all damage; ``progress`` is told the bytes of each file that has been read."""
+def verify(store: Store, report: Callable[[float, float], None] = lambda *_: None) -> list[Damage]:
+    """Return all damage; ``report`` is told the bytes that have been read, and of how many."""
     found = []
     attributes = read_json(store.path / "zarr.json")["attributes"]
     if table_digest(store.utterances) != attributes["table_sha256"]:
         found.append(Damage(store.path / "table", "the table is not the one that was planned", []))
     jobs = [job for part in store.parts.values() for job in _jobs(part, store)]
 
-    def check(job: tuple[Path, dict[str, int], list[str]]) -> Damage | None:
-        file, record, names = job
-        problem = check_file(file, record)
-        progress(record["bytes"])
-        return Damage(file, problem, names) if problem else None
-
+    read, total = 0, sum(part.size for part in store.parts.values())
     with ThreadPoolExecutor() as pool:
-        found += [damage for damage in pool.map(check, jobs) if damage]
+        problems = pool.map(lambda job: check_file(job.file, job.record), jobs)
+        for job, problem in zip(jobs, problems, strict=True):
+            read += job.record["bytes"]
+            report(read, total)
+            if problem:
+                found.append(Damage(job.file, problem, job.names))
     return found
 
 
@@ -66,8 +66,14 @@ def check_file(file: Path, record: dict[str, int]) -> str | None:
     return None
 
 
-def _jobs(part: FeatureStore, store: Store) -> Iterator[tuple[Path, dict[str, Any], list[str]]]:
+class _Job(NamedTuple):
+    file: Path
+    record: dict[str, int]
+    names: list[str]
+
+
+def _jobs(part: FeatureStore, store: Store) -> Iterator[_Job]:
     for number, record in part.records.items():
         names = store.utterances.index[store.utterances["shard"] == number].tolist()
         for array, file in part.shard_files(number).items():
-            yield file, record["files"][array], names
+            yield _Job(file, record["files"][array], names)

@@ -130,8 +130,8 @@ class StoreWriter:
         """Return the open shard ``number`` of a feature, to be used in a ``with`` block."""
         return FeatureShard(self.path, name, number)
 
-    def commit(self, name: str) -> None:
-        """Write the manifest of a feature, which says that it is complete.
+    def commit(self, name: str) -> dict[str, str]:
+        """Write the manifest of a feature, which says that it is complete, and return what failed, with the reason.
 
         Raises:
             StoreError: if shards are missing.
@@ -141,7 +141,10 @@ class StoreWriter:
         if missing:
             raise StoreError(f"{folder} is not complete: shards {missing} are missing")
         shards = int(read_array(self.path / "table/shard").max()) + 1
-        write_json(folder / "manifest.json", {"shards": [read_json(_record(folder, k)) for k in range(shards)]})
+        records = [read_json(_record(folder, k)) for k in range(shards)]
+        if not (folder / "manifest.json").exists():
+            write_json(folder / "manifest.json", {"shards": records})
+        return {name: reason for record in records for name, reason in record["failed"].items()}
 
     def _feature(self, name: str) -> Path:
         return self.path / "features" / name

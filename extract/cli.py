@@ -1,0 +1,65 @@
+"""The command ser-extract: from a raw dataset to a feature store.
+
+ser-extract --dataset emotale --root data/emotale --encoder whisper-base --features pitch,logmel
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from featurestore.command import INCOMPLETE, progress, run, say
+from featurestore.config import load
+
+app = App(name="ser-extract", version_flags=[])
+
+
+@app.default
+def main_command(
+    *overrides: Annotated[str, Parameter(allow_leading_hyphen=False)],
+    dataset: str | None = None,
+    root: Path | None = None,
+    encoder: str | None = None,
+    features: str | None = None,
+    store: Path | None = None,
+    config: tuple[Path, ...] = (),
+) -> int:
+    """Write the hidden states of every layer of a frozen encoder, and other features, into a keyed store.
+
+    A killed extraction goes on where it stopped when the same command is given again. Exit code 0: all of it
+    worked; 3: finished, but some utterances were left out (each is named, with the reason); 1: an error.
+
+    Args:
+        overrides: Any setting as KEY=VALUE: encoder.trim=true pitch.floor=60 dataset.ranges.V=[-2,2]
+        dataset: Name of the dataset: csv, demo, emodb, emotale.
+        root: Folder of the dataset, or its label file.
+        encoder: Short name of a checkpoint (hubert-large, wavlm-large, whisper-base, …) or a local folder.
+        features: Further features, separated by commas: pitch,logmel
+        store: Where the store goes; stores/DATASET.zarr when absent.
+        config: YAML file with settings; given more than once, the last one wins.
+    """
+    from extract.config import ExtractConfig
+    from extract.run import extract
+
+    flags = {"dataset.name": dataset, "dataset.root": root, "encoder.checkpoint": encoder, "store": store}
+    settings = [f"{key}={value}" for key, value in flags.items() if value is not None]
+    settings += [f"{feature.strip()}={{}}" for feature in (features or "").split(",") if feature.strip()]
+    asked = load(ExtractConfig, config, [*settings, *overrides])
+    with progress("extract") as update:
+        summary = extract(asked, update)
+    for name, reason in summary.left_out.items():
+        say(f"left out: {name}: {reason}")
+    for name, reason in summary.failed.items():
+        say(f"failed: {name}: {reason}")
+    say(
+        f"{summary.store}: {summary.utterances} utterances, {summary.seconds / 3600:.2f} h, "
+        f"{', '.join(asked.features())}; {len(summary.left_out)} left out, {len(summary.failed)} failed"
+    )
+    return INCOMPLETE if summary.left_out or summary.failed else 0
+
+
+def main() -> None:
+    """Run ser-extract."""
+    run(app)

@@ -1,0 +1,37 @@
+"""What ser-extract is asked for: a dataset, an encoder, further features, and where the store goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, create_model
+
+from extract.datasets import Dataset
+from extract.features import Feature
+from featurestore.config import Config
+
+Features = create_model(
+    "Features",
+    __base__=Config,
+    **{name: (Feature.kind(name) | None, None) for name in Feature.names()},  # type: ignore[call-overload]
+)
+
+
+class ExtractConfig(Features):  # type: ignore[misc, valid-type]
+    """The settings of ser-extract: each feature by its name (absent: not extracted), and these."""
+
+    dataset: Dataset
+    """The dataset by name, with its settings."""
+    store: Path | None = None
+    """Where the store goes; stores/DATASET.zarr when absent."""
+    shard_seconds: float = Field(default=164.0, gt=0)
+    """Audio in a shard, the unit of work and of resumption; files grow with it."""
+
+    def features(self) -> dict[str, Feature]:
+        """Return the features that are asked for, by their names in the store."""
+        chosen = [getattr(self, name) for name in Features.model_fields]
+        return {feature.key: feature for feature in chosen if feature is not None}
+
+    def store_path(self) -> Path:
+        """Return where the store goes."""
+        return self.store or Path("stores") / f"{self.dataset.name}.zarr"

@@ -1,0 +1,158 @@
+"""Finding and loading checkpoints: short names from checkpoints.yaml, or local folders."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import model_validator
+
+from featurestore.config import Config, suggest
+from featurestore.errors import SerError
+
+if TYPE_CHECKING:
+    import torch
+
+MODELS = {
+    "wav2vec2": "Wav2Vec2Model",
+    "hubert": "HubertModel",
+    "wavlm": "WavLMModel",
+    "whisper": "WhisperEncoder",
+}
+ENCODER_KEYS = {r"^(model\.)?encoder\.": ""}  # in checkpoints that hold the decoder too
+UNUSED_WEIGHTS = {"masked_spec_embed"}  # of pre-training; absent from some checkpoints
+
+
+class Checkpoint(Config):
+    """Where an encoder's weights are, and what it was trained on; an entry of checkpoints.yaml."""
+
+    id: str | None = None
+    """On the Hugging Face hub, or a local folder."""
+    revision: str | None = None
+    """A commit, tag or branch on the hub."""
+    normalize: bool = False
+    """Whether it was trained on waveforms of zero mean and unit variance."""
+    seed: int | None = None
+    """For random weights."""
+    config: dict[str, Any] | None = None
+    """The model's own settings, for random weights."""
+
+    @model_validator(mode="after")
+    def _has_weights(self) -> Checkpoint:
+        if (self.id is None) == (self.config is None):
+            raise ValueError("a checkpoint has either an id or a config with a seed")
+        return self
+
+
+@cache
+def known() -> dict[str, Checkpoint]:
+    """Return the checkpoints that have short names."""
+    entries = yaml.safe_load((files("extract") / "checkpoints.yaml").read_text(encoding="utf-8"))
+    return {name: Checkpoint(**entry) for name, entry in entries.items()}
+
+
+def find(name: str) -> Checkpoint:
+    """Return the checkpoint of a short name or of a local folder.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if name in known():
+        return known()[name]
+    folder = Path(name)
+    if (folder / "config.json").exists():
+        preprocessor = folder / "preprocessor_config.json"
+        settings = json.loads(preprocessor.read_text()) if preprocessor.exists() else {}
+        return Checkpoint(id=name, normalize=settings.get("do_normalize", False))
+    if folder.is_dir():
+        raise ValueError(f"the folder {name} has no config.json: expected a checkpoint in Hugging Face's layout")
+    raise ValueError(f"no encoder {name!r}{suggest(name, known())}, or the path of a local folder")
+
+
+def load_config(checkpoint: Checkpoint) -> Any:
+    """Return the model's own settings.
+
+    Raises:
+        SerError: if they cannot be had, or are those of a family that is not supported.
+    """
+    from transformers import AutoConfig
+
+    if checkpoint.config is not None:
+        config = AutoConfig.for_model(**checkpoint.config)
+    else:
+        try:
+            config = AutoConfig.from_pretrained(str(checkpoint.id), revision=checkpoint.revision)
+        except (OSError, ValueError) as error:
+            raise _not_loaded(checkpoint, error) from None
+    if config.model_type not in MODELS:
+        raise SerError(f"{checkpoint.id} is a {config.model_type} model; expected one of {', '.join(MODELS)}")
+    return config
+
+
+def load_model(checkpoint: Checkpoint) -> torch.nn.Module:
+    """Return the frozen encoder in float32, in evaluation mode, on the CPU.
+
+    Raises:
+        SerError: if its weights cannot be had, or some of them are missing.
+    """
+    import torch
+    import transformers
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+    config = load_config(checkpoint)
+    class_name = MODELS[config.model_type]
+    kind = WhisperEncoder if class_name == "WhisperEncoder" else getattr(transformers, class_name)
+    if checkpoint.config is not None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(checkpoint.seed or 0)
+            model = kind(config)
+    else:
+        model = _pretrained(kind, checkpoint)
+    return model.eval().requires_grad_(False)
+
+
+def _pretrained(kind: Any, checkpoint: Checkpoint) -> Any:
+    import torch
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # it reports the decoder's weights as unused, at length
+    logging.disable_progress_bar()
+    try:
+        model, found = kind.from_pretrained(
+            checkpoint.id,
+            revision=checkpoint.revision,
+            dtype=torch.float32,
+            key_mapping=ENCODER_KEYS if kind.__name__ == "WhisperEncoder" else None,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError) as error:
+        raise _not_loaded(checkpoint, error) from None
+    finally:
+        logging.set_verbosity(verbosity)
+    missing = set(found["missing_keys"]) - UNUSED_WEIGHTS
+    if missing:
+        raise SerError(f"{checkpoint.id} lacks {len(missing)} weights of the encoder, e.g. {sorted(missing)[0]}")
+    return model
+
+
+def hash_weights(model: torch.nn.Module) -> str:
+    """Return the SHA-256 of a model's weights."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(weight.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _not_loaded(checkpoint: Checkpoint, error: Exception) -> SerError:
+    reason = " ".join(str(error).split())[:200]
+    return SerError(
+        f"the checkpoint {checkpoint.id} cannot be loaded: {reason}. Offline, fetch it once on a machine with "
+        f"a network (hf download {checkpoint.id} --local-dir DIR) and give --encoder DIR"
+    )

@@ -1,0 +1,44 @@
+"""Encoders that read the waveform through a convolutional front end: wav2vec 2.0, HuBERT, WavLM."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from extract.audio import Wave
+from extract.encoders.backbone import FRAME_SAMPLES, MINIMUM_SAMPLES, Backbone
+
+FIRST_FRAME = 200 / 16_000
+EPSILON = 1e-7  # of transformers; fairseq and s3prl have 1e-5, which changes features of quiet speech by 6-9 %
+
+
+def count_frames(samples: int) -> int:
+    """Return the number of frames of a waveform.
+
+    >>> count_frames(16_000)
+    49
+    """
+    return max(0, (samples - MINIMUM_SAMPLES) // FRAME_SAMPLES + 1)
+
+
+class WaveformBackbone(Backbone):
+    """wav2vec 2.0, HuBERT or WavLM."""
+
+    def front(self, wave: Wave) -> torch.Tensor:  # noqa: D102
+        if self.normalize:
+            wave = (wave - wave.mean()) / np.sqrt(wave.var() + EPSILON)
+        weight = next(self.model.parameters())
+        convolved = self.model.feature_extractor(torch.from_numpy(wave).to(weight)[None])
+        projected = self.model.feature_projection(convolved.transpose(1, 2))
+        return (projected[0] if isinstance(projected, tuple) else projected)[0]
+
+    def transform(self, frames: torch.Tensor, mask: torch.Tensor) -> None:  # noqa: D102
+        self.model.encoder(frames, attention_mask=mask)
+
+    @property
+    def blocks(self) -> torch.nn.ModuleList:  # noqa: D102
+        return self.model.encoder.layers
+
+    @property
+    def final_norm(self) -> torch.nn.Module | None:  # noqa: D102
+        return self.model.encoder.layer_norm if self.model.config.do_stable_layer_norm else None

@@ -1,0 +1,51 @@
+"""Features: one module each, from waveforms at 16 kHz to frames with times."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from featurestore.codec import Dtype, Floats
+from featurestore.config import Component
+from featurestore.plan import FeatureSpec
+
+
+class Feature(Component, ABC):
+    """Something computed from the waveform, frame by frame."""
+
+    dtype: Dtype = "float32"
+    """How its frames are stored."""
+
+    @property
+    def key(self) -> str:
+        """The feature's name in the store."""
+        return self.name
+
+    @abstractmethod
+    def spec(self) -> FeatureSpec:
+        """Return what the feature is, known before anything runs."""
+
+    @abstractmethod
+    def place(self, samples: int) -> tuple[int, float]:
+        """Return the number of frames of a waveform and the time of the first one's centre, in seconds.
+
+        Args:
+            samples: its length at 16 kHz.
+
+        Raises:
+            ValueError: with the reason, if the feature cannot be computed from a waveform of this length.
+        """
+
+    @abstractmethod
+    def compute(self, waves: Sequence[Any]) -> Iterator[tuple[int, Floats]]:
+        """Yield the position in ``waves`` and the frames (layers, frames, dim) of each waveform, in any order.
+
+        Args:
+            waves: waveforms at 16 kHz, float32.
+        """
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings that make the feature what it is; how it is stored is not among them."""
+        settings = self.to_dict()
+        return {key: value for key, value in settings.items() if key != "dtype"}
