@@ -17,7 +17,7 @@ Features = create_model(
 )
 
 
-class ExtractConfig(Features):  # type: ignore[misc, valid-type]
+class ExtractConfig(Features):
     """The settings of ser-extract: each feature by its name (absent: not extracted), and these."""
 
     dataset: Dataset

@@ -59,7 +59,7 @@ def extract(config: ExtractConfig, report: Report = lambda *_: None) -> Summary:
     labels = config.dataset.labels()
     left_out = dict(labels.left_out)
     folder = config.dataset.audio_folder()
-    paths = {name: folder / path for name, path in labels.table["path"].items()}
+    paths = {name: folder / path for name, path in zip(labels.table.index, labels.table["path"], strict=True)}
     samples = _measure(paths, left_out)
     places = _place(features, samples, left_out)
     plan = _plan(config, labels, samples, left_out)
@@ -158,8 +158,9 @@ def _decode_ahead(table: pd.DataFrame, paths: Paths, shards: list[int]) -> Itera
         pool = stack.enter_context(ThreadPoolExecutor())
 
         def submit(number: int) -> dict[str, Future[Wave | str]]:
-            durations = table["duration"][table["shard"] == number]
-            return {name: pool.submit(_try_read, paths[name], seconds) for name, seconds in durations.items()}
+            rows = table[table["shard"] == number]
+            durations = zip(rows.index, rows["duration"], strict=True)
+            return {name: pool.submit(_try_read, paths[name], seconds) for name, seconds in durations}
 
         ahead = [submit(number) for number in shards[:1]]
         for i, number in enumerate(shards):

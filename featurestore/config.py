@@ -25,6 +25,7 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
 from featurestore.errors import ConfigError
 
@@ -36,6 +37,18 @@ class Config(BaseModel):
     """A section of a config: immutable, and closed to unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settings_of_default(cls, values: Any) -> Any:
+        """Take settings without a name as those of the default part."""
+        if not isinstance(values, dict):
+            return values
+        defaults = {key: _default_part(field) for key, field in cls.model_fields.items()}
+        return {
+            key: {"name": defaults[key], **value} if defaults.get(key) and isinstance(value, dict) else value
+            for key, value in values.items()
+        }
 
     def to_dict(self) -> Tree:
         """Return every setting, defaults included, as plain YAML values."""
@@ -198,5 +211,12 @@ def _keys(schema: type[BaseModel], tree: Any, prefix: str = "") -> Iterator[str]
         yield f"{prefix}{key}"
         for section in (field.annotation, *get_args(field.annotation)):
             if isinstance(section, type) and issubclass(section, Config):
-                default = field.default if field.default is None else getattr(field.default, "name", None)
-                yield from _keys(section, tree.get(key, default), f"{prefix}{key}.")
+                chosen = tree.get(key)
+                if not isinstance(chosen, str):
+                    chosen = {"name": _default_part(field), **(chosen or {})}
+                yield from _keys(section, chosen, f"{prefix}{key}.")
+
+
+def _default_part(field: FieldInfo) -> str | None:
+    default = field.get_default(call_default_factory=True, validated_data={})
+    return default.name if isinstance(default, Component) else None

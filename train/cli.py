@@ -1,0 +1,44 @@
+"""The command ser-train: from a feature store to a trained model and honest numbers.
+
+ser-train --store stores/emotale.zarr fusion=attention splits=kfold splits.k=6
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from featurestore.command import run, say
+from featurestore.config import load
+
+app = App(name="ser-train", version_flags=[])
+
+
+@app.default
+def main_command(
+    *overrides: Annotated[str, Parameter(allow_leading_hyphen=False)], store: Path, config: tuple[Path, ...] = ()
+) -> int:
+    """Train a layer-weighted fusion model on stored features, and test it once, on every fold.
+
+    Writes runs/DATASET/ENCODER/METHOD/exp_N with the models, predictions, figures and plots. By default: V, A and D
+    together, pitch attending to the hidden states, speaker-independent folds, against a ridge on the same folds.
+
+    Args:
+        overrides: Any setting as KEY=VALUE: fusion=concat targets=[V,A] splits=leave_one_out optim.lr=3e-4
+        store: The feature store that ser-extract wrote.
+        config: YAML file with settings; given more than once, the last one wins.
+    """
+    import featurestore
+    from train.config import TrainConfig
+    from train.run import run as train
+
+    folder, _ = train(featurestore.open(store), load(TrainConfig, config, overrides), say)
+    say(f"run: {folder}")
+    return 0
+
+
+def main() -> None:
+    """Run ser-train."""
+    run(app)

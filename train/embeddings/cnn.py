@@ -1,0 +1,41 @@
+"""Convolutions over time, so that each frame knows the movement of the pitch around it."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from train.embeddings import PITCH_CHANNELS, Embedding
+
+
+class CNN(Embedding):
+    """Convolutions over time with GELU between them."""
+
+    layers: int = Field(default=2, ge=1)
+    """Number of convolutions."""
+    kernel: int = Field(default=5, ge=1)
+    """Frames that each sees; odd."""
+
+    def build(self, width: int) -> nn.Module:  # noqa: D102
+        return ConvolutionalEmbedding(width, self.layers, self.kernel)
+
+
+class ConvolutionalEmbedding(nn.Module):
+    """See `CNN`."""
+
+    def __init__(self, width: int, layers: int, kernel: int) -> None:
+        super().__init__()
+        widths = [PITCH_CHANNELS] + [width] * layers
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(before, after, kernel, padding="same") for before, after in pairwise(widths)
+        )
+
+    def forward(self, pitch: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:  # noqa: D102
+        hidden = pitch.transpose(1, 2)
+        for number, convolution in enumerate(self.convolutions):
+            hidden = nn.functional.gelu(hidden) if number else hidden
+            hidden = convolution(hidden * mask[:, None])  # padding must not reach the last frames
+        return hidden.transpose(1, 2)

@@ -1,0 +1,22 @@
+"""One hidden layer."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from torch import nn
+
+from train.heads import Head
+
+
+class MLP(Head):
+    """Linear, ReLU, dropout, linear."""
+
+    hidden: int = Field(default=128, gt=0)
+    """Width of the hidden layer."""
+    dropout: float = Field(default=0.3, ge=0, lt=1)
+    """Share of hidden units that each training step leaves out."""
+
+    def build(self, dim: int, outputs: int) -> nn.Module:  # noqa: D102
+        return nn.Sequential(
+            nn.Linear(dim, self.hidden), nn.ReLU(), nn.Dropout(self.dropout), nn.Linear(self.hidden, outputs)
+        )

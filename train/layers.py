@@ -1,0 +1,51 @@
+"""The front of every model: hidden states of all layers, normalised per layer, summed with learned softmax weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from featurestore.store import FeatureStore
+
+SMALLEST_SD = 1e-3  # a channel that is all but constant must not be blown up
+
+
+def layer_statistics(feature: FeatureStore, names: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the mean and standard deviation over all frames of some utterances, each (layers, dim).
+
+    They come from the pooled statistics in the store: no frame is read.
+    """
+    mean, sd = (values.astype(np.float64) for values in feature.pooled(names))
+    frames = np.array([feature.frames[name] for name in names], np.float64)[:, None, None]
+    overall = (mean * frames).sum(axis=0) / frames.sum()
+    variance = ((sd**2 + (mean - overall) ** 2) * frames).sum(axis=0) / frames.sum()
+    return torch.tensor(overall, dtype=torch.float32), torch.tensor(np.sqrt(variance), dtype=torch.float32)
+
+
+class LayerSum(nn.Module):
+    """Packed states (layers, frames, dim) -> (frames, dim).
+
+    Args:
+        mean: of each layer and channel over the training utterances, (layers, dim).
+        sd: the same.
+    """
+
+    def __init__(self, mean: torch.Tensor, sd: torch.Tensor) -> None:
+        super().__init__()
+        self.mean: torch.Tensor
+        self.sd: torch.Tensor
+        self.register_buffer("mean", mean)
+        self.register_buffer("sd", sd.clamp(min=SMALLEST_SD))
+        self.logits = nn.Parameter(torch.zeros(len(mean)))
+
+    def weights(self) -> torch.Tensor:
+        """Return the weight of each layer, (layers,); they sum to one."""
+        return self.logits.softmax(dim=0)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:  # noqa: D102
+        scale = self.weights()[:, None] / self.sd  # normalises and weights in one pass over the states
+        frames = -(scale * self.mean).sum(dim=0).expand(states.shape[1:])
+        for layer, factor in zip(states, scale, strict=True):
+            frames = torch.addcmul(frames, layer, factor)
+        return frames

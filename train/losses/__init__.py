@@ -1,0 +1,25 @@
+"""Losses: how far predictions are from the targets, on one batch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal
+
+import torch
+
+from featurestore.config import Component
+
+
+class Loss(Component, ABC):
+    """A loss to be minimised."""
+
+    task: ClassVar[Literal["regression", "classification"]]
+
+    @abstractmethod
+    def __call__(self, predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+        """Return the loss, a scalar.
+
+        Args:
+            predicted: (batch, targets); for a classification the logits, (batch, classes).
+            true: (batch, targets) in units of the declared range; for a classification class numbers, (batch,).
+        """

@@ -1,0 +1,30 @@
+"""Poolings: from the frames of an utterance to one vector."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import nn
+
+from featurestore.config import Component
+
+
+class PoolingModule(nn.Module):
+    """A pooling: frames (batch, time, dim_in), mask (batch, time) -> (batch, dim)."""
+
+    dim: int
+
+
+class Pooling(Component, ABC):
+    """A way to pool over time."""
+
+    @abstractmethod
+    def build(self, dim: int) -> PoolingModule:
+        """Return the module for frames of ``dim`` channels."""
+
+
+def masked_mean(frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return the mean over the frames of the mask: (batch, time, dim), (batch, time) -> (batch, dim)."""
+    weights = mask.to(frames.dtype)
+    return torch.bmm(weights[:, None], frames)[:, 0] / weights.sum(dim=1, keepdim=True)

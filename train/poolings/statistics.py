@@ -1,0 +1,29 @@
+"""The mean and the standard deviation over time."""
+
+from __future__ import annotations
+
+import torch
+
+from train.poolings import Pooling, PoolingModule, masked_mean
+
+SMALLEST_VARIANCE = 1e-6  # the gradient of a square root has no end at zero
+
+
+class Statistics(Pooling):
+    """Mean and standard deviation, side by side."""
+
+    def build(self, dim: int) -> PoolingModule:  # noqa: D102
+        return StatisticsPooling(dim)
+
+
+class StatisticsPooling(PoolingModule):
+    """See `Statistics`."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = 2 * dim
+
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:  # noqa: D102
+        mean = masked_mean(frames, mask)
+        variance = masked_mean((frames - mean[:, None]).square(), mask)
+        return torch.cat([mean, variance.clamp(min=SMALLEST_VARIANCE).sqrt()], dim=-1)

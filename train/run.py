@@ -1,0 +1,170 @@
+"""One run: a store and a config in, a run folder with models, predictions, figures and plots out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from featurestore.errors import SerError
+from featurestore.store import Store
+from train.config import TrainConfig
+from train.evaluate import compare, predictions_table, selection_score
+from train.examples import Examples, load_examples
+from train.layers import LayerSum, layer_statistics
+from train.loop import Variant, fit, predict
+from train.model import Model, PitchNorm
+from train.plots import plot_curves, plot_layer_weights, plot_predictions
+from train.ridge import ridge_predictions
+from train.splits import Fold
+
+Say = Callable[[str], None]
+
+
+def run(store: Store, config: TrainConfig, say: Say) -> tuple[Path, dict[str, Any]]:
+    """Train and test on every fold, and return the run folder and the content of its metrics.json.
+
+    Selection sees train and dev only; the test parts are predicted once, by the selected models.
+
+    Raises:
+        SerError: if the store lacks what the config asks for.
+    """
+    torch.set_num_threads(config.threads or torch.get_num_threads())
+    examples = load_examples(store, config)
+    folds = _only(config.splits.folds(examples.table), examples)
+    folder = make_run_folder(config, store.dataset, examples.states.folder.name)
+    log = _Log(folder / "train_log.txt", say)
+    (folder / "config.yaml").write_text(yaml.safe_dump({"store": str(store.path), **config.to_dict()}, sort_keys=False))
+    leaks = shared_speakers(examples, folds)
+    _describe(log, store, examples, folds, leaks)
+
+    score = selection_score(examples)
+    variants = [_variant(config, examples, fold) for fold in folds]
+    metric = "UAR" if examples.classes else "CCC"
+    with (folder / "metrics.jsonl").open("w") as epochs:
+
+        def report(epoch: int, active: list[Variant]) -> None:
+            for number, variant in enumerate(variants):
+                if variant in active:
+                    epochs.write(json.dumps({"fold": number, **variant.history[-1]}) + "\n")
+            epochs.flush()
+            means = [sum(v.history[-1][key] for v in active) / len(active) for key in ("loss", "dev")]
+            log(f"epoch {epoch:3d}: {len(active)} in training, loss {means[0]:.4f}, dev {metric} {means[1]:.4f}")
+
+        fit(variants, examples, config.loss, config.optim, score, config.seed, report)
+
+    tests = [examples.rows(fold.test) for fold in folds]
+    predictions = {"model": predict([v.model for v in variants], examples, tests, config.optim.batch_size)}
+    if config.baseline:
+        predictions["ridge"] = ridge_predictions(examples, folds, score)
+    results = {
+        "metric": metric,
+        "results": compare(examples, folds, predictions),
+        "best_epochs": [variant.best_epoch for variant in variants],
+        "dev": [variant.best_score for variant in variants],
+        "layer_weights": [variant.model.layers.weights().tolist() for variant in variants],
+        "utterances": {part: [len(getattr(fold, part)) for fold in folds] for part in ("train", "dev", "test")},
+        "shared_speakers": leaks,
+        "skipped": examples.skipped,
+    }
+    table = predictions_table(examples, folds, predictions)
+    table.to_csv(folder / "predictions.csv")
+    (folder / "metrics.json").write_text(json.dumps(results, indent=1))
+    torch.save({"config": config.to_dict(), "folds": [v.best_state for v in variants]}, folder / "best_model.pth")
+    plot_curves(folder, variants, metric)
+    plot_layer_weights(folder, variants)
+    plot_predictions(folder, examples, table)
+    for line in result_lines(results):
+        log(line)
+    return folder, results
+
+
+def make_run_folder(config: TrainConfig, dataset: str, encoder: str) -> Path:
+    """Make and return the next free ``runs/DATASET/ENCODER/METHOD/exp_N``."""
+    parent = config.runs / dataset / encoder / (config.method or config.fusion.name)
+    parent.mkdir(parents=True, exist_ok=True)
+    number = 1 + max((int(p.name[4:]) for p in parent.glob("exp_*") if p.name[4:].isdigit()), default=0)
+    while True:
+        try:
+            (parent / f"exp_{number}").mkdir()
+        except FileExistsError:  # another run was faster
+            number += 1
+        else:
+            return parent / f"exp_{number}"
+
+
+def shared_speakers(examples: Examples, folds: list[Fold]) -> list[str]:
+    """Return a line for each fold and pair of parts that have speakers in common."""
+    if "speaker" not in examples.table:
+        return ["the store has no speakers: whether parts share them cannot be known"]
+    speakers = examples.table["speaker"]
+    lines = []
+    for number, fold in enumerate(folds):
+        parts = {part: set(speakers.loc[getattr(fold, part)]) - {""} for part in ("train", "dev", "test")}
+        for a, b in (("train", "test"), ("dev", "test"), ("train", "dev")):
+            shared = parts[a] & parts[b]
+            if shared:
+                lines.append(f"fold {number}: {len(shared)} speakers are in {a} and in {b}, e.g. {sorted(shared)[0]}")
+    return lines
+
+
+def result_lines(results: dict[str, Any]) -> list[str]:
+    """Return the table of results: a line per target, each system with its 95 % interval."""
+    systems = results["results"]
+    targets = list(next(iter(systems.values())))
+    lines = [f"{results['metric']:8s}" + "".join(f"{system:>26s}" for system in systems)]
+    for target in targets:
+        cells = (systems[system][target] for system in systems)
+        lines.append(
+            f"{target:8s}"
+            + "".join(f"{c['value']:+11.3f} [{c['low']:+.3f}, {c['high']:+.3f}]"[-26:].rjust(26) for c in cells)
+        )
+    return lines
+
+
+class _Log:
+    """Says a line and keeps it in a file."""
+
+    def __init__(self, file: Path, say: Say) -> None:
+        self._file, self._say = file, say
+
+    def __call__(self, line: str) -> None:
+        self._say(line)
+        with self._file.open("a") as file:
+            file.write(line + "\n")
+
+
+def _only(folds: list[Fold], examples: Examples) -> list[Fold]:
+    for number, fold in enumerate(folds):
+        for part in ("train", "dev", "test"):
+            if not getattr(fold, part):
+                raise SerError(f"fold {number} has no utterance in {part}; of {len(examples.names)} usable ones")
+    return folds
+
+
+def _describe(log: _Log, store: Store, examples: Examples, folds: list[Fold], leaks: list[str]) -> None:
+    log(f"{store.path}: {len(examples.names)} utterances, {len(folds)} folds, {examples.states.folder.name}")
+    for name, reason in examples.skipped.items():
+        log(f"skipped: {name}: {reason}")
+    for line in leaks:
+        log(f"warning: {line}")
+
+
+def _variant(config: TrainConfig, examples: Examples, fold: Fold) -> Variant:
+    torch.manual_seed(config.seed)
+    train, dev = examples.rows(fold.train), examples.rows(fold.dev)
+    layers = LayerSum(*layer_statistics(examples.states, fold.train))
+    model = Model(config, layers, _pitch_norm(config, examples, train), examples.outputs)
+    return Variant(model.to(config.device or ("cuda" if torch.cuda.is_available() else "cpu")), train, dev)
+
+
+def _pitch_norm(config: TrainConfig, examples: Examples, train: torch.Tensor) -> PitchNorm:
+    if not examples.pitch or config.pitch.normalize != "train":
+        return PitchNorm(0.0, 1.0)
+    heights = torch.cat([torch.from_numpy(examples.pitch[row]) for row in train.tolist()])
+    heard = heights[heights[:, 1] > 0, 0]
+    return PitchNorm(float(heard.mean()), float(heard.std())) if len(heard) > 1 else PitchNorm(0.0, 1.0)

@@ -1,0 +1,65 @@
+"""Splits: which utterances train a model, which select it, and which test it, once."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from featurestore.config import Component
+from featurestore.errors import SerError
+
+
+@dataclass(frozen=True)
+class Fold:
+    """The names of the utterances of one division."""
+
+    train: list[str]
+    dev: list[str]
+    test: list[str]
+
+
+class Splits(Component, ABC):
+    """A way to divide the utterances."""
+
+    @abstractmethod
+    def folds(self, table: pd.DataFrame) -> list[Fold]:
+        """Return the divisions of the utterances of ``table`` (indexed by name).
+
+        Raises:
+            SerError: if the table lacks what it takes.
+        """
+
+
+def rolling_folds(groups: pd.Series, parts: Sequence[Sequence[str]], dev_parts: int) -> list[Fold]:
+    """Return one fold per part: it is the test split, the ``dev_parts`` parts after it (cyclic) are dev.
+
+    Args:
+        groups: the group (speaker, session) of each utterance, by name.
+        parts: groups that stay together; each group is in one part.
+        dev_parts: how many parts are dev.
+    """
+    folds = []
+    for k in range(len(parts)):
+        dev = [group for j in range(1, dev_parts + 1) for group in parts[(k + j) % len(parts)]]
+        in_test, in_dev = groups.isin(list(parts[k])), groups.isin(dev)
+        names = (groups.index[chosen].tolist() for chosen in (~in_test & ~in_dev, in_dev, in_test))
+        folds.append(Fold(*names))
+    return folds
+
+
+def group_column(table: pd.DataFrame, column: str) -> pd.Series:
+    """Return the column of groups, which must be there for every utterance.
+
+    Raises:
+        SerError: if it is not.
+    """
+    if column not in table or (table[column].astype(str) == "").any():
+        having = int((table[column].astype(str) != "").sum()) if column in table else 0
+        raise SerError(
+            f"splits by {column} need every utterance's {column}, found it for {having} of {len(table)}: "
+            "use splits=given, or another splits.group"
+        )
+    return table[column].astype(str)

@@ -1,0 +1,25 @@
+"""Leave one speaker out: each speaker is the test split once."""
+
+from __future__ import annotations
+
+import pandas as pd
+from pydantic import Field
+
+from featurestore.errors import SerError
+from train.splits import Fold, Splits, group_column, rolling_folds
+
+
+class LeaveOneOut(Splits):
+    """Each speaker (or session) is the test split once, those after it in the order of names are dev."""
+
+    group: str = "speaker"
+    """What is left out: speaker or session."""
+    dev_groups: int = Field(default=1, ge=1)
+    """How many of them are dev."""
+
+    def folds(self, table: pd.DataFrame) -> list[Fold]:  # noqa: D102
+        groups = group_column(table, self.group)
+        parts = [[group] for group in sorted(groups.unique())]
+        if len(parts) < self.dev_groups + 2:
+            raise SerError(f"leave one {self.group} out needs {self.dev_groups + 2} or more, found {len(parts)}")
+        return rolling_folds(groups, parts, self.dev_groups)
