@@ -81,7 +81,8 @@ class Component(Config):
         if name not in cls.names():
             raise ValueError(f"no {cls.__name__.lower()} {name!r}{suggest(name, cls.names())}")
         module = importlib.import_module(f"{cls.__module__}.{name}")
-        (kind,) = (k for k in vars(module).values() if isinstance(k, type) and cls in k.__bases__)
+        own = (k for k in vars(module).values() if isinstance(k, type) and k.__module__ == module.__name__)
+        (kind,) = (k for k in own if issubclass(k, cls))
         return kind
 
     @model_validator(mode="wrap")
@@ -104,8 +105,8 @@ class Component(Config):
 def suggest(word: str, known: Iterable[str]) -> str:
     """Return the end of a message about an unknown ``word``: the nearest known one, or all of them.
 
-    >>> suggest("atention", ["attention", "concat"])
-    "; did you mean 'attention'?"
+    >>> suggest("concta", ["attention", "concat"])
+    "; did you mean 'concat'?"
     """
     known = list(known)
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)

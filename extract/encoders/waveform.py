@@ -9,6 +9,7 @@ from extract.audio import Wave
 from extract.encoders.backbone import FRAME_SAMPLES, MINIMUM_SAMPLES, Backbone
 
 FIRST_FRAME = 200 / 16_000
+LEAST_FRAMES = 1  # that are encoded, however short the waveform
 EPSILON = 1e-7  # of transformers; fairseq and s3prl have 1e-5, which changes features of quiet speech by 6-9 %
 
 

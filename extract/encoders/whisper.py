@@ -10,6 +10,7 @@ from extract.encoders.backbone import FRAME_SAMPLES, MINIMUM_SAMPLES, Backbone
 
 FIRST_FRAME = 0.0  # mel frames are centred at multiples of 10 ms, and the second convolution takes every other
 WINDOW_SAMPLES = 30 * SAMPLING_RATE
+LEAST_FRAMES = WINDOW_SAMPLES // FRAME_SAMPLES  # that are encoded, however short the waveform
 MEL_FRAMES_PER_FRAME = 2
 
 

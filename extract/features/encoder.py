@@ -86,8 +86,9 @@ class Encoder(Feature):
         import torch
 
         lengths = [self.place(len(wave))[0] for wave in waves]
+        encoded = lengths if self.trim else [max(count, self._family.LEAST_FRAMES) for count in lengths]
         with torch.inference_mode(), self._backbone.recorded() as states:
-            for batch in batch_by_length(lengths, round(self.batch_seconds / HOP)):
+            for batch in batch_by_length(encoded, round(self.batch_seconds / HOP)):
                 states.clear()
                 fronts = [self._backbone.front(waves[i]) for i in batch]
                 frames = torch.nn.utils.rnn.pad_sequence(fronts, batch_first=True)

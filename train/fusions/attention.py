@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from pydantic import Field
 from torch import nn
@@ -20,8 +18,8 @@ class Attention(Fusion):
     """Of the pitch contour."""
     heads: int = Field(default=8, gt=0)
     """Number of attention heads; divides the width of the audio frames."""
-    residual: Literal["audio", "none"] = "audio"
-    """``audio`` adds the audio frame of the same time and normalises (LayerNorm); ``none`` is the plain form."""
+    residual: bool = True
+    """Add the query and normalise (LayerNorm), so that the pitch itself reaches the head; false is the plain form."""
 
     def build(self, audio_dim: int) -> FusionModule:  # noqa: D102
         return PitchAttention(audio_dim, self)
@@ -36,10 +34,10 @@ class PitchAttention(FusionModule):
             raise ValueError(f"fusion.heads ({settings.heads}) must divide the width of the audio ({audio_dim})")
         self.embed = settings.embedding.build(audio_dim)
         self.attention = nn.MultiheadAttention(audio_dim, settings.heads, batch_first=True)
-        self.norm = nn.LayerNorm(audio_dim) if settings.residual == "audio" else None
+        self.norm = nn.LayerNorm(audio_dim) if settings.residual else None
         self.dim = audio_dim
 
     def forward(self, audio: torch.Tensor, pitch: torch.Tensor | None, mask: torch.Tensor) -> torch.Tensor:  # noqa: D102
         query = self.embed(pitch, mask)
         answer, _ = self.attention(query, audio, audio, key_padding_mask=~mask, need_weights=False)
-        return answer if self.norm is None else self.norm(audio + answer)
+        return self.norm(query + answer) if self.norm else answer

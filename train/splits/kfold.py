@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 from pydantic import Field
+from sklearn.model_selection import GroupKFold
 
 from featurestore.errors import SerError
 from train.splits import Fold, Splits, group_column, rolling_folds
@@ -17,24 +17,13 @@ class KFold(Splits):
     """Number of folds."""
     group: str = "speaker"
     """What stays together: speaker or session."""
-    seed: int = 0
-    """Of the order in which speakers are dealt out."""
+    seed: int | None = None
+    """Deals the speakers out at random; when absent, so that the parts have similar numbers of utterances."""
 
     def folds(self, table: pd.DataFrame) -> list[Fold]:  # noqa: D102
         groups = group_column(table, self.group)
         if groups.nunique() < self.k:
             raise SerError(f"{self.k} folds need at least as many {self.group}s, the store has {groups.nunique()}")
-        return rolling_folds(groups, self._deal(groups), dev_parts=1)
-
-    def _deal(self, groups: pd.Series) -> list[list[str]]:
-        """Deal the groups out, the largest first, each to the part that has the fewest utterances."""
-        sizes = groups.value_counts().sort_index()
-        order = np.random.default_rng(self.seed).permutation(len(sizes))
-        shuffled = sizes.iloc[order].sort_values(ascending=False, kind="stable")
-        parts: list[list[str]] = [[] for _ in range(self.k)]
-        filled = [0] * self.k
-        for group, size in shuffled.items():
-            smallest = filled.index(min(filled))
-            parts[smallest].append(str(group))
-            filled[smallest] += size
-        return parts
+        dealer = GroupKFold(self.k, shuffle=self.seed is not None, random_state=self.seed)
+        parts = [groups.iloc[test].unique().tolist() for _, test in dealer.split(groups, groups=groups)]
+        return rolling_folds(groups, parts, dev_parts=1)

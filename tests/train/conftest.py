@@ -1,0 +1,73 @@
+"""A small store whose labels can be learned from its features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import featurestore
+from featurestore.plan import FeaturePlan, FeatureSpec, Plan
+from featurestore.store import Store
+from featurestore.writer import StoreWriter
+
+LAYERS, DIM, HOP = 3, 16, 0.02
+EMOTIONS = ("anger", "calm", "joy")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def store_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six speakers with 16 utterances each; A is in layer 1 of the states, V in the height of the pitch."""
+    path = tmp_path_factory.mktemp("stores") / "toy.zarr"
+    rng = np.random.default_rng(0)
+    names = [f"u{i:03d}" for i in range(96)]
+    frames = rng.integers(20, 60, len(names))
+    labels = {target: rng.uniform(1, 5, len(names)) for target in "VAD"}
+    table = pd.DataFrame(
+        {
+            "speaker": [f"s{i % 6}" for i in range(len(names))],
+            "split": [("train", "train", "train", "train", "dev", "test")[i % 6] for i in range(len(names))],
+            "emotion": [EMOTIONS[min(2, int((a - 1) / 4 * 3))] for a in labels["A"]],
+            "duration": frames * HOP,
+            **labels,
+        },
+        index=pd.Index(names, name="name"),
+    )
+    writer = StoreWriter(path)
+    with writer.lock():
+        ranges = dict.fromkeys("VAD", (1.0, 5.0))
+        writer.plan(Plan.make(table, 30.0, dataset="toy", ranges=ranges, left_out={"broken": "no audio file"}))
+        states = FeatureSpec(layers=LAYERS, dim=DIM, hop=HOP, dtype="int8")
+        pitch = FeatureSpec(layers=1, dim=2, hop=0.01, dtype="float32", channels=("f0", "voiced"))
+        writer.plan_feature("states", FeaturePlan(states, frames, np.full(len(names), 0.0125)))
+        writer.plan_feature("pitch", FeaturePlan(pitch, 2 * frames, np.full(len(names), 0.02)))
+        for number in writer.pending("states"):
+            with writer.shard("states", number) as shard:
+                for name in shard.names:
+                    i = names.index(name)
+                    values = rng.normal(size=(LAYERS, frames[i], DIM)).astype(np.float32)
+                    values[1] += np.float32(labels["A"][i])
+                    values[2, :, 0] += np.float32(labels["D"][i])
+                    shard.add(name, values)
+            with writer.shard("pitch", number) as shard:
+                for name in shard.names:
+                    i = names.index(name)
+                    f0 = 100 * np.exp(0.2 * labels["V"][i] + 0.02 * rng.normal(size=2 * frames[i]))
+                    f0[:10] = 0
+                    shard.add(name, np.stack([f0, f0 > 0], axis=-1).astype(np.float32)[None])
+        writer.commit("states")
+        writer.commit("pitch")
+    return path
+
+
+@pytest.fixture
+def store(store_path: Path) -> Store:
+    return featurestore.open(store_path)

@@ -1,0 +1,186 @@
+"""ser-train as a user runs it."""
+
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from featurestore.config import load
+from train.config import TrainConfig
+from train.examples import load_examples
+from train.metrics import ccc
+from train.ridge import PENALTIES, fit_ridges
+from train.run import run
+
+FILES = {
+    "best_model.pth",
+    "config.yaml",
+    "dev_ccc.png",
+    "layer_weights.png",
+    "loss.png",
+    "metrics.json",
+    "metrics.jsonl",
+    "predictions.csv",
+    "scatter.png",
+    "train_log.txt",
+}
+
+
+def ser_train(*arguments):
+    command = [sys.executable, "-c", "from train.cli import main; main()", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def finished(store_path, tmp_path_factory):
+    """A run with attention fusion on three folds."""
+    runs = tmp_path_factory.mktemp("runs")
+    settings = ["splits.k=3", "width=16", "optim.epochs=25", "optim.lr=5e-3", "dropout=0.1", "threads=1"]
+    result = ser_train("--store", store_path, *settings, f"runs={runs}")
+    assert result.returncode == 0, result.stderr
+    return runs / "toy/states/attention/exp_1", result.stdout
+
+
+def test_a_run_leaves_everything_behind(finished):
+    folder, _ = finished
+    assert {file.name for file in folder.iterdir()} == FILES
+    assert all(file.stat().st_size > 0 for file in folder.iterdir())
+
+
+def test_figures_can_be_computed_again_from_the_predictions(finished, store):
+    folder, output = finished
+    metrics = json.loads((folder / "metrics.json").read_text())
+    table = pd.read_csv(folder / "predictions.csv", index_col="name")
+    assert sorted(table.index) == sorted(store.names())
+    for target in "VAD":
+        assert np.allclose(table[target], store.utterances[target].loc[table.index], atol=1e-5)
+        for system in ("model", "ridge"):
+            figure = metrics["results"][system][target]
+            assert figure["value"] == pytest.approx(ccc(table[target], table[f"{target}_{system}"]), abs=1e-5)
+            assert figure["low"] < figure["value"] < figure["high"]
+        by_fold = [ccc(part[target], part[f"{target}_model"]) for _, part in table.groupby("fold")]
+        assert metrics["results"]["model"][target]["folds"] == pytest.approx(by_fold, abs=1e-5)
+    assert metrics["shared_speakers"] == []
+    assert f"run: {folder}" in output
+
+
+def test_the_model_learns_from_states_and_pitch_and_the_ridge_only_from_states(finished):
+    """V is in the pitch alone, A in layer 1."""
+    folder, _ = finished
+    results = json.loads((folder / "metrics.json").read_text())["results"]
+    assert results["model"]["V"]["value"] > 0.8
+    assert results["model"]["A"]["value"] > 0.9
+    assert results["ridge"]["A"]["value"] > 0.9
+    assert results["ridge"]["V"]["value"] < 0.3
+    assert results["model - ridge"]["V"]["low"] > 0
+
+
+def test_the_saved_models_predict_what_was_tested(finished, store):
+    folder, _ = finished
+    saved = torch.load(folder / "best_model.pth", weights_only=True)
+    assert len(saved["folds"]) == 3
+    assert saved["folds"][0]["layers.logits"].shape == (3,)
+    resolved = yaml.safe_load((folder / "config.yaml").read_text())
+    assert resolved.pop("store") == str(store.path)
+    assert load(TrainConfig, [], [f"{key}={json.dumps(value)}" for key, value in resolved.items()]).width == 16
+
+
+def test_the_same_seed_gives_the_same_figures(store, tmp_path):
+    settings = ["splits.k=3", "optim.epochs=2", "width=8", f"runs={tmp_path}", "baseline=false", "threads=1"]
+    (first, a), (second, b) = (run(store, load(TrainConfig, [], settings), lambda _: None) for _ in range(2))
+    assert a == b
+    assert (first.name, second.name) == ("exp_1", "exp_2")
+    _, other = run(store, load(TrainConfig, [], [*settings, "seed=1"]), lambda _: None)
+    assert other != a
+
+
+def test_test_parts_do_not_reach_training_or_selection(store, tmp_path):
+    """Other labels in the test part change the figures, but neither the models nor their choice."""
+    settings = ["splits=given", "optim.epochs=3", "width=8", f"runs={tmp_path}", "threads=1"]
+    config = load(TrainConfig, [], settings)
+    _, honest = run(store, config, lambda _: None)
+    test = store.utterances["split"] == "test"
+    store.utterances.loc[test, ["V", "A", "D"]] = 6 - store.utterances.loc[test, ["V", "A", "D"]]
+    _, changed = run(store, config, lambda _: None)
+    for key in ("dev", "best_epochs", "layer_weights"):
+        assert changed[key] == honest[key]
+    assert changed["results"]["ridge"]["A"]["value"] < 0 < honest["results"]["ridge"]["A"]["value"]
+
+
+def test_shared_speakers_are_reported(store, tmp_path):
+    store.utterances["split"] = ["train", "dev", "test"] * 32  # each speaker in one part still
+    store.utterances.loc["u000", "split"] = "test"
+    settings = ["splits=given", "optim.epochs=1", "width=8", f"runs={tmp_path}", "threads=1"]
+    lines = []
+    _, results = run(store, load(TrainConfig, [], settings), lines.append)
+    assert results["shared_speakers"] == ["fold 0: 1 speakers are in train and in test, e.g. s0"]
+    assert "warning: fold 0: 1 speakers are in train and in test, e.g. s0" in lines
+
+
+def test_categories(store, tmp_path):
+    settings = ["targets=[emotion]", "loss=cross_entropy", "splits=leave_one_out", "width=16", "optim.epochs=15"]
+    overrides = [*settings, "optim.lr=5e-3", "dropout=0.1", f"runs={tmp_path}", "threads=1"]
+    folder, results = run(store, load(TrainConfig, [], overrides), lambda _: None)
+    assert results["metric"] == "UAR"
+    assert results["results"]["model"]["emotion"]["value"] > 0.6
+    assert len(results["results"]["model"]["emotion"]["folds"]) == 6
+    table = pd.read_csv(folder / "predictions.csv")
+    assert set(table["emotion_model"]) <= {"anger", "calm", "joy"}
+    assert (folder / "confusion.png").exists()
+
+
+def test_examples_of_a_fold_are_joined_by_name(store):
+    examples = load_examples(store, load(TrainConfig, [], []))
+    shuffled = list(reversed(examples.names))
+    assert [examples.names[row] for row in examples.rows(shuffled).tolist()] == shuffled
+
+
+def test_ridges_equal_those_of_scikit_learn():
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    rng = np.random.default_rng(0)
+    inputs, targets, unseen = rng.normal(2, 3, (40, 60)), rng.normal(size=(40, 2)), rng.normal(2, 3, (7, 60))
+    found = fit_ridges(inputs, targets, unseen)
+    for penalty, ours in zip(PENALTIES, found, strict=True):
+        theirs = make_pipeline(StandardScaler(), Ridge(penalty)).fit(inputs, targets).predict(unseen)
+        assert np.allclose(ours, theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--store", "nowhere.zarr"], "ser-train: no store at nowhere.zarr; ser-extract makes one"),
+        (["--store", "{store}", "fusion=atention"], "no fusion 'atention'; did you mean 'attention'?"),  # codespell:ignore
+        (["--store", "{store}", "optim.lrr=1"], "unknown key 'optim.lrr'; did you mean 'optim.lr'?"),
+        (["--store", "{store}", "splits.k=7"], "7 folds need at least as many speakers, the store has 6"),
+    ],
+)
+def test_errors_are_one_line(store_path, arguments, message):
+    result = ser_train(*(argument.format(store=store_path) for argument in arguments))
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_help_needs_no_torch():
+    start = time.monotonic()
+    result = ser_train("--help")
+    assert result.returncode == 0
+    assert "--store" in result.stdout
+    assert time.monotonic() - start < 5  # the limit is 1 s on a free machine; torch alone takes longer than 5 on a busy one
+    code = "import sys, train.cli; assert 'torch' not in sys.modules and 'pandas' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_trainer_imports_without_the_libraries_of_extraction():
+    blocked = "import sys; sys.modules.update(dict.fromkeys(['transformers', 'parselmouth', 'soundfile', 'soxr']))"
+    code = f"{blocked}; import train, train.cli, train.run, featurestore.cli"
+    subprocess.run([sys.executable, "-c", code], check=True)
