@@ -59,7 +59,7 @@ def encode(frames: Floats, dtype: Dtype) -> Frames:
         return _quantise(frames, low, high)
     if dtype == "float16":
         largest = float(max(high.max(), -low.min()))
-        if largest > np.finfo(np.float16).max:
+        if largest > float(np.finfo(np.float16).max):
             raise ValueError(f"found the value {largest:.4g}, float16 ends at 65504: store it as float32 or int8")
     return Frames(frames.astype(dtype))
 

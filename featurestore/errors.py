@@ -15,3 +15,9 @@ class DatasetError(SerError):
 
 class StoreError(SerError):
     """A store that cannot be opened, written or trusted."""
+
+
+class UnknownUtteranceError(StoreError, KeyError):
+    """No utterance of that name is in the store."""
+
+    __str__ = Exception.__str__  # a KeyError shows its message in quotes

@@ -13,13 +13,15 @@ import pandas as pd
 
 from featurestore.codec import Floats, Frames
 from featurestore.config import suggest
-from featurestore.errors import StoreError
+from featurestore.errors import StoreError, UnknownUtteranceError
 from featurestore.layout import POOLED, array_layouts, shard_path
 from featurestore.plan import FORMAT_VERSION, FeatureSpec, Seconds
 from featurestore.shard import ShardReader
 from featurestore.table import read_table
 from featurestore.zarr3 import Array, read_array, read_json
 
+MANY_NAMES = 20_000
+"""From so many names on, looking for a similar one takes longer than a message is worth."""
 Layers = slice | int | Sequence[int] | None
 
 
@@ -91,7 +93,8 @@ class Store:
 
     def __getitem__(self, name: str) -> Utterance:
         if name not in self.utterances.index:
-            raise KeyError(f"no utterance {name!r} in {self.path}{suggest(name, self.utterances.index)}")
+            near = suggest(name, self.utterances.index) if len(self.utterances) < MANY_NAMES else ""
+            raise UnknownUtteranceError(f"no utterance {name!r} in {self.path}{near}")
         return Utterance(self, name)
 
     def read(

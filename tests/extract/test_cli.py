@@ -1,0 +1,164 @@
+"""ser-extract as a user runs it."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import noise
+
+import featurestore
+
+ENCODER = ["--encoder", "hubert-tiny-untrained"]
+
+
+def command(*arguments):
+    return [sys.executable, "-c", "from extract.cli import main; main()", *map(str, arguments)]
+
+
+def ser_extract(*arguments):
+    return subprocess.run(command(*arguments), capture_output=True, text=True, check=False)
+
+
+def shards(store):
+    return {str(f.relative_to(store)): f.read_bytes() for f in sorted(store.rglob("*")) if f.is_file()}
+
+
+def test_a_dataset_becomes_a_store(labelled, tmp_path):
+    store = tmp_path / "s.zarr"
+    result = ser_extract(
+        "--dataset", "csv", "--root", labelled, *ENCODER, "--features", "pitch,logmel", "--store", store
+    )
+    assert result.returncode == 0, result.stderr
+    opened = featurestore.open(store)
+    assert {name: spec.layers for name, spec in opened.features.items()} == {
+        "hubert-tiny-untrained": 5,
+        "logmel": 1,
+        "pitch": 1,
+    }
+    assert opened.names() == ["000", "001", "002", "003"]
+    for name in opened.names():
+        seconds = opened.utterances.loc[name, "duration"]
+        for feature, part in opened.parts.items():
+            assert np.isfinite(opened[name][feature]).all()
+            assert part.times(name)[-1] == pytest.approx(seconds, abs=0.05)
+    again = ser_extract("--dataset", "csv", "--root", labelled, *ENCODER, "--store", store)
+    assert again.returncode == 0
+
+
+def test_a_feature_is_added_to_a_store(labelled, tmp_path):
+    store = tmp_path / "s.zarr"
+    base = ["--dataset", "csv", "--root", labelled, "--store", store]
+    assert ser_extract(*base, "--features", "pitch").returncode == 0
+    before = shards(store)
+    assert ser_extract(*base, *ENCODER).returncode == 0
+    after = shards(store)
+    assert {path: after[path] for path in before} == before
+    assert set(featurestore.open(store).features) == {"pitch", "hubert-tiny-untrained"}
+
+
+def test_what_cannot_be_used_is_named_and_the_rest_extracted(labelled, tmp_path):
+    bad = noise(16_000)
+    bad[5] = np.nan
+    soundfile.write(labelled.parent / "nan.wav", bad, 16_000, "FLOAT")
+    soundfile.write(labelled.parent / "short.wav", noise(160), 16_000)
+    (labelled.parent / "empty.wav").touch()
+    soundfile.write(labelled.parent / "cut.wav", noise(9000), 16_000)
+    os.truncate(labelled.parent / "cut.wav", 5000)
+    soundfile.write(labelled.parent / "stereo.wav", np.stack([noise(44_100, 1), noise(44_100, 2)], axis=1), 44_100)
+    with labelled.open("a") as file:
+        file.writelines(f"{n},{n}.wav,3,3,train,s0,\n" for n in ("nan", "short", "empty", "cut", "stereo", "gone"))
+        file.write("loud,clip0.wav,9,3,train,s0,\ntwice,clip0.wav,3,3,train,s0,\ntwice,clip1.wav,3,3,train,s0,\n")
+    store = tmp_path / "s.zarr"
+    result = ser_extract("--dataset", "csv", "--root", labelled, *ENCODER, "--features", "pitch", "--store", store)
+    assert result.returncode == 3
+    opened = featurestore.open(store)
+    assert sorted(opened.left_out) == ["cut", "empty", "gone", "loud", "short", "twice"]
+    for name, reason in opened.left_out.items():
+        assert f"left out: {name}: {reason}" in result.stdout.splitlines()
+    for feature in ("pitch", "hubert-tiny-untrained"):
+        assert opened.feature(feature).failed == {"nan": "1 of 16000 samples are NaN or infinite"}
+        assert f"failed: nan ({feature}): 1 of 16000 samples are NaN or infinite" in result.stdout.splitlines()
+        assert opened.names([feature]) == ["000", "001", "002", "003", "stereo"]
+    assert "6 left out, 2 failed" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dataset", "iemocup", *ENCODER], "no dataset 'iemocup'; expected one of csv, demo, emodb, emotale"),
+        (["--dataset", "emodb", *ENCODER], "dataset emodb needs --root DIR: a folder with wav/*.wav"),
+        (["--dataset", "csv", "--encoder", "wavlm-lrge"], "no encoder 'wavlm-lrge'; did you mean 'wavlm-large'?"),
+        (["--dataset", "csv", *ENCODER, "trim=true"], "unknown key 'trim'; did you mean 'encoder.trim'?"),
+        (["--dataset", "csv", *ENCODER, "--features", "pich"], "unknown key 'pich'; did you mean 'pitch'?"),
+        (["--dataset", "csv", "--root", "{labels}"], "nothing to extract: give --encoder NAME|DIR"),
+        ([*ENCODER], "dataset is missing"),
+        (["--config", "nowhere.yaml"], "no config file nowhere.yaml"),
+    ],
+)
+def test_errors_are_one_line(labelled, arguments, message):
+    result = ser_extract(*(argument.format(labels=labelled) for argument in arguments))
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_checkpoint_that_cannot_be_had_offline_is_one_line(labelled):
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(labelled.parent / "cache")}
+    arguments = command("--dataset", "csv", "--root", labelled, "--encoder", "hubert-base")
+    result = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
+    assert result.returncode == 1
+    assert "the checkpoint facebook/hubert-base-ls960 cannot be loaded" in result.stderr
+    assert "hf download facebook/hubert-base-ls960" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_store_with_other_settings_is_refused(labelled, tmp_path):
+    base = ["--dataset", "csv", "--root", labelled, "--features", "pitch", "--store", tmp_path / "s.zarr"]
+    assert ser_extract(*base).returncode == 0
+    result = ser_extract(*base, "pitch.floor=60")
+    assert result.returncode == 1
+    assert "has the feature pitch with other settings: floor: 75.0 in the store, 60.0 asked for" in result.stderr
+
+
+def test_killed_half_way_it_resumes_to_the_same_bytes(labelled, tmp_path):
+    reference, store = tmp_path / "reference.zarr", tmp_path / "s.zarr"
+    with labelled.open("a") as file:
+        file.writelines(f"more{i},clip{i % 4}.wav,3,3,train,s0,\n" for i in range(24))
+    base = ["--dataset", "csv", "--root", labelled, *ENCODER, "--features", "pitch", "shard_seconds=2"]
+    assert ser_extract(*base, "--store", reference).returncode == 0
+    process = subprocess.Popen(command(*base, "--store", store))
+    while len(list(store.glob("features/*/shards/*.json"))) < 5 and process.poll() is None:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not list(store.glob("features/*/manifest.json"))
+    assert ser_extract(*base, "--store", store).returncode == 0
+    assert shards(store) == shards(reference)
+
+
+def test_help_is_instant():
+    result = ser_extract("--help")
+    assert result.returncode == 0
+    assert "--encoder" in result.stdout
+    code = "import sys, extract.cli; assert not {'torch', 'transformers', 'pandas', 'parselmouth'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_full_disk_loses_nothing(labelled, tmp_path):
+    """A limit on the size of files stands for the disk: the error is said, and the command can be given again."""
+    store = tmp_path / "s.zarr"
+    base = ["--dataset", "csv", "--root", labelled, *ENCODER, "--store", store]
+    limited = ["bash", "-c", 'ulimit -f 64; exec "$@"', "bash", *command(*base)]
+    result = subprocess.run(limited, capture_output=True, text=True, check=False)
+    assert result.returncode != 0
+    assert ser_extract(*base).returncode == 0
+    reference = tmp_path / "reference.zarr"
+    assert ser_extract(*base[:-1], reference).returncode == 0
+    assert shards(store) == shards(reference)
+    shutil.rmtree(store)

@@ -1,0 +1,226 @@
+"""The gate: hidden states do not depend on the batch, and are those of the library."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import transformers
+from conftest import noise, shared
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from extract.audio import read_wave
+from extract.encoders.checkpoint import known
+from extract.features.encoder import Encoder, batch_by_length
+from featurestore.errors import SerError
+
+SMALL = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "conv_dim": (24,) * 7,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 2,
+}
+PRE_NORM = {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "conv_bias": True}
+WHISPER = {
+    "d_model": 32,
+    "encoder_layers": 3,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 48,
+    "decoder_ffn_dim": 48,
+    "vocab_size": 60,
+    "pad_token_id": 1,
+    "bos_token_id": 2,
+    "eos_token_id": 3,
+    "decoder_start_token_id": 2,
+    "suppress_tokens": None,
+    "begin_suppress_tokens": None,
+}
+FAMILIES = {
+    "wav2vec2-group": ("Wav2Vec2", SMALL),
+    "wav2vec2-pre-norm": ("Wav2Vec2", SMALL | PRE_NORM),
+    "hubert-group": ("Hubert", SMALL),
+    "hubert-pre-norm": ("Hubert", SMALL | PRE_NORM),
+    "wavlm-group": ("WavLM", SMALL),
+    "wavlm-pre-norm": ("WavLM", SMALL | PRE_NORM),
+    "whisper": ("Whisper", WHISPER),
+}
+LENGTHS = (400, 719, 8_000, 24_013, 16_000, 48_000, 24_013)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def checkpoint(request, tmp_path_factory) -> Path:
+    """A folder in Hugging Face's layout with random weights, none of them at its trivial initial value."""
+    family, settings = FAMILIES[request.param]
+    folder = tmp_path_factory.mktemp("checkpoints") / request.param
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{family}Model")(getattr(transformers, f"{family}Config")(**settings))
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.05 * torch.randn_like(weight))
+    model.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps({"do_normalize": "pre-norm" in request.param}))
+    return folder
+
+
+def waves():
+    return [noise(samples, seed, level=0.02 * (1 + seed)) for seed, samples in enumerate(LENGTHS)]
+
+
+def assert_exact(found, alone):
+    assert found.shape == alone.shape
+    for ours, theirs in zip(found, alone, strict=True):  # each layer
+        assert np.linalg.norm(ours - theirs) <= 5e-6 * np.linalg.norm(theirs)
+        assert np.abs(ours - theirs).max() <= 3e-5 * max(1.0, theirs.std())
+
+
+@pytest.mark.parametrize("trim", [False, True])
+def test_a_batch_changes_nothing(checkpoint, trim):
+    if trim and "whisper" not in checkpoint.name:
+        pytest.skip("only Whisper encodes more than there is")
+    encoder = Encoder(checkpoint=str(checkpoint), trim=trim, batch_seconds=120)
+    together = dict(encoder.compute(waves()))
+    for i, wave in enumerate(waves()):
+        ((_, alone),) = encoder.compute([wave])
+        assert alone.shape == (4, encoder.place(len(wave))[0], 32)
+        assert_exact(together[i], alone)
+
+
+def test_the_states_are_those_of_the_library(checkpoint):
+    encoder = Encoder(checkpoint=str(checkpoint))
+    model = transformers.AutoModel.from_pretrained(checkpoint).eval()
+    processor = (
+        transformers.WhisperFeatureExtractor()
+        if "whisper" in checkpoint.name
+        else transformers.Wav2Vec2FeatureExtractor.from_pretrained(checkpoint)
+    )
+    for i, states in encoder.compute(waves()):
+        inputs = processor(waves()[i], sampling_rate=16_000, return_tensors="pt")
+        with torch.inference_mode():
+            if "whisper" in checkpoint.name:
+                output = model.encoder(inputs.input_features, output_hidden_states=True)
+            else:
+                output = model(inputs.input_values, output_hidden_states=True)
+        library = torch.stack(output.hidden_states)[:, 0, : states.shape[1]].numpy()
+        assert_exact(states[:-1], library[:-1])  # versions differ in whether the last one is normalised
+
+
+def test_the_final_norm_is_an_explicit_choice(checkpoint):
+    wave = noise(16_000)
+    ((_, raw),) = Encoder(checkpoint=str(checkpoint)).compute([wave])
+    ((_, normed),) = Encoder(checkpoint=str(checkpoint), final_norm=True).compute([wave])
+    assert np.array_equal(raw[:-1], normed[:-1])
+    model = transformers.AutoModel.from_pretrained(checkpoint).eval()
+    encoder = model.encoder
+    post_norm = "group" in checkpoint.name  # has no norm after the last layer
+    expected = raw[-1] if post_norm else encoder.layer_norm(torch.from_numpy(raw[-1])).detach().numpy()
+    assert np.allclose(normed[-1], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("precision", "bound"), [("bfloat16", 2.5e-2)])
+def test_half_precision_is_close(checkpoint, precision, bound):
+    wave = noise(16_000)
+    ((_, full),) = Encoder(checkpoint=str(checkpoint)).compute([wave])
+    ((_, half),) = Encoder(checkpoint=str(checkpoint), precision=precision).compute([wave])
+    assert np.linalg.norm(full - half) <= bound * np.linalg.norm(full)
+
+
+def test_normalisation_is_that_of_the_checkpoint_unless_asked(checkpoint):
+    if "whisper" in checkpoint.name:
+        pytest.skip("Whisper reads log-mel frames")
+    trained = Encoder(checkpoint=str(checkpoint))
+    assert trained.settings()["normalize"] == ("pre-norm" in checkpoint.name)
+    ((_, normalised),) = Encoder(checkpoint=str(checkpoint), normalize=True).compute([noise(8000)])
+    ((_, louder),) = Encoder(checkpoint=str(checkpoint), normalize=True).compute([4 * noise(8000)])
+    assert np.allclose(normalised, louder, atol=1e-3)
+
+
+def test_the_spec_is_known_before_anything_runs(checkpoint):
+    encoder = Encoder(checkpoint=str(checkpoint))
+    spec = encoder.spec()
+    assert (spec.layers, spec.dim, spec.hop, encoder.key) == (4, 32, 0.02, checkpoint.name)
+    assert len(spec.provenance["weights"]) == 64
+    assert spec.provenance["settings"]["trim"] is False
+    assert "batch_seconds" not in spec.provenance["settings"]
+
+
+def test_too_short_and_too_long():
+    encoder = Encoder(checkpoint="hubert-tiny-untrained")
+    assert encoder.place(400) == (1, 0.0125)
+    with pytest.raises(ValueError, match="10 ms is shorter than one frame of hubert-tiny-untrained"):
+        encoder.place(160)
+
+
+def test_frames_of_whisper(checkpoint):
+    if "whisper" not in checkpoint.name:
+        pytest.skip("a window of 30 s is Whisper's")
+    encoder = Encoder(checkpoint=str(checkpoint))
+    assert encoder.place(16_001) == (51, 0.0)
+    assert encoder.place(480_000)[0] == 1500
+    with pytest.raises(ValueError, match="longer than Whisper's window of 30 s"):
+        encoder.place(480_001)
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=50), st.integers(1, 600))
+def test_batches_keep_to_their_budget(lengths, budget):
+    batches = batch_by_length(lengths, budget)
+    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= budget
+
+
+def test_a_wrong_checkpoint_is_said(tmp_path):
+    with pytest.raises(ValidationError, match="no encoder 'hubert-lage'; did you mean 'hubert-large'"):
+        Encoder(checkpoint="hubert-lage")
+    with pytest.raises(ValidationError, match=r"has no config\.json"):
+        Encoder(checkpoint=str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    with pytest.raises(SerError, match="is a bert model; expected one of wav2vec2, hubert, wavlm, whisper"):
+        Encoder(checkpoint=str(tmp_path)).place(16_000)
+
+
+def test_missing_weights_are_not_replaced_by_random_ones(checkpoint, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    for name in ("config.json", "preprocessor_config.json"):
+        (tmp_path / name).write_bytes((checkpoint / name).read_bytes())
+    weights = load_file(checkpoint / "model.safetensors")
+    gone = next(name for name in weights if "layers.1" in name and "encoder" in name)
+    del weights[gone]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(SerError, match=r"lacks 1 weights of the encoder, e\.g\. .*layers\.1"):
+        Encoder(checkpoint=str(tmp_path)).spec()
+
+
+def test_every_short_name_is_complete():
+    assert {"hubert-large", "wav2vec2-large-robust", "wavlm-large", "whisper-base"} <= set(known())
+    for name, checkpoint in known().items():
+        assert checkpoint.id is None or checkpoint.revision, name
+
+
+@pytest.mark.parametrize("trim", [True, False])
+def test_the_gate_on_real_speech_and_weights(trim):
+    folder, clips = shared("models", "whisper-base"), sorted(shared("corpora", "emotale", "wav").glob("*_1.flac"))
+    chosen = [read_wave(clip) for clip in clips[:: len(clips) // (5 if trim else 2)]]
+    encoder = Encoder(checkpoint=str(folder), trim=trim)
+    together = dict(encoder.compute(chosen))
+    for i, wave in enumerate(chosen):
+        ((_, alone),) = encoder.compute([wave])
+        assert alone.shape[::2] == (7, 512)
+        assert_exact(together[i], alone)
+
+
+def test_the_untrained_encoder_is_the_same_every_time(tmp_path):
+    soundfile.write(tmp_path / "a.wav", noise(8000), 16_000)
+    states = [
+        next(Encoder(checkpoint="hubert-tiny-untrained").compute([read_wave(tmp_path / "a.wav")]))[1] for _ in range(2)
+    ]
+    assert np.array_equal(*states)
