@@ -11,6 +11,10 @@ import soundfile
 import soxr
 
 SAMPLING_RATE = 16_000
+WRONG_LENGTH = re.compile(
+    r"^ *(?:data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)",  # WAV, AIFF, AU, W64, RF64
+    re.MULTILINE,
+)
 Wave = npt.NDArray[np.float32]
 
 
@@ -35,9 +39,9 @@ def count_samples(path: Path) -> int:
     if header.frames == 0:
         raise AudioError(f"the audio file holds no samples: {path}")
     # libsndfile corrects a length that is too large in silence, but notes it in its log
-    lie = re.search(r"^data : (\d+) \(should be (\d+)\)", header.extra_info, re.MULTILINE)
+    lie = WRONG_LENGTH.search(header.extra_info)
     if lie and int(lie[2]) < int(lie[1]) < 0x7FFFFFFF:  # larger ones are streams, whose writers did not know
-        raise AudioError(f"the audio file is truncated: its header says {lie[1]} bytes of samples, it holds {lie[2]}")
+        raise AudioError(f"the audio file is truncated: its header says {lie[1]} bytes, it holds {lie[2]}")
     return _resampled(header.frames, header.samplerate)
 
 

@@ -44,7 +44,7 @@ def list_(store: Path) -> None:
 @app.command
 def show(store: Path, name: str) -> None:
     """Print the labels of one utterance, and the range of values of its features."""
-    opened = featurestore.open(store)
+    opened = featurestore.open(store, partial=True)
     utterance = opened[name]
     say(utterance.labels.to_string())
     for feature, part in opened.parts.items():

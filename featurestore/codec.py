@@ -47,9 +47,9 @@ def encode(frames: Floats, dtype: Dtype) -> Frames:
     Raises:
         ValueError: if a value is not finite, or too large for float16.
 
-    >>> stored = encode(np.array([[[0.0], [0.3], [1.0]]], np.float32), "int8")
+    >>> stored = encode(np.array([[[0.0], [0.25], [1.0]]], np.float32), "int8")
     >>> stored.values.ravel().tolist(), stored.decode().ravel().round(2).tolist()
-    ([-128, -51, 127], [0.0, 0.3, 1.0])
+    ([-128, -64, 127], [0.0, 0.25, 1.0])
     """
     low, high = frames.min(axis=1), frames.max(axis=1)
     if not (np.isfinite(low).all() and np.isfinite(high).all()):

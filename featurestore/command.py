@@ -24,16 +24,16 @@ def run(app: App) -> NoReturn:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         code = app(arguments, result_action="return_value")
-    except SerError as error:
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+    except (SerError, OSError) as error:  # a full disk, a folder that may not be written to
         if len(arguments) < len(sys.argv) - 1:
             raise
         for line in str(error).splitlines():
             say(f"{app.name[0]}: {line}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(0)
     sys.exit(code or 0)
 
 

@@ -90,6 +90,8 @@ class Component(Config):
     def _choose(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         if isinstance(value, cls):
             return handler(value)
+        if not isinstance(value, str | dict):
+            raise ValueError(f"expected the name of a {cls.__name__.lower()} or its settings, found {value!r}")
         settings = {"name": value} if isinstance(value, str) else dict(value)
         if Component in cls.__bases__:
             return cls.kind(str(settings.pop("name", None))).model_validate(settings)
@@ -143,6 +145,8 @@ def _read_yaml(file: Path) -> Tree:
         values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
         raise ConfigError(f"no config file {file}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the config file {file} cannot be read: {error}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{file} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
@@ -165,16 +169,18 @@ def _place(tree: Tree, key: str, value: Any) -> None:
             named = tree.get(section)
             tree[section] = {"name": named} if isinstance(named, str) else {}
         tree = tree[section]
-    if last == "name" and tree.get("name") != value:
-        tree.clear()  # the settings of another kind do not carry over
-    if isinstance(tree.get(last), dict) and value in ({}, tree[last].get("name")):
-        return  # the part that is there already, with its settings
-    tree[last] = value
+    if last == "name" and tree.get("name", value) != value:
+        tree.clear()  # the settings of another part do not carry over
+    there = tree.get(last)
+    if isinstance(there, dict) and (value == {} or there.get("name", value) == value):
+        there.update({"name": value} if value else {})  # the part that is there already keeps its settings
+    else:
+        tree[last] = value
 
 
 def _leaves(values: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the dotted key and value of everything in ``values`` that is not a section."""
-    for key, value in values.items():
+    for key, value in sorted(values.items(), key=lambda item: item[0] != "name"):  # a part before its settings
         if isinstance(value, dict) and value:
             yield from _leaves(value, f"{prefix}{key}.")
         else:

@@ -22,6 +22,7 @@ import numpy as np
 from featurestore.plan import CHUNK_FRAMES, FeatureSpec
 from featurestore.zarr3 import array_metadata
 
+PLANNED = ("start", "frames", "time")
 POOLED = ("mean", "sd")
 AFFINE = ("scale", "offset")
 AXES = ("layer", "frame", "dim")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,11 @@ class Store:
         """The utterances that could not be planned, with the reason."""
         return dict(self._attributes["left_out"])
 
+    @property
+    def table_sha256(self) -> str:
+        """The digest of the table that was planned."""
+        return str(self._attributes["table_sha256"])
+
     @cached_property
     def utterances(self) -> pd.DataFrame:
         """The table, indexed by name: labels, speaker, session, split, path, duration (seconds) and others."""
@@ -93,8 +99,7 @@ class Store:
 
     def __getitem__(self, name: str) -> Utterance:
         if name not in self.utterances.index:
-            near = suggest(name, self.utterances.index) if len(self.utterances) < MANY_NAMES else ""
-            raise UnknownUtteranceError(f"no utterance {name!r} in {self.path}{near}")
+            raise _unknown(name, self.utterances.index, self.path)
         return Utterance(self, name)
 
     def read(
@@ -122,7 +127,7 @@ class Utterance:
         """Return frames as float32 (layers, frames, dim); one layer given as a number drops that axis."""
         feature, layers = key if isinstance(key, tuple) else (key, None)
         frames = self.store.feature(feature).read(self.name, layers).decode()
-        return frames[0] if isinstance(layers, int) else frames
+        return frames[0] if isinstance(layers, Integral) else frames
 
     @property
     def labels(self) -> pd.Series[Any]:
@@ -152,6 +157,15 @@ class FeatureStore:
         return (self.folder / "manifest.json").exists()
 
     @cached_property
+    def _manifest(self) -> dict[str, Any]:
+        return dict(read_json(self.folder / "manifest.json"))
+
+    @property
+    def planned(self) -> dict[str, dict[str, int]]:
+        """The checksums of the arrays that say where frames lie; none before the feature is complete."""
+        return dict(self._manifest["plan"]) if self.complete else {}
+
+    @cached_property
     def shards(self) -> int:
         """The number of shards."""
         return int(self._table["shard"].max()) + 1
@@ -165,7 +179,7 @@ class FeatureStore:
     def records(self) -> dict[int, dict[str, Any]]:
         """Each shard's checksums and failures."""
         if self.complete:
-            return dict(enumerate(read_json(self.folder / "manifest.json")["shards"]))
+            return dict(enumerate(self._manifest["shards"]))
         return {int(p.stem): read_json(p) for p in (self.folder / "shards").glob("[0-9]*.json")}
 
     @property
@@ -195,6 +209,8 @@ class FeatureStore:
         Raises:
             StoreError: if the utterance has none, with the reason.
         """
+        if name not in self._place:
+            raise _unknown(name, self._table.index, self.folder)
         if name in self.failed:
             raise StoreError(f"{name} has no {self.folder.name}: {self.failed[name]}")
         run, within = _layer_range(layers, self.spec.layers)
@@ -254,13 +270,22 @@ class FeatureStore:
 def _layer_range(layers: Layers, count: int) -> tuple[slice, slice | Array]:
     """Return the contiguous run of layers to read, and which of them are wanted."""
     if layers is None or isinstance(layers, slice):
-        begin, end, step = (layers or slice(None)).indices(count)
-        return slice(begin, end), slice(None, None, step)
-    wanted = np.atleast_1d(layers)
-    if wanted.size == 0 or wanted.min() < -count or wanted.max() >= count:
-        raise IndexError(f"layers {layers} of a feature with {count} layers, numbered 0 to {count - 1}")
-    wanted = wanted % count
-    return slice(int(wanted.min()), int(wanted.max()) + 1), wanted - wanted.min()
+        wanted = np.arange(count)[layers or slice(None)]
+    else:
+        wanted = np.atleast_1d(layers)
+        if wanted.size == 0 or wanted.min() < -count or wanted.max() >= count:
+            raise IndexError(f"layers {layers} of a feature with {count} layers, numbered 0 to {count - 1}")
+        wanted = wanted % count
+    if wanted.size == 0:
+        return slice(0, 1), wanted
+    run = slice(int(wanted.min()), int(wanted.max()) + 1)
+    whole = wanted.size == run.stop - run.start and (np.diff(wanted) == 1).all()
+    return run, slice(None) if whole else wanted - run.start
+
+
+def _unknown(name: str, names: pd.Index, path: Path) -> UnknownUtteranceError:
+    near = suggest(name, names) if len(names) < MANY_NAMES else ""
+    return UnknownUtteranceError(f"no utterance {name!r} in {path}{near}")
 
 
 def _shard_length(array: Path) -> int:

@@ -73,4 +73,7 @@ def _read_column(folder: Path) -> Array | list[str]:
     content, offsets = read_array(folder / "bytes").tobytes(), read_array(folder / "offsets").tolist()
     if offsets[-1] != len(content):
         raise StoreError(f"{folder} holds {len(content)} bytes of text, expected {offsets[-1]}: it is damaged")
-    return [content[a:b].decode() for a, b in pairwise(offsets)]
+    try:
+        return [content[a:b].decode() for a, b in pairwise(offsets)]
+    except UnicodeDecodeError as error:
+        raise StoreError(f"{folder} is damaged: {error}") from None

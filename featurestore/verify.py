@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import google_crc32c
-
+from featurestore.errors import StoreError
 from featurestore.store import FeatureStore, Store
 from featurestore.table import table_digest
-from featurestore.zarr3 import read_json
-
-PIECE = 1 << 24
+from featurestore.zarr3 import checksum
 
 
 @dataclass(frozen=True)
@@ -24,7 +21,7 @@ class Damage:
     Attributes:
         file: its path.
         problem: what was found and what was expected.
-        names: the utterances whose frames are in it.
+        names: the utterances whose frames are in it; none where it concerns all.
     """
 
     file: Path
@@ -34,13 +31,14 @@ class Damage:
 
 def verify(store: Store, report: Callable[[float, float], None] = lambda *_: None) -> list[Damage]:
     """Return all damage; ``report`` is told the bytes that have been read, and of how many."""
-    found = []
-    attributes = read_json(store.path / "zarr.json")["attributes"]
-    if table_digest(store.utterances) != attributes["table_sha256"]:
-        found.append(Damage(store.path / "table", "the table is not the one that was planned", []))
+    try:
+        changed = table_digest(store.utterances) != store.table_sha256
+    except StoreError as error:
+        return [Damage(store.path / "table", str(error), [])]  # nothing else can be found without it
+    found = [Damage(store.path / "table", "the table is not the one that was planned", [])] if changed else []
     jobs = [job for part in store.parts.values() for job in _jobs(part, store)]
 
-    read, total = 0, sum(part.size for part in store.parts.values())
+    read, total = 0, sum(job.record["bytes"] for job in jobs)
     with ThreadPoolExecutor() as pool:
         problems = pool.map(lambda job: check_file(job.file, job.record), jobs)
         for job, problem in zip(jobs, problems, strict=True):
@@ -57,12 +55,9 @@ def check_file(file: Path, record: dict[str, int]) -> str | None:
         return "the file is missing"
     if file.stat().st_size != record["bytes"]:
         return f"it has {file.stat().st_size} bytes, expected {record['bytes']}"
-    crc = 0
-    with file.open("rb") as handle:
-        while piece := handle.read(PIECE):
-            crc = google_crc32c.extend(crc, piece)
-    if crc != record["crc32c"]:
-        return f"its checksum is {crc:08x}, expected {record['crc32c']:08x}"
+    found = checksum(file)
+    if found != record:
+        return f"its checksum is {found['crc32c']:08x}, expected {record['crc32c']:08x}"
     return None
 
 
@@ -73,6 +68,8 @@ class _Job(NamedTuple):
 
 
 def _jobs(part: FeatureStore, store: Store) -> Iterator[_Job]:
+    for array, planned in part.planned.items():
+        yield _Job(part.folder / array / "c/0", planned, [])
     for number, record in part.records.items():
         names = store.utterances.index[store.utterances["shard"] == number].tolist()
         for array, file in part.shard_files(number).items():

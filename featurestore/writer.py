@@ -17,11 +17,11 @@ import pandas as pd
 
 from featurestore.codec import Floats, encode
 from featurestore.errors import StoreError
-from featurestore.layout import array_layouts, shard_path
+from featurestore.layout import PLANNED, array_layouts, shard_path
 from featurestore.plan import FORMAT_VERSION, FeaturePlan, FeatureSpec, Plan, place_frames
 from featurestore.shard import ShardWriter
 from featurestore.table import read_table, table_digest, write_table
-from featurestore.zarr3 import publish, read_array, read_json, write_array, write_group, write_json
+from featurestore.zarr3 import checksum, publish, read_array, read_json, write_array, write_group, write_json
 
 
 class StoreWriter:
@@ -72,7 +72,7 @@ class StoreWriter:
         attributes = {
             "format": FORMAT_VERSION,
             "dataset": plan.dataset,
-            "ranges": {target: list(scale) for target, scale in plan.ranges.items()},
+            "ranges": _as_json(plan.ranges),
             "table_sha256": table_digest(plan.table),
             "left_out": plan.left_out,
         }
@@ -81,6 +81,9 @@ class StoreWriter:
 
     def _check_same(self, plan: Plan) -> None:
         found = read_json(self.path / "zarr.json")["attributes"]
+        for key, asked in (("dataset", plan.dataset), ("ranges", _as_json(plan.ranges))):
+            if found[key] != asked:
+                raise StoreError(f"{self.path} has {key} {found[key]}, asked for was {asked}; use another --store")
         if found["table_sha256"] == table_digest(plan.table):
             return
         there = read_table(self.path / "table")
@@ -110,9 +113,8 @@ class StoreWriter:
         slots = int(table.groupby("shard").size().max())
         temporary = folder.with_name(f".{name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
-        write_array(temporary / "start", start, "utterance")
-        write_array(temporary / "frames", feature.frames, "utterance")
-        write_array(temporary / "time", feature.times, "utterance")
+        for array, values in zip(PLANNED, (start, feature.frames, feature.times), strict=True):
+            write_array(temporary / array, values, "utterance")
         for array, layout in array_layouts(feature.spec, shard_frames, slots).items():
             write_json(temporary / array / "zarr.json", layout.metadata(shards))
         write_group(temporary, feature.spec.to_dict())
@@ -143,7 +145,8 @@ class StoreWriter:
         shards = int(read_array(self.path / "table/shard").max()) + 1
         records = [read_json(_record(folder, k)) for k in range(shards)]
         if not (folder / "manifest.json").exists():
-            write_json(folder / "manifest.json", {"shards": records})
+            plan = {array: checksum(folder / array / "c/0") for array in PLANNED}
+            write_json(folder / "manifest.json", {"plan": plan, "shards": records})
         return {name: reason for record in records for name, reason in record["failed"].items()}
 
     def _feature(self, name: str) -> Path:
@@ -212,6 +215,10 @@ class FeatureShard:
         files = {array: file.close() for array, file in self._files.items()}
         failed = {name: self._failed[name] for name in self.names if name in self._failed}
         write_json(_record(self._folder, self._number), {"files": files, "failed": failed})
+
+
+def _as_json(ranges: dict[str, tuple[float, float]]) -> dict[str, list[float]]:
+    return {target: list(scale) for target, scale in ranges.items()}
 
 
 def _record(feature: Path, shard: int) -> Path:

@@ -12,11 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
 from featurestore.errors import StoreError
 
+PIECE = 1 << 24
 Array = npt.NDArray[Any]
 
 
@@ -121,6 +123,15 @@ def write_file(file: Path, content: bytes) -> None:
         handle.flush()
         os.fsync(handle.fileno())
     publish(temporary, file)
+
+
+def checksum(file: Path) -> dict[str, int]:
+    """Return the length of a file and its CRC-32C: ``bytes`` and ``crc32c``."""
+    size, crc = 0, 0
+    with file.open("rb") as handle:
+        while piece := handle.read(PIECE):
+            size, crc = size + len(piece), google_crc32c.extend(crc, piece)
+    return {"bytes": size, "crc32c": crc}
 
 
 def publish(temporary: Path, path: Path) -> None:

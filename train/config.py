@@ -33,13 +33,13 @@ class PitchConfig(Config):
 class OptimConfig(Config):
     """How a model is trained."""
 
-    epochs: int = Field(default=40, ge=1)
+    epochs: int = Field(default=30, ge=1)
     """Most passes over the training part."""
     patience: int = Field(default=10, ge=1)
     """Epochs without a better dev score after which training stops."""
     batch_size: int = Field(default=32, ge=2)
     """Utterances in a training step, on average over the folds, which share every read."""
-    lr: float = Field(default=1e-3, gt=0)
+    lr: float = Field(default=2e-3, gt=0)
     """Peak learning rate of AdamW; it rises over the first ``warmup`` epochs and falls to zero with a cosine."""
     layer_lr: float = Field(default=1e-2, gt=0)
     """Peak learning rate of the layer weights."""
@@ -61,7 +61,7 @@ class TrainConfig(Config):
     pitch: PitchConfig = PitchConfig()
     dropout: float = Field(default=0.5, ge=0, lt=1)
     """Share of audio channels that a training step leaves out, the same in all frames of an utterance."""
-    width: int = Field(default=256, gt=0)
+    width: int = Field(default=128, gt=0)
     """Channels that the audio is projected to, which the fusion works on."""
     fusion: Fusion = Attention()
     pooling: Pooling = Mean()

@@ -44,8 +44,6 @@ class LayerSum(nn.Module):
         return self.logits.softmax(dim=0)
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:  # noqa: D102
-        scale = self.weights()[:, None] / self.sd  # normalises and weights in one pass over the states
-        frames = -(scale * self.mean).sum(dim=0).expand(states.shape[1:])
-        for layer, factor in zip(states, scale, strict=True):
-            frames = torch.addcmul(frames, layer, factor)
-        return frames
+        with torch.no_grad():
+            normalised = torch.addcmul(-self.mean[:, None] / self.sd[:, None], states, 1 / self.sd[:, None])
+        return (self.weights() @ normalised.flatten(1)).view(states.shape[1:])

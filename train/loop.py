@@ -125,6 +125,6 @@ def _schedule(optimiser: torch.optim.Optimizer, optim: OptimConfig, steps: int) 
 
 def _note(variant: Variant, epoch: int, loss: float, score: float) -> None:
     variant.history.append({"epoch": epoch, "loss": loss, "dev": score})
-    if score > variant.best_score:
+    if score >= variant.best_score:  # of equal ones the later, which has been trained for longer
         variant.best_score, variant.best_epoch = score, epoch
         variant.best_state = copy.deepcopy(variant.model.state_dict())

@@ -38,7 +38,7 @@ def ccc(true: npt.ArrayLike, predicted: npt.ArrayLike) -> float:
     correlation coefficient to evaluate reproducibility.
 
     >>> round(ccc([1, 2, 3], [1, 2, 4]), 4)
-    0.875
+    0.8571
     """
     true = np.asarray(true, np.float64)
     return float(ccc_of(concordance_sums(true, np.asarray(predicted, np.float64), np.zeros(len(true), int))[0]))

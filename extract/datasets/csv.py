@@ -6,12 +6,13 @@ ser-extract --dataset csv --root labels.csv --encoder hubert-large dataset.range
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import pandas as pd
-from pydantic import Field
+from pydantic import model_validator
 
-from extract.datasets import Dataset, Labels, check_columns, read_csv
+from extract.datasets import Dataset, Labels, check_columns, leave_out, leave_out_nameless, read_csv
+from featurestore.config import Config
 from featurestore.errors import DatasetError
 
 SPLITS = {
@@ -27,7 +28,25 @@ SPLITS = {
 REQUIRED = ["name", "audio_path", "split_set"]
 RENAMED = {"audio_path": "path", "split_set": "split"}
 AUDIO_SUFFIXES = r"(?i)\.(?:wav|flac|mp3|ogg)$"
-Reasons = dict[str, str]
+Scale = tuple[float, float]
+
+
+class Ranges(Config):
+    """Scales, each as the lowest and the highest value."""
+
+    V: Scale = (1.0, 5.0)
+    """Valence."""
+    A: Scale = (1.0, 5.0)
+    """Arousal."""
+    D: Scale = (1.0, 5.0)
+    """Dominance."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for target, (low, high) in self:
+            if not low < high:
+                raise ValueError(f"{target}=[{low:g},{high:g}] is no range, expected the lowest value first")
+        return self
 
 
 class CSV(Dataset):
@@ -37,7 +56,7 @@ class CSV(Dataset):
     val.csv (or dev.csv) and test.csv, which then say the split.
     """
 
-    ranges: dict[str, tuple[float, float]] = Field(default_factory=lambda: dict.fromkeys("VAD", (1.0, 5.0)))
+    ranges: Ranges = Ranges()
     """The scale on which V, A and D are declared; values outside are left out."""
     audio_root: Path | None = None
     """Where relative audio paths start; the label file's folder when absent."""
@@ -52,24 +71,16 @@ class CSV(Dataset):
         Raises:
             DatasetError: if a label file is absent or not a table, or lacks a column.
         """
-        table = pd.concat([_read(file) for file in self._files()], ignore_index=True)
-        left_out: Reasons = {}
-        table = _leave_out(table, table["name"] == "", "it has no name", left_out)
-        lines = table.groupby("name")["where"].transform(", ".join)
-        twice = table["name"].duplicated(keep=False)
-        table = _leave_out(table, twice, "the name is not unique, it stands in " + lines, left_out)
-        split = table["split_set"].str.lower().map(SPLITS)
-        reason = table["where"] + " has split_set=" + table["split_set"] + ", expected train, dev (val) or test"
-        table = _leave_out(table, split.isna(), reason, left_out)
-        ranges = {target: scale for target, scale in self.ranges.items() if target in table}
-        for target, (low, high) in ranges.items():
-            values = pd.to_numeric(table[target], errors="coerce").astype(float)
-            expected = f", expected {low:g} to {high:g} (another range: dataset.ranges.{target}=[LOW,HIGH])"
-            reason = table["where"] + f" has {target}=" + table[target] + expected
-            table = _leave_out(table, ~values.between(low, high), reason, left_out)
-            table = table.assign(**{target: values})
-        table = table.assign(split_set=split).rename(columns=RENAMED).drop(columns="where")
-        return Labels(table.set_index("name"), ranges, left_out)
+        table = pd.concat([_read(file) for file in self._files()]).fillna("")
+        left_out: dict[str, str] = {}
+        table = leave_out_nameless(table, left_out)
+        split = table["split_set"].str.strip().str.lower().map(SPLITS)
+        reason = table.index + " has split_set=" + table["split_set"] + ", expected train, dev (val) or test"
+        table = leave_out(table.assign(split_set=split), split.isna(), reason, left_out)
+        ranges = {target: scale for target, scale in self.ranges if target in table}
+        for target, scale in ranges.items():
+            table = _check_range(table, target, scale, left_out)
+        return Labels(table.rename(columns=RENAMED).set_index("name"), ranges, left_out)
 
     def _files(self) -> list[Path]:
         root = self.folder()
@@ -78,23 +89,26 @@ class CSV(Dataset):
         single = root / "labels.csv"
         found = [single] if single.exists() else [f for f in sorted(root.glob("*.csv")) if f.stem.lower() in SPLITS]
         if not found:
-            raise DatasetError(f"dataset csv: no label file in {root}; expected {self.layout}")
+            raise DatasetError(f"dataset {self.name}: no label file in {root}; expected {self.layout}")
         return found
 
 
 def _read(file: Path) -> pd.DataFrame:
-    """Return a label file with the line of each row in ``where``."""
+    """Return a label file with names as they are in other files, which may lack the suffix of the audio."""
     table = read_csv(file)
     if "split_set" not in table and file.stem.lower() in SPLITS:
         table["split_set"] = file.stem
     check_columns(table, REQUIRED if "emotion" in table else [*REQUIRED, "V", "A"], file)
-    table["name"] = table["name"].str.replace(AUDIO_SUFFIXES, "", regex=True)
-    table["where"] = [f"{file.name} line {row + 2}" for row in range(len(table))]
+    for column, renamed in RENAMED.items():
+        if renamed in table:
+            raise DatasetError(f"{file} has both {column} and {renamed}, which stand for the same; remove one")
+    table["name"] = table["name"].str.strip().str.replace(AUDIO_SUFFIXES, "", regex=True)
     return table
 
 
-def _leave_out(table: pd.DataFrame, bad: pd.Series, reason: str | pd.Series, left_out: Reasons) -> pd.DataFrame:
-    """Return the rows that are not ``bad``, and note why the others are left out, by name or by line."""
-    names, lines, reasons = table["name"][bad], table["where"][bad], pd.Series(reason, table.index)[bad]
-    left_out |= {name or line: why for name, line, why in zip(names, lines, reasons, strict=True)}
-    return table[~bad]
+def _check_range(table: pd.DataFrame, target: str, scale: Scale, left_out: dict[str, str]) -> pd.DataFrame:
+    """Return the table with ``target`` as numbers, without the rows where it is not one within its scale."""
+    values = pd.to_numeric(table[target], errors="coerce").astype(float)
+    expected = f"expected {scale[0]:g} to {scale[1]:g} (another range: dataset.ranges.{target}=[LOW,HIGH])"
+    reason = table.index + f" has {target}=" + table[target] + f", {expected}"
+    return leave_out(table.assign(**{target: values}), ~values.between(*scale), reason, left_out)

@@ -20,6 +20,7 @@ from extract.audio import SAMPLING_RATE
 from extract.datasets import Labels
 from extract.datasets.csv import CSV
 from extract.speech import VOICES, Manner, speak
+from featurestore.errors import DatasetError
 
 SENTENCES = (
     "The letter is lying on the table.",
@@ -55,6 +56,10 @@ class Demo(CSV):
         return super().labels()
 
     def _make(self, root: Path) -> None:
+        if root.exists() and any(root.iterdir()):
+            raise DatasetError(
+                f"dataset demo: {root} holds files but no labels.csv; give a folder that is new or empty"
+            )
         temporary = root.with_name(f".{root.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         (temporary / "wav").mkdir(parents=True)

@@ -15,7 +15,7 @@ from extract.datasets import Dataset, Labels
 from featurestore.errors import DatasetError
 
 CLIPS = 535
-NAME = re.compile(r"(?P<speaker>\d\d)(?P<text>[ab]\d\d)(?P<emotion>[WLEAFTN])(?P<version>[a-z])")
+NAME = re.compile(r"(?P<speaker>03|08|09|1[0-6])(?P<text>[ab]\d\d)(?P<emotion>[WLEAFTN])(?P<version>[a-z])")
 EMOTIONS = {
     "W": "anger",
     "L": "boredom",

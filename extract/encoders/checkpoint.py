@@ -7,6 +7,7 @@ import json
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -118,6 +119,7 @@ def load_model(checkpoint: Checkpoint) -> torch.nn.Module:
 
 def _pretrained(kind: Any, checkpoint: Checkpoint) -> Any:
     import torch
+    from safetensors import SafetensorError
     from transformers.utils import logging
 
     verbosity = logging.get_verbosity()
@@ -131,7 +133,7 @@ def _pretrained(kind: Any, checkpoint: Checkpoint) -> Any:
             key_mapping=ENCODER_KEYS if kind.__name__ == "WhisperEncoder" else None,
             output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError, UnpicklingError) as error:
         raise _not_loaded(checkpoint, error) from None
     finally:
         logging.set_verbosity(verbosity)
@@ -152,6 +154,8 @@ def hash_weights(model: torch.nn.Module) -> str:
 
 def _not_loaded(checkpoint: Checkpoint, error: Exception) -> SerError:
     reason = " ".join(str(error).split())[:200]
+    if Path(str(checkpoint.id)).exists():
+        return SerError(f"the checkpoint in {checkpoint.id} cannot be loaded: {reason}")
     return SerError(
         f"the checkpoint {checkpoint.id} cannot be loaded: {reason}. Offline, fetch it once on a machine with "
         f"a network (hf download {checkpoint.id} --local-dir DIR) and give --encoder DIR"

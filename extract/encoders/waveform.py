@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 
@@ -34,7 +36,9 @@ class WaveformBackbone(Backbone):
         return (projected[0] if isinstance(projected, tuple) else projected)[0]
 
     def transform(self, frames: torch.Tensor, mask: torch.Tensor) -> None:  # noqa: D102
-        self.model.encoder(frames, attention_mask=mask)
+        with warnings.catch_warnings():  # WavLM's attention in transformers mixes the types of its two masks
+            warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask", UserWarning)
+            self.model.encoder(frames, attention_mask=mask)
 
     @property
     def blocks(self) -> torch.nn.ModuleList:  # noqa: D102

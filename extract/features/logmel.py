@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from extract.audio import SAMPLING_RATE, Wave
 from extract.features import Feature
@@ -34,6 +34,12 @@ class LogMel(Feature):
     f_max: float = Field(default=8000.0, gt=0, le=SAMPLING_RATE / 2)
     """The upper edge of the highest band, in Hz."""
     dtype: Dtype = "float16"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.window > self.n_fft:
+            raise ValueError(f"window is {self.window}, expected at most n_fft, which is {self.n_fft}")
+        return self
 
     def spec(self) -> FeatureSpec:  # noqa: D102
         provenance = {"settings": self.settings(), "versions": {p: version(p) for p in ("torch", "transformers")}}

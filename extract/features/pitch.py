@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
+from typing import Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from extract.audio import SAMPLING_RATE, Wave
 from extract.features import Feature
@@ -31,6 +32,12 @@ class Pitch(Feature):
     hop: float = Field(default=0.01, gt=0)
     """Time between frames, in seconds."""
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.floor >= self.ceiling:
+            raise ValueError(f"floor is {self.floor:g} Hz, expected less than ceiling, which is {self.ceiling:g} Hz")
+        return self
+
     def spec(self) -> FeatureSpec:  # noqa: D102
         provenance = {"settings": self.settings(), "versions": {"parselmouth": version("praat-parselmouth")}}
         return FeatureSpec(
@@ -42,7 +49,8 @@ class Pitch(Feature):
 
         A waveform shorter than the analysis window has one unvoiced frame, in its middle.
 
-        >>> Pitch().place(16_000)
+        >>> frames, first = Pitch().place(16_000)
+        >>> frames, round(first, 9)
         (97, 0.02)
         """
         duration = samples * (1 / SAMPLING_RATE)  # rounds as Praat does, which decides at whole frames

@@ -12,27 +12,12 @@ import torch
 
 from extract.audio import SAMPLING_RATE
 from extract.speech import Manner, speak
-
-SHARED = Path(__file__).parents[3] / "shared"
-EMODB_CLIPS = ("03a01Fa", "03a01Wc", "08b09Na", "10a07Ta", "16b10Lb")
-EMOTALE_CLIPS = ("DK_001_A_1", "DK_003_N_2", "EN_018_S_3")
+from tests.extract.samples import EMODB_CLIPS, EMOTALE_CLIPS
 
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
-
-
-def shared(*parts: str) -> Path:
-    """Return a path of the real data, or skip the test."""
-    path = SHARED.joinpath(*parts)
-    if not path.exists():
-        pytest.skip(f"{'/'.join(parts)} is not beside the repository")
-    return path
-
-
-def noise(samples: int, seed: int = 0, level: float = 0.1) -> np.ndarray:
-    return (level * np.random.default_rng(seed).normal(size=samples)).astype(np.float32)
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import soundfile
-from conftest import noise
 
 from extract.audio import SAMPLING_RATE, AudioError, count_samples, read_wave
+from tests.extract.samples import noise
 
 
 def tone(rate, seconds=0.5, frequency=440.0):
@@ -24,12 +24,23 @@ def test_any_rate_and_number_of_channels(tmp_path, rate, channels):
 
 @pytest.mark.parametrize(
     ("suffix", "subtype"),
-    [("wav", "PCM_U8"), ("wav", "PCM_24"), ("wav", "FLOAT"), ("flac", "PCM_16"), ("ogg", "VORBIS"), ("mp3", None)],
+    [
+        ("wav", "PCM_U8"),
+        ("wav", "PCM_16"),
+        ("wav", "PCM_24"),
+        ("wav", "FLOAT"),
+        ("flac", "PCM_16"),
+        ("ogg", "VORBIS"),
+        ("mp3", None),
+    ],
 )
 def test_any_format(tmp_path, suffix, subtype):
     file = tmp_path / f"tone.{suffix}"
     soundfile.write(file, tone(16_000), 16_000, subtype)
-    assert len(read_wave(file)) == count_samples(file) == 8000
+    wave = read_wave(file)
+    assert len(wave) == count_samples(file) == 8000
+    assert np.abs(np.fft.rfft(wave)).argmax() == 220  # 440 Hz in bins of 2 Hz
+    assert np.sqrt(np.mean(wave[1000:-1000] ** 2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.02)
 
 
 def test_stereo_is_the_mean_of_its_channels(tmp_path):
@@ -73,7 +84,7 @@ def broken(folder, kind):
         ("empty", "empty"),
         ("no samples", "holds no samples"),
         ("no audio", "cannot be read"),
-        ("truncated", "truncated: its header says 10000 bytes of samples, it holds 3956"),
+        ("truncated", "truncated: its header says 10000 bytes, it holds 3956"),
         ("truncated flac", "truncated|cannot be decoded"),
         ("nan", "1 of 5000 samples are NaN or infinite"),
         ("inf", "1 of 5000 samples are NaN or infinite"),
@@ -83,3 +94,18 @@ def test_broken_files_have_a_reason(tmp_path, kind, reason):
     file = broken(tmp_path, kind)
     with pytest.raises(AudioError, match=reason):
         count_samples(file), read_wave(file)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "aiff", "au", "w64", "rf64", "caf", "flac", "mp3"])
+def test_a_file_that_was_cut_is_never_read_short(tmp_path, suffix):
+    """Ogg is not among them: its length stands in its last page."""
+    file = tmp_path / f"a.{suffix}"
+    soundfile.write(file, noise(50_000), 16_000)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(AudioError, match=r"truncated|cannot be (read|decoded)"):
+        count_samples(file), read_wave(file)
+
+
+def test_a_folder_is_no_audio(tmp_path):
+    with pytest.raises(AudioError):
+        count_samples(tmp_path)

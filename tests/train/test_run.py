@@ -160,8 +160,8 @@ def test_ridges_equal_those_of_scikit_learn():
         (["--store", "nowhere.zarr"], "ser-train: no store at nowhere.zarr; ser-extract makes one"),
         (
             ["--store", "{store}", "fusion=conkat"],
-            "no fusion 'conkat'; did you mean 'attention'?",
-        ),  # codespell:ignore
+            "no fusion 'conkat'; did you mean 'concat'?",
+        ),
         (["--store", "{store}", "optim.lrr=1"], "unknown key 'optim.lrr'; did you mean 'optim.lr'?"),
         (["--store", "{store}", "splits.k=7"], "7 folds need at least as many speakers, the store has 6"),
     ],
@@ -178,9 +178,7 @@ def test_help_needs_no_torch():
     result = ser_train("--help")
     assert result.returncode == 0
     assert "--store" in result.stdout
-    assert (
-        time.monotonic() - start < 5
-    )  # under 1 s on a free machine
+    assert time.monotonic() - start < 5  # under 1 s on a free machine
     code = "import sys, train.cli; assert 'torch' not in sys.modules and 'pandas' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 

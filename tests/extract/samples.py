@@ -1,0 +1,59 @@
+"""What several tests of extraction use: noise, the real data where it is, names in two datasets' formats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SHARED = Path(__file__).parents[3] / "shared"
+EMODB_CLIPS = ("03a01Fa", "03a01Wc", "08b09Na", "10a07Ta", "16b10Lb")
+EMOTALE_CLIPS = ("DK_001_A_1", "DK_003_N_2", "EN_018_S_3")
+SMALL = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "conv_dim": (24,) * 7,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 2,
+}
+PRE_NORM = {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "conv_bias": True}
+WHISPER = {
+    "d_model": 32,
+    "encoder_layers": 3,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 48,
+    "decoder_ffn_dim": 48,
+    "vocab_size": 60,
+    "pad_token_id": 1,
+    "bos_token_id": 2,
+    "eos_token_id": 3,
+    "decoder_start_token_id": 2,
+    "suppress_tokens": None,
+    "begin_suppress_tokens": None,
+}
+FAMILIES = {
+    "wav2vec2-group": ("Wav2Vec2", SMALL),
+    "wav2vec2-pre-norm": ("Wav2Vec2", SMALL | PRE_NORM),
+    "hubert-group": ("Hubert", SMALL),
+    "hubert-pre-norm": ("Hubert", SMALL | PRE_NORM),
+    "wavlm-group": ("WavLM", SMALL),
+    "wavlm-pre-norm": ("WavLM", SMALL | PRE_NORM),
+    "whisper": ("Whisper", WHISPER),
+}
+
+
+def shared(*parts: str) -> Path:
+    """Return a path of the real data, or skip the test."""
+    path = SHARED.joinpath(*parts)
+    if not path.exists():
+        pytest.skip(f"{'/'.join(parts)} is not beside the repository")
+    return path
+
+
+def noise(samples: int, seed: int = 0, level: float = 0.1) -> np.ndarray:
+    return (level * np.random.default_rng(seed).normal(size=samples)).astype(np.float32)

@@ -1,0 +1,129 @@
+"""The utterance table: every value comes back, and its digest knows every change."""
+
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from featurestore.errors import StoreError
+from featurestore.table import read_table, table_digest, write_table
+
+text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
+columns = {
+    "str": text,
+    "int64": st.integers(-(2**63), 2**63 - 1),
+    "float64": st.floats(),
+    "bool": st.booleans(),
+}
+
+
+@st.composite
+def tables(draw):
+    names = draw(st.lists(text, unique=True, min_size=1, max_size=6))
+    kinds = draw(
+        st.dictionaries(st.sampled_from(["V", "a/b", "x.y", "ü 2", "%2F"]), st.sampled_from(list(columns)), min_size=1)
+    )
+    values = {
+        column: pd.Series(draw(st.lists(columns[kind], min_size=len(names), max_size=len(names))), names, dtype=kind)
+        for column, kind in kinds.items()
+    }
+    return pd.DataFrame(values, index=pd.Index(names, name="name", dtype="str"))
+
+
+@pytest.fixture
+def table():
+    return pd.DataFrame(
+        {
+            "speaker": ["s1", "", "s3"],
+            "session": [1, -2, 2**62],
+            "V": [1.5, np.nan, -0.0],
+            "acted": [True, False, True],
+            "a/b.c": ["one\ntwo", "'\"", "日本"],
+        },
+        index=pd.Index(["x", "y/z", "ü"], name="name"),
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(tables())
+def test_round_trip(tmp_path_factory, table):
+    folder = tmp_path_factory.mktemp("round") / "table"
+    write_table(folder, table)
+    again = read_table(folder)
+    pd.testing.assert_frame_equal(again, table, check_dtype=True, check_exact=True)
+    assert table_digest(again) == table_digest(table)
+
+
+def test_missing_text_is_the_empty_string(tmp_path):
+    table = pd.DataFrame({"emotion": ["joy", None, np.nan]}, index=pd.Index(["a", "b", "c"], name="name"))
+    write_table(tmp_path, table)
+    assert read_table(tmp_path)["emotion"].tolist() == ["joy", "", ""]
+
+
+@pytest.mark.parametrize("narrow", ["int32", "uint8", "Int64"])
+def test_narrow_integers_come_back_as_int64(tmp_path, narrow):
+    table = pd.DataFrame({"session": pd.array([1, 2], narrow)}, index=pd.Index(["a", "b"], name="name"))
+    write_table(tmp_path, table)
+    assert read_table(tmp_path)["session"].dtype == np.int64
+    assert table_digest(table) == table_digest(read_table(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("speaker", "s"), ("session", -3), ("V", 0.0), ("acted", True), ("a/b.c", "'"), ("speaker", " ")],
+)
+def test_digest_changes_with_a_value(table, column, value):
+    changed = table.copy()
+    changed.loc["y/z", column] = value
+    assert table_digest(changed) != table_digest(table)
+
+
+def test_digest_changes_with_names_order_and_columns(table):
+    others = [
+        table.rename(index={"x": "x2"}),
+        table.iloc[::-1],
+        table.rename(columns={"V": "A"}),
+        table.drop(columns="V"),
+        table[table.columns[::-1]],
+        table.astype({"acted": int}),
+    ]
+    digests = {table_digest(other) for other in [table, *others]}
+    assert len(digests) == 1 + len(others)
+
+
+def test_digest_keeps_neighbouring_values_apart(table):
+    pairs = [["ab", "", "c"], ["a", "b", "c"], ["", "ab", "c"]]
+    assert len({table_digest(table.assign(speaker=pair)) for pair in pairs}) == 3
+
+
+def test_digest_does_not_change_otherwise(table):
+    assert table_digest(table.copy()) == table_digest(table)
+    assert table_digest(table.astype({"speaker": object, "a/b.c": "category"})) == table_digest(table)
+
+
+def test_golden_digest(table):
+    assert table_digest(table) == "758f31fd0481d93dad545531077dcf2453f478f1acd2aafef6ed783672cd16b5"
+
+
+def test_zarr_python_opens_it(tmp_path, table):
+    write_table(tmp_path, table)
+    group = zarr.open_group(tmp_path, mode="r")
+    assert group.attrs["columns"] == ["name", *table.columns]
+    assert group["session"][:].tolist() == table["session"].tolist()
+    assert np.array_equal(group["V"][:], table["V"], equal_nan=True)
+    assert group["acted"][:].tolist() == [True, False, True]
+    content, offsets = group["a%2Fb.c/bytes"][:].tobytes(), group["a%2Fb.c/offsets"][:]
+    assert [content[a:b].decode() for a, b in pairwise(offsets)] == table["a/b.c"].tolist()
+
+
+@pytest.mark.parametrize("file", ["V/c/0", "speaker/bytes/c/0", "name/offsets/c/0"])
+def test_truncated_column_is_refused(tmp_path, table, file):
+    write_table(tmp_path, table)
+    content = (tmp_path / file).read_bytes()
+    (tmp_path / file).write_bytes(content[: len(content) // 8 // 2 * 8])
+    with pytest.raises(StoreError, match="damaged"):
+        read_table(tmp_path)
