@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 Seconds = npt.NDArray[np.float64]
-PitchScale = Literal["utterance", "log", "hertz"]
 
 
 def nearest_frames(times: Seconds, clock: Seconds) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
@@ -53,13 +50,3 @@ def align_pitch(f0: Floats, times: Seconds, clock: Seconds) -> tuple[Floats, npt
     weight = np.where(inside, (clock - times[nearest]) / np.where(step == 0, 1.0, step), 0.0)
     value = log_f0[nearest] + weight * (log_f0[other] - log_f0[nearest])
     return np.where(voiced, value, 0.0).astype(np.float32), voiced
-
-
-def align_frames(frames: Floats, times: Seconds, clock: Seconds) -> Floats:
-    """Return ``frames`` (time, dim) at the times of ``clock`` by linear interpolation; zeros where it has none."""
-    if len(times) == 1:
-        return np.repeat(frames, len(clock), axis=0)
-    after = np.clip(np.searchsorted(times, clock), 1, len(times) - 1)
-    weight = ((clock - times[after - 1]) / (times[after] - times[after - 1])).clip(0, 1)[:, None].astype(np.float32)
-    _, covered = nearest_frames(times, clock)
-    return (frames[after - 1] * (1 - weight) + frames[after] * weight) * covered[:, None]

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.align import align_frames, align_pitch, nearest_frames
+from train.align import align_pitch, nearest_frames
 
 
 def glide(times):
@@ -61,10 +61,3 @@ def test_nearest_is_nearest(first, count, clock):
     times, clock = first + 0.01 * np.arange(count), np.sort(clock)
     nearest, _ = nearest_frames(times, clock)
     assert np.allclose(np.abs(times[nearest] - clock), np.abs(times[:, None] - clock).min(axis=0), atol=1e-12)
-
-
-def test_frames_are_interpolated_linearly_in_time():
-    times = np.array([0.0, 0.1, 0.2])
-    frames = np.array([[0.0], [1.0], [4.0]], np.float32)
-    aligned = align_frames(frames, times, np.array([0.05, 0.1, 0.15, 0.5]))
-    assert aligned.ravel().tolist() == pytest.approx([0.5, 1.0, 2.5, 0.0])

@@ -13,7 +13,7 @@ class MLP(Head):
 
     hidden: int = Field(default=128, gt=0)
     """Width of the hidden layer."""
-    dropout: float = Field(default=0.3, ge=0, lt=1)
+    dropout: float = Field(default=0.5, ge=0, lt=1)
     """Share of hidden units that each training step leaves out."""
 
     def build(self, dim: int, outputs: int) -> nn.Module:  # noqa: D102
