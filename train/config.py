@@ -37,6 +37,8 @@ class OptimConfig(Config):
     """Most passes over the training part."""
     patience: int = Field(default=10, ge=1)
     """Epochs without a better dev score after which training stops."""
+    refit: bool = False
+    """Train again on train and dev together, for the epochs that dev chose, as the ridge baseline does."""
     batch_size: int = Field(default=32, ge=2)
     """Utterances in a training step, on average over the folds, which share every read."""
     lr: float = Field(default=2e-3, gt=0)

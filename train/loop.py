@@ -26,13 +26,15 @@ class Variant:
     Attributes:
         model: the model; after `fit` in its best state.
         train: rows that train it.
-        dev: rows that select its best epoch.
+        dev: rows that select its best epoch; without any, it is the last one.
+        epochs: most passes over ``train``.
         history: loss and dev score of each epoch.
     """
 
     model: Model
     train: torch.Tensor
     dev: torch.Tensor
+    epochs: int
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
     best_score: float = -math.inf
@@ -77,9 +79,10 @@ def fit(
         predicted = predict([variants[i].model for i in active], examples, [variants[i].dev for i in active], size)
         for i, on_dev in zip(active, predicted, strict=True):
             mean_loss = sum(losses[i]) / max(1, len(losses[i]))
-            _note(variants[i], epoch, mean_loss, score(examples.targets[variants[i].dev], on_dev))
+            dev_score = score(examples.targets[variants[i].dev], on_dev) if len(on_dev) else math.nan
+            _note(variants[i], epoch, mean_loss, dev_score)
         report(epoch, [variants[i] for i in active])
-        active = [i for i in active if epoch - variants[i].best_epoch < optim.patience]
+        active = [i for i in active if epoch < min(variants[i].epochs, variants[i].best_epoch + optim.patience)]
         if not active:
             break
     for variant in variants:
@@ -125,6 +128,6 @@ def _schedule(optimiser: torch.optim.Optimizer, optim: OptimConfig, steps: int) 
 
 def _note(variant: Variant, epoch: int, loss: float, score: float) -> None:
     variant.history.append({"epoch": epoch, "loss": loss, "dev": score})
-    if score >= variant.best_score:  # of equal ones the later, which has been trained for longer
+    if not score < variant.best_score:  # of equal ones the later, which has been trained for longer
         variant.best_score, variant.best_epoch = score, epoch
         variant.best_state = copy.deepcopy(variant.model.state_dict())

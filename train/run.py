@@ -17,6 +17,7 @@ from train.evaluate import compare, predictions_table, selection_score
 from train.examples import Examples, load_examples
 from train.layers import LayerSum, layer_statistics
 from train.loop import Variant, fit, predict
+from train.memory import keep_freed_memory
 from train.model import Model, PitchNorm
 from train.plots import plot_curves, plot_layer_weights, plot_predictions
 from train.ridge import ridge_predictions
@@ -34,6 +35,7 @@ def run(store: Store, config: TrainConfig, say: Say) -> tuple[Path, dict[str, An
         SerError: if the store lacks what the config asks for.
     """
     torch.set_num_threads(config.threads or torch.get_num_threads())
+    keep_freed_memory()
     examples = load_examples(store, config)
     folds = _only(config.splits.folds(examples.table), examples)
     folder = make_run_folder(config, store.dataset, examples.states.folder.name)
@@ -43,7 +45,7 @@ def run(store: Store, config: TrainConfig, say: Say) -> tuple[Path, dict[str, An
     _describe(log, store, examples, folds, leaks)
 
     score = selection_score(examples)
-    variants = [_variant(config, examples, fold) for fold in folds]
+    variants = [_variant(config, examples, fold.train, fold.dev, config.optim.epochs) for fold in folds]
     metric = "UAR" if examples.classes else "CCC"
     with (folder / "metrics.jsonl").open("w") as epochs:
 
@@ -58,7 +60,15 @@ def run(store: Store, config: TrainConfig, say: Say) -> tuple[Path, dict[str, An
         fit(variants, examples, config.loss, config.optim, score, config.seed, report)
 
     tests = [examples.rows(fold.test) for fold in folds]
-    predictions = {"model": predict([v.model for v in variants], examples, tests, config.optim.batch_size)}
+    final = variants
+    if config.optim.refit:
+        log("training again on train and dev together")
+        final = [
+            _variant(config, examples, fold.train + fold.dev, [], variant.best_epoch)
+            for fold, variant in zip(folds, variants, strict=True)
+        ]
+        fit(final, examples, config.loss, config.optim, score, config.seed, lambda *_: None)
+    predictions = {"model": predict([v.model for v in final], examples, tests, config.optim.batch_size)}
     if config.baseline:
         predictions["ridge"] = ridge_predictions(examples, folds, score)
     results = {
@@ -66,7 +76,7 @@ def run(store: Store, config: TrainConfig, say: Say) -> tuple[Path, dict[str, An
         "results": compare(examples, folds, predictions),
         "best_epochs": [variant.best_epoch for variant in variants],
         "dev": [variant.best_score for variant in variants],
-        "layer_weights": [variant.model.layers.weights().tolist() for variant in variants],
+        "layer_weights": [variant.model.layers.weights().tolist() for variant in final],
         "utterances": {part: [len(getattr(fold, part)) for fold in folds] for part in ("train", "dev", "test")},
         "shared_speakers": leaks,
         "skipped": examples.skipped,
@@ -74,9 +84,9 @@ def run(store: Store, config: TrainConfig, say: Say) -> tuple[Path, dict[str, An
     table = predictions_table(examples, folds, predictions)
     table.to_csv(folder / "predictions.csv")
     (folder / "metrics.json").write_text(json.dumps(results, indent=1))
-    torch.save({"config": config.to_dict(), "folds": [v.best_state for v in variants]}, folder / "best_model.pth")
+    torch.save({"config": config.to_dict(), "folds": [v.best_state for v in final]}, folder / "best_model.pth")
     plot_curves(folder, variants, metric)
-    plot_layer_weights(folder, variants)
+    plot_layer_weights(folder, final)
     plot_predictions(folder, examples, table)
     for line in result_lines(results):
         log(line)
@@ -154,12 +164,13 @@ def _describe(log: _Log, store: Store, examples: Examples, folds: list[Fold], le
         log(f"warning: {line}")
 
 
-def _variant(config: TrainConfig, examples: Examples, fold: Fold) -> Variant:
+def _variant(config: TrainConfig, examples: Examples, train: list[str], dev: list[str], epochs: int) -> Variant:
     torch.manual_seed(config.seed)
-    train, dev = examples.rows(fold.train), examples.rows(fold.dev)
-    layers = LayerSum(*layer_statistics(examples.states, fold.train))
-    model = Model(config, layers, _pitch_norm(config, examples, train), examples.outputs)
-    return Variant(model.to(config.device or ("cuda" if torch.cuda.is_available() else "cpu")), train, dev)
+    rows = examples.rows(train)
+    layers = LayerSum(*layer_statistics(examples.states, train))
+    model = Model(config, layers, _pitch_norm(config, examples, rows), examples.outputs)
+    device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return Variant(model.to(device), rows, examples.rows(dev), epochs)
 
 
 def _pitch_norm(config: TrainConfig, examples: Examples, train: torch.Tensor) -> PitchNorm:
