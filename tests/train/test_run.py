@@ -14,6 +14,7 @@ import yaml
 from featurestore.config import load
 from train.config import TrainConfig
 from train.examples import load_examples
+from train.layers import layer_statistics
 from train.metrics import ccc
 from train.ridge import PENALTIES, fit_ridges
 from train.run import run
@@ -100,9 +101,22 @@ def test_the_same_seed_gives_the_same_figures(store, tmp_path):
     assert other != a
 
 
-def test_test_parts_do_not_reach_training_or_selection(store, tmp_path):
+def test_refit_trains_on_dev_too_after_the_same_selection(store, tmp_path):
+    settings = ["splits=given", "optim.epochs=4", "width=8", f"runs={tmp_path}", "threads=1", "baseline=false"]
+    _, selected = run(store, load(TrainConfig, [], settings), lambda _: None)
+    folder, refitted = run(store, load(TrainConfig, [], [*settings, "optim.refit=true"]), lambda _: None)
+    assert refitted["best_epochs"] == selected["best_epochs"]
+    assert refitted["dev"] == selected["dev"]
+    assert refitted["results"] != selected["results"]
+    mean = torch.load(folder / "best_model.pth", weights_only=True)["folds"][0]["layers.mean"]
+    both = store.utterances.index[store.utterances["split"] != "test"].tolist()
+    assert torch.equal(mean, layer_statistics(store.feature("states"), both)[0])
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_test_parts_do_not_reach_training_or_selection(store, tmp_path, refit):
     """Other labels in the test part change the figures, but neither the models nor their choice."""
-    settings = ["splits=given", "optim.epochs=3", "width=8", f"runs={tmp_path}", "threads=1"]
+    settings = ["splits=given", "optim.epochs=3", "width=8", f"runs={tmp_path}", "threads=1", f"optim.refit={refit}"]
     config = load(TrainConfig, [], settings)
     _, honest = run(store, config, lambda _: None)
     test = store.utterances["split"] == "test"
