@@ -51,8 +51,8 @@ def read_wave(path: Path) -> Wave:
     Raises:
         AudioError: if the samples are fewer than the header says, or not finite.
     """
-    frames = soundfile.info(path).frames
     try:
+        frames = soundfile.info(path).frames
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
         raise AudioError(f"the audio file cannot be decoded: {error.error_string}") from None

@@ -5,6 +5,7 @@ ser-extract --dataset emotale --root data/emotale --encoder whisper-base --featu
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -43,8 +44,9 @@ def main_command(
     from extract.config import ExtractConfig
     from extract.run import extract
 
-    flags = {"dataset.name": dataset, "dataset.root": root, "encoder.checkpoint": encoder, "store": store}
-    settings = [f"{key}={value}" for key, value in flags.items() if value is not None]
+    settings = [f"dataset.name={dataset}"] if dataset else []
+    paths = {"dataset.root": root, "encoder.checkpoint": encoder, "store": store}
+    settings += [f"{key}={json.dumps(str(path))}" for key, path in paths.items() if path is not None]
     settings += [f"{feature.strip()}={{}}" for feature in (features or "").split(",") if feature.strip()]
     asked = load(ExtractConfig, config, [*settings, *overrides])
     with progress("extract") as update:

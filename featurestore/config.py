@@ -3,7 +3,7 @@
 A section is a `Config`. A section whose kind is chosen by name is a `Component`: each module in the
 folder of its base class is one kind, and the module's name is its name in YAML and on the command line.
 
-    load(TrainConfig, ["configs/train/attention.yaml"], ["optim.lr=3e-4", "fusion=concat"])
+    load(TrainConfig, ["configs/train/demo.yaml"], ["optim.lr=3e-4", "fusion=concat"])
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ def _keys(schema: type[BaseModel], tree: Any, prefix: str = "") -> Iterator[str]
             if isinstance(section, type) and issubclass(section, Config):
                 chosen = tree.get(key)
                 if not isinstance(chosen, str):
-                    chosen = {"name": _default_part(field), **(chosen or {})}
+                    chosen = {"name": _default_part(field), **(chosen if isinstance(chosen, dict) else {})}
                 yield from _keys(section, chosen, f"{prefix}{key}.")
 
 

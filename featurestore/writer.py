@@ -35,7 +35,7 @@ class StoreWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = path if path.name else path.absolute()  # the lock lies beside it, under its name
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -75,7 +75,7 @@ class TrainConfig(Config):
     """Also fit a ridge on mean-pooled states, on the same folds."""
     seed: int = 0
     """Of initial weights, order and dropout."""
-    threads: int | None = None
+    threads: int | None = Field(default=None, ge=1)
     """CPU threads; all cores when absent."""
     device: str | None = None
     """``cpu``, ``cuda`` …; the first GPU where there is one when absent."""

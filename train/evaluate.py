@@ -82,7 +82,7 @@ def compare(
         figures[f"{first} - {other}"] = {t: _minus(figures[first][t], figures[other][t]) for t in figures[first]}
     return {
         system: {
-            target: {**interval(value, resampled).to_dict(), "folds": by_fold}
+            target: {**interval(value, resampled), "folds": by_fold}
             for target, (value, resampled, by_fold) in of_system.items()
         }
         for system, of_system in figures.items()

@@ -106,7 +106,7 @@ def load_examples(store: Store, config: TrainConfig) -> Examples:
 
 
 def _only_encoder(store: Store) -> str:
-    layered = [name for name, spec in store.features.items() if spec.layers > 1]
+    layered = [name for name, part in store.parts.items() if part.spec.layers > 1]
     if len(layered) != 1:
         found = ", ".join(layered) or "none"
         raise SerError(f"{store.path}: found {found} with hidden states, expected one: choose with encoder=NAME")

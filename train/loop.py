@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from featurestore.errors import SerError
 from train.config import OptimConfig
 from train.examples import Examples
 from train.losses import Loss
@@ -79,6 +80,8 @@ def fit(
         predicted = predict([variants[i].model for i in active], examples, [variants[i].dev for i in active], size)
         for i, on_dev in zip(active, predicted, strict=True):
             mean_loss = sum(losses[i]) / max(1, len(losses[i]))
+            if not math.isfinite(mean_loss):
+                raise SerError(f"fold {i}: the loss is {mean_loss} in epoch {epoch}; try a smaller optim.lr")
             dev_score = score(examples.targets[variants[i].dev], on_dev) if len(on_dev) else math.nan
             _note(variants[i], epoch, mean_loss, dev_score)
         report(epoch, [variants[i] for i in active])

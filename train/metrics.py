@@ -5,7 +5,6 @@ Both are computed from sums per speaker, so that a resample is a weighted sum an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,22 +12,6 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 RESAMPLES = 10_000
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value with its 95 % bootstrap interval (percentiles)."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
-    def to_dict(self) -> dict[str, float]:
-        """Return the three numbers by name."""
-        return {"value": self.value, "low": self.low, "high": self.high}
 
 
 def ccc(true: npt.ArrayLike, predicted: npt.ArrayLike) -> float:
@@ -94,7 +77,7 @@ def resample_weights(groups: int, seed: int = 0, resamples: int = RESAMPLES) -> 
     return np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), resamples).astype(np.float64)
 
 
-def interval(value: float, resampled: Floats) -> Interval:
-    """Return ``value`` with the 2.5th and 97.5th percentile of its resampled values."""
+def interval(value: float, resampled: Floats) -> dict[str, float]:
+    """Return ``value`` with ``low`` and ``high``, the 2.5th and 97.5th percentile of its resampled values."""
     low, high = np.percentile(resampled, [2.5, 97.5])
-    return Interval(float(value), float(low), float(high))
+    return {"value": float(value), "low": float(low), "high": float(high)}

@@ -30,16 +30,17 @@ def _predict_fold(pooled: Floats, examples: Examples, fold: Fold, score: Score) 
     wanted = one_hot(examples)
     columns = [slice(None)] if examples.classes else [slice(i, i + 1) for i in range(wanted.shape[1])]
     predicted = np.zeros((len(test), wanted.shape[1]))
+    layers = range(pooled.shape[1])
+    tried = [fit_ridges(pooled[train, layer], wanted[train], pooled[dev, layer]) for layer in layers]
     for column in columns:
-        targets = wanted[:, column]
         true = examples.targets[dev] if examples.classes else examples.targets[dev][:, column]
-        best = (-np.inf, 0, 0)
-        for layer in range(pooled.shape[1]):
-            tried = fit_ridges(pooled[train, layer], targets[train], pooled[dev, layer])
-            for penalty, on_dev in enumerate(tried):
-                best = max(best, (score(true, torch.from_numpy(on_dev)), layer, penalty))
-        _, layer, penalty = best
-        predicted[:, column] = fit_ridges(pooled[both, layer], targets[both], pooled[test, layer])[penalty]
+        _, layer, penalty = max(
+            (score(true, torch.from_numpy(on_dev[:, column])), layer, penalty)
+            for layer in layers
+            for penalty, on_dev in enumerate(tried[layer])
+        )
+        fitted = fit_ridges(pooled[both, layer], wanted[both][:, column], pooled[test, layer])
+        predicted[:, column] = fitted[penalty]
     return torch.from_numpy(predicted).float()
 
 

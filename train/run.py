@@ -15,7 +15,7 @@ from featurestore.store import Store
 from train.config import TrainConfig
 from train.evaluate import compare, predictions_table, selection_score
 from train.examples import Examples, load_examples
-from train.layers import LayerSum, layer_statistics
+from train.layers import SMALLEST_SD, LayerSum, layer_statistics
 from train.loop import Variant, fit, predict
 from train.memory import keep_freed_memory
 from train.model import Model, PitchNorm
@@ -38,14 +38,16 @@ def run(store: Store, config: TrainConfig, say: Say) -> tuple[Path, dict[str, An
     keep_freed_memory()
     examples = load_examples(store, config)
     folds = _only(config.splits.folds(examples.table), examples)
-    folder = make_run_folder(config, store.dataset, examples.states.folder.name)
+    variants = [_variant(config, examples, fold.train, fold.dev, config.optim.epochs) for fold in folds]
+    encoder = examples.states.folder.name
+    folder = make_run_folder(config, store.dataset, encoder)
     log = _Log(folder / "train_log.txt", say)
-    (folder / "config.yaml").write_text(yaml.safe_dump({"store": str(store.path), **config.to_dict()}, sort_keys=False))
+    resolved = yaml.safe_dump({**config.to_dict(), "encoder": encoder}, sort_keys=False)
+    (folder / "config.yaml").write_text(f"# ser-train --store {store.path}\n{resolved}")
     leaks = shared_speakers(examples, folds)
     _describe(log, store, examples, folds, leaks)
 
     score = selection_score(examples)
-    variants = [_variant(config, examples, fold.train, fold.dev, config.optim.epochs) for fold in folds]
     metric = "UAR" if examples.classes else "CCC"
     with (folder / "metrics.jsonl").open("w") as epochs:
 
@@ -129,10 +131,7 @@ def result_lines(results: dict[str, Any]) -> list[str]:
     lines = [f"{results['metric']:8s}" + "".join(f"{system:>26s}" for system in systems)]
     for target in targets:
         cells = (systems[system][target] for system in systems)
-        lines.append(
-            f"{target:8s}"
-            + "".join(f"{c['value']:+11.3f} [{c['low']:+.3f}, {c['high']:+.3f}]"[-26:].rjust(26) for c in cells)
-        )
+        lines.append(f"{target:8s}" + "".join(f"{c['value']:+9.3f} [{c['low']:+.3f}, {c['high']:+.3f}]" for c in cells))
     return lines
 
 
@@ -169,8 +168,14 @@ def _variant(config: TrainConfig, examples: Examples, train: list[str], dev: lis
     rows = examples.rows(train)
     layers = LayerSum(*layer_statistics(examples.states, train))
     model = Model(config, layers, _pitch_norm(config, examples, rows), examples.outputs)
-    device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return Variant(model.to(device), rows, examples.rows(dev), epochs)
+    return Variant(model.to(_device(config.device)), rows, examples.rows(dev), epochs)
+
+
+def _device(name: str | None) -> torch.device:
+    try:
+        return torch.zeros(0, device=name or ("cuda" if torch.cuda.is_available() else "cpu")).device
+    except (RuntimeError, AssertionError) as error:
+        raise SerError(f"device={name} cannot be used: {str(error).splitlines()[0]}") from None
 
 
 def _pitch_norm(config: TrainConfig, examples: Examples, train: torch.Tensor) -> PitchNorm:
@@ -178,4 +183,6 @@ def _pitch_norm(config: TrainConfig, examples: Examples, train: torch.Tensor) ->
         return PitchNorm(0.0, 1.0)
     heights = torch.cat([torch.from_numpy(examples.pitch[row]) for row in train.tolist()])
     heard = heights[heights[:, 1] > 0, 0]
-    return PitchNorm(float(heard.mean()), float(heard.std())) if len(heard) > 1 else PitchNorm(0.0, 1.0)
+    return (
+        PitchNorm(float(heard.mean()), max(float(heard.std()), SMALLEST_SD)) if len(heard) > 1 else PitchNorm(0.0, 1.0)
+    )

@@ -51,7 +51,9 @@ class EmoTale(Dataset):
         file = self.folder() / "speaker_info.csv"
         if not file.exists():
             return table
-        speakers = read_csv(file).drop_duplicates("speaker").set_index("speaker")
+        speakers = read_csv(file)
+        check_columns(speakers, ["speaker", "gender", "age"], file)
+        speakers = speakers.drop_duplicates("speaker").set_index("speaker")
         gender = table["speaker"].map(speakers["gender"].replace(GENDERS)).fillna("")
         age = table["speaker"].map(pd.to_numeric(speakers["age"], errors="coerce").astype(float))
         return table.assign(gender=gender, age=age)

@@ -133,7 +133,7 @@ def _pretrained(kind: Any, checkpoint: Checkpoint) -> Any:
             key_mapping=ENCODER_KEYS if kind.__name__ == "WhisperEncoder" else None,
             output_loading_info=True,
         )
-    except (OSError, ValueError, SafetensorError, UnpicklingError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
         raise _not_loaded(checkpoint, error) from None
     finally:
         logging.set_verbosity(verbosity)
@@ -145,10 +145,12 @@ def _pretrained(kind: Any, checkpoint: Checkpoint) -> Any:
 
 def hash_weights(model: torch.nn.Module) -> str:
     """Return the SHA-256 of a model's weights."""
+    import torch
+
     digest = hashlib.sha256()
     for name, weight in sorted(model.state_dict().items()):
         digest.update(name.encode())
-        digest.update(weight.cpu().contiguous().numpy().tobytes())
+        digest.update(weight.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ from extract.audio import SAMPLING_RATE, Wave
 from extract.encoders.checkpoint import Checkpoint, find, hash_weights, load_config, load_model
 from extract.features import Feature
 from featurestore.codec import Dtype, Floats
+from featurestore.errors import SerError
 from featurestore.plan import FeatureSpec
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Encoder(Feature):
     @property
     def key(self) -> str:
         """The short name, or the name of the folder."""
-        return Path(self.checkpoint).name
+        return os.path.basename(os.path.abspath(self.checkpoint))
 
     def settings(self) -> dict[str, Any]:  # noqa: D102
         settings = super().settings()
@@ -122,7 +123,10 @@ class Encoder(Feature):
     def _device(self) -> torch.device:
         import torch
 
-        return torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        try:
+            return torch.zeros(0, device=self.device or ("cuda" if torch.cuda.is_available() else "cpu")).device
+        except (RuntimeError, AssertionError) as error:
+            raise SerError(f"device={self.device} cannot be used: {str(error).splitlines()[0]}") from None
 
     @cached_property
     def _backbone(self) -> Backbone:

@@ -23,7 +23,7 @@ class LogMel(Feature):
 
     n_mels: int = Field(default=80, gt=0)
     """Number of mel bands."""
-    n_fft: int = Field(default=512, gt=0)
+    n_fft: int = Field(default=512, gt=0, multiple_of=2)
     """Length of the Fourier transform, in samples."""
     window: int = Field(default=400, gt=0)
     """Length of the Hann window, in samples."""

@@ -276,7 +276,7 @@ def test_csv_ranges_that_are_none(override, message):
         load(ExtractConfig, overrides=["dataset=csv", f"dataset.{override}"])
 
 
-@pytest.mark.parametrize("value", ["", "x", "nan", "inf", "0.99", "5.01", "1,5"])
+@pytest.mark.parametrize("value", ["x", "nan", "inf", "0.99", "5.01", "1,5"])
 @pytest.mark.parametrize("target", ["V", "A", "D"])
 def test_csv_values_that_cannot_be_used(tmp_path, target, value):
     values = ",".join(f'"{value}"' if t == target else "3" for t in "VAD")
@@ -305,6 +305,17 @@ def test_csv_with_blanks_an_index_and_a_column_called_where(tmp_path):
     (tmp_path / "labels.csv").write_text(f"{header}\n0, u1, a.wav, 1, 5, val , home\n")
     row = CSV(root=tmp_path).labels().table.loc["u1"].to_dict()
     assert row == {"column 1": "0", "path": "a.wav", "V": 1.0, "A": 5.0, "split": "dev", "where": "home"}
+
+
+def test_csv_dominance_may_be_missing_and_all_three_where_there_is_an_emotion(tmp_path):
+    (tmp_path / "labels.csv").write_text(f"{HEADER[:-1]},D\nu1,a,1,1,train,\nu2,b,,1,train,2\n")
+    labels = CSV(root=tmp_path).labels()
+    assert labels.table["D"].isna().tolist() == [True]
+    assert list(labels.left_out) == ["u2"]
+    (tmp_path / "labels.csv").write_text(f"{HEADER[:-1]},emotion\nu1,a,,,train,joy\nu2,b,9,1,train,joy\n")
+    labels = CSV(root=tmp_path).labels()
+    assert labels.table[["V", "A"]].isna().all(axis=None)
+    assert list(labels.left_out) == ["u2"]
 
 
 @settings(deadline=None)  # other work on the machine must not fail the test

@@ -94,7 +94,9 @@ def test_the_final_norm_is_an_explicit_choice(checkpoint):
 def test_half_precision_is_close(checkpoint, precision, bound):
     wave = noise(16_000)
     ((_, full),) = Encoder(checkpoint=str(checkpoint)).compute([wave])
-    ((_, half),) = Encoder(checkpoint=str(checkpoint), precision=precision).compute([wave])
+    encoder = Encoder(checkpoint=str(checkpoint), precision=precision)
+    assert encoder.spec().provenance["settings"]["precision"] == precision
+    ((_, half),) = encoder.compute([wave])
     assert np.linalg.norm(full - half) <= bound * np.linalg.norm(full)
 
 

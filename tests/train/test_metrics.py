@@ -57,5 +57,5 @@ def test_a_bootstrap_interval_covers_the_truth_about_as_often_as_it_says():
         values = rng.normal(0, 1, 40)
         resampled = resample_weights(40, seed=trial, resamples=500) @ values / 40
         found = interval(values.mean(), resampled)
-        covered += found.low <= 0 <= found.high
+        covered += found["low"] <= 0 <= found["high"]
     assert 0.88 <= covered / 200 <= 0.99

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from featurestore.errors import SerError
 from train.embeddings import Embedding
 from train.fusions import Fusion
 from train.heads import Head
@@ -63,7 +64,7 @@ def test_plain_attention_is_that_of_system_0(mask):
 
 
 def test_heads_that_do_not_divide_the_width_are_refused():
-    with pytest.raises(ValueError, match=r"heads \(5\) must divide .* \(16\)"):
+    with pytest.raises(SerError, match=r"heads \(5\) must divide .* \(16\)"):
         Fusion.kind("attention")(heads=5).build(DIM)
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 
 from featurestore.config import load
 from train.config import TrainConfig
@@ -87,9 +86,9 @@ def test_the_saved_models_predict_what_was_tested(finished, store):
     saved = torch.load(folder / "best_model.pth", weights_only=True)
     assert len(saved["folds"]) == 3
     assert saved["folds"][0]["layers.logits"].shape == (3,)
-    resolved = yaml.safe_load((folder / "config.yaml").read_text())
-    assert resolved.pop("store") == str(store.path)
-    assert load(TrainConfig, [], [f"{key}={json.dumps(value)}" for key, value in resolved.items()]).width == 16
+    assert f"--store {store.path}" in (folder / "config.yaml").read_text()
+    resolved = load(TrainConfig, [folder / "config.yaml"])
+    assert (resolved.width, resolved.encoder) == (16, "states")
 
 
 def test_the_same_seed_gives_the_same_figures(store, tmp_path):
@@ -177,6 +176,10 @@ def test_ridges_equal_those_of_scikit_learn():
             "no fusion 'conkat'; did you mean 'concat'?",
         ),
         (["--store", "{store}", "optim.lrr=1"], "unknown key 'optim.lrr'; did you mean 'optim.lr'?"),
+        (["--store", "{store}", "width=100"], "fusion.heads (8) must divide the width of the audio (100)"),
+        (["--store", "{store}", "device=gpu"], "device=gpu cannot be used: "),
+        (["--store", "{store}", "fusion.embedding={{name: cnn, kernel: 4}}"], "kernel is 4, expected an odd number"),
+        (["--store", "{store}", "optim.lr=1e30", "runs={store}/../runs", "splits.k=3"], "try a smaller optim.lr"),
         (["--store", "{store}", "splits.k=7"], "7 folds need at least as many speakers, the store has 6"),
     ],
 )

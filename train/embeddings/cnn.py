@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import nn
 
 from train.embeddings import PITCH_CHANNELS, Embedding
@@ -18,6 +18,13 @@ class CNN(Embedding):
     """Number of convolutions."""
     kernel: int = Field(default=5, ge=1)
     """Frames that each sees; odd."""
+
+    @field_validator("kernel")
+    @classmethod
+    def _is_odd(cls, kernel: int) -> int:
+        if kernel % 2 == 0:  # each frame must be in the middle of what it sees
+            raise ValueError(f"kernel is {kernel}, expected an odd number")
+        return kernel
 
     def build(self, width: int) -> nn.Module:  # noqa: D102
         return ConvolutionalEmbedding(width, self.layers, self.kernel)

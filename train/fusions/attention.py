@@ -6,6 +6,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from featurestore.errors import SerError
 from train.embeddings import Embedding
 from train.embeddings.linear import Linear
 from train.fusions import Fusion, FusionModule
@@ -31,7 +32,7 @@ class PitchAttention(FusionModule):
     def __init__(self, audio_dim: int, settings: Attention) -> None:
         super().__init__()
         if audio_dim % settings.heads:
-            raise ValueError(f"fusion.heads ({settings.heads}) must divide the width of the audio ({audio_dim})")
+            raise SerError(f"fusion.heads ({settings.heads}) must divide the width of the audio ({audio_dim})")
         self.embed = settings.embedding.build(audio_dim)
         self.attention = nn.MultiheadAttention(audio_dim, settings.heads, batch_first=True)
         self.norm = nn.LayerNorm(audio_dim) if settings.residual else None
