@@ -20,7 +20,7 @@ Score = Callable[[torch.Tensor, torch.Tensor], float]
 """From the targets of some examples and what was predicted for them, to a number of which more is better."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Variant:
     """A model in training: its parts of the data, and its best state by the dev score.
 

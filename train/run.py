@@ -37,7 +37,7 @@ def run(store: Store, config: TrainConfig, say: Say) -> tuple[Path, dict[str, An
     torch.set_num_threads(config.threads or torch.get_num_threads())
     keep_freed_memory()
     examples = load_examples(store, config)
-    folds = _only(config.splits.folds(examples.table), examples)
+    folds = config.splits.folds(examples.table)
     variants = [_variant(config, examples, fold.train, fold.dev, config.optim.epochs) for fold in folds]
     encoder = examples.states.folder.name
     folder = make_run_folder(config, store.dataset, encoder)
@@ -60,16 +60,9 @@ def run(store: Store, config: TrainConfig, say: Say) -> tuple[Path, dict[str, An
             log(f"epoch {epoch:3d}: {len(active)} in training, loss {means[0]:.4f}, dev {metric} {means[1]:.4f}")
 
         fit(variants, examples, config.loss, config.optim, score, config.seed, report)
+    final = _refit(config, examples, folds, variants, log) if config.optim.refit else variants
 
     tests = [examples.rows(fold.test) for fold in folds]
-    final = variants
-    if config.optim.refit:
-        log("training again on train and dev together")
-        final = [
-            _variant(config, examples, fold.train + fold.dev, [], variant.best_epoch)
-            for fold, variant in zip(folds, variants, strict=True)
-        ]
-        fit(final, examples, config.loss, config.optim, score, config.seed, lambda *_: None)
     predictions = {"model": predict([v.model for v in final], examples, tests, config.optim.batch_size)}
     if config.baseline:
         predictions["ridge"] = ridge_predictions(examples, folds, score)
@@ -147,14 +140,6 @@ class _Log:
             file.write(line + "\n")
 
 
-def _only(folds: list[Fold], examples: Examples) -> list[Fold]:
-    for number, fold in enumerate(folds):
-        for part in ("train", "dev", "test"):
-            if not getattr(fold, part):
-                raise SerError(f"fold {number} has no utterance in {part}; of {len(examples.names)} usable ones")
-    return folds
-
-
 def _describe(log: _Log, store: Store, examples: Examples, folds: list[Fold], leaks: list[str]) -> None:
     log(f"{store.path}: {len(examples.names)} utterances, {len(folds)} folds, {examples.states.folder.name}")
     for name, reason in examples.skipped.items():
@@ -169,6 +154,19 @@ def _variant(config: TrainConfig, examples: Examples, train: list[str], dev: lis
     layers = LayerSum(*layer_statistics(examples.states, train))
     model = Model(config, layers, _pitch_norm(config, examples, rows), examples.outputs)
     return Variant(model.to(_device(config.device)), rows, examples.rows(dev), epochs)
+
+
+def _refit(
+    config: TrainConfig, examples: Examples, folds: list[Fold], selected: list[Variant], log: _Log
+) -> list[Variant]:
+    """Return new models of train and dev together, each trained for the epochs that dev chose."""
+    log("training again on train and dev together")
+    final = [
+        _variant(config, examples, fold.train + fold.dev, [], variant.best_epoch)
+        for fold, variant in zip(folds, selected, strict=True)
+    ]
+    fit(final, examples, config.loss, config.optim, selection_score(examples), config.seed, lambda *_: None)
+    return final
 
 
 def _device(name: str | None) -> torch.device:
