@@ -26,6 +26,7 @@ def main_command(
     features: str | None = None,
     store: Path | None = None,
     config: tuple[Path, ...] = (),
+    plan: bool = False,
 ) -> int:
     """Write the hidden states of every layer of a frozen encoder, and other features, into a keyed store.
 
@@ -40,6 +41,7 @@ def main_command(
         features: Further features, separated by commas: pitch,logmel
         store: Where the store goes; stores/DATASET.zarr when absent.
         config: YAML file with settings; given more than once, the last one wins.
+        plan: Print what would be done, its size and time, and write nothing.
     """
     from extract.config import ExtractConfig
     from extract.run import extract
@@ -49,17 +51,23 @@ def main_command(
     settings += [f"{key}={json.dumps(str(path))}" for key, path in paths.items() if path is not None]
     settings += [f"{feature.strip()}={{}}" for feature in (features or "").split(",") if feature.strip()]
     asked = load(ExtractConfig, config, [*settings, *overrides])
+    if plan:
+        from extract.forecast import say_forecast
+
+        return say_forecast(asked)
     with progress("extract") as update:
         summary = extract(asked, update)
     for name, reason in summary.left_out.items():
         say(f"left out: {name}: {reason}")
     for name, reason in summary.failed.items():
         say(f"failed: {name}: {reason}")
+    for line in summary.unfinished:
+        say(f"unfinished: {line}")
     say(
         f"{summary.store}: {summary.utterances} utterances, {summary.seconds / 3600:.2f} h, "
         f"{', '.join(asked.features())}; {len(summary.left_out)} left out, {len(summary.failed)} failed"
     )
-    return INCOMPLETE if summary.left_out or summary.failed else 0
+    return INCOMPLETE if summary.left_out or summary.failed or summary.unfinished else 0
 
 
 def main() -> None:

@@ -27,6 +27,11 @@ class ExtractConfig(Features):
     shard_seconds: float = Field(default=164.0, gt=0)
     """Audio in a shard, the unit of work and of resumption; files grow with it."""
 
+    grow: bool = False
+    """Add the dataset's utterances to the store that is there, if it does not have them."""
+    check_disk: bool = True
+    """Refuse to start when the disk has no room for the result."""
+
     def features(self) -> dict[str, Feature]:
         """Return the features that are asked for, by their names in the store."""
         chosen = [getattr(self, name) for name in Features.model_fields]

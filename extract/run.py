@@ -13,15 +13,13 @@ import pandas as pd
 
 from extract.audio import SAMPLING_RATE, AudioError, Wave, count_samples, read_wave
 from extract.config import ExtractConfig
-from extract.datasets import Labels
 from extract.features import Feature
-from featurestore.errors import SerError
-from featurestore.plan import FeaturePlan, Plan
+from featurestore.errors import SerError, StoreError
+from featurestore.layout import feature_bytes, free_bytes
+from featurestore.plan import FeaturePlan, FeatureSpec, Plan
 from featurestore.writer import StoreWriter
 
 Report = Callable[[float, float], None]
-Paths = dict[str, Path]
-Samples = dict[str, int]
 
 
 @dataclass
@@ -30,10 +28,11 @@ class Summary:
 
     Attributes:
         store: its path.
-        utterances: how many are planned.
+        utterances: how many of the dataset are in it.
         seconds: of audio in them.
         left_out: utterances that could not be planned, with the reason.
         failed: utterances that are planned but have no frames of some feature, with the reason.
+        unfinished: features that have shards of other datasets still to be written.
     """
 
     store: Path
@@ -41,6 +40,35 @@ class Summary:
     seconds: float
     left_out: dict[str, str]
     failed: dict[str, str] = field(default_factory=dict)
+    unfinished: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset whose audio headers have been read.
+
+    Attributes:
+        features: that are asked for, by their names in the store.
+        plan: what the store should hold.
+        paths: of the audio, by name.
+    """
+
+    features: dict[str, Feature]
+    plan: Plan
+    paths: dict[str, Path]
+
+
+@dataclass(frozen=True)
+class Places:
+    """The frames of a feature for some utterances, and the reason where it cannot be computed."""
+
+    frames: np.ndarray
+    times: np.ndarray
+    impossible: dict[str, str]
+
+    def plan(self, spec: FeatureSpec) -> FeaturePlan:
+        """Return the plan of the feature."""
+        return FeaturePlan(spec, self.frames, self.times)
 
 
 def extract(config: ExtractConfig, report: Report = lambda *_: None) -> Summary:
@@ -51,7 +79,32 @@ def extract(config: ExtractConfig, report: Report = lambda *_: None) -> Summary:
         report: told the seconds of audio that are done, and of how many.
 
     Raises:
-        SerError: if there is nothing to do, or the store that is there is another.
+        SerError: if there is nothing to do, or the store that is there is another, or the disk has no room.
+    """
+    source = read_source(config)
+    table = source.plan.table
+    writer = StoreWriter(config.store_path())
+    with writer.lock():
+        if config.grow and writer.form.exists():
+            asked = {key: place(feature, table).plan(feature.spec()) for key, feature in source.features.items()}
+            writer.grow(source.plan, asked, config.shard_seconds)
+        else:
+            writer.plan(source.plan)
+        places = {key: place(feature, writer.table) for key, feature in source.features.items()}
+        if config.check_disk:
+            _check_disk(writer, source, places)
+        for key, feature in source.features.items():
+            writer.plan_feature(key, places[key].plan(feature.spec()))
+        summary = Summary(writer.path, len(table), float(table["duration"].sum()), source.plan.left_out)
+        _fill(writer, source, places, summary, report)
+    return summary
+
+
+def read_source(config: ExtractConfig) -> Source:
+    """Read the labels and the audio headers; what cannot be used is left out with its reason.
+
+    Raises:
+        SerError: if no feature is asked for, or no utterance can be used.
     """
     features = config.features()
     if not features:
@@ -61,22 +114,38 @@ def extract(config: ExtractConfig, report: Report = lambda *_: None) -> Summary:
     folder = config.dataset.audio_folder()
     paths = {name: folder / path for name, path in zip(labels.table.index, labels.table["path"], strict=True)}
     samples = _measure(paths, left_out)
-    places = _place(features, samples, left_out)
-    plan = _plan(config, labels, samples, left_out)
-    writer = StoreWriter(config.store_path())
-    with writer.lock():
-        writer.plan(plan)
-        for key, feature in features.items():
-            frames, times = zip(*(places[key][name] for name in plan.table.index), strict=True)
-            planned = FeaturePlan(feature.spec(), np.array(frames, np.int64), np.array(times, np.float64))
-            writer.plan_feature(key, planned)
-        failed = _fill(writer, features, plan.table, paths, report)
-    return Summary(writer.path, len(plan.table), float(plan.table["duration"].sum()), left_out, failed)
+    table = labels.table.loc[list(samples)].assign(duration=np.array(list(samples.values())) / SAMPLING_RATE)
+    usable = np.zeros(len(table), bool)
+    reasons: dict[str, str] = {}
+    for feature in features.values():
+        found = place(feature, table)
+        usable |= found.frames > 0
+        reasons |= found.impossible
+    left_out |= {name: reasons[name] for name in table.index[~usable]}
+    if not usable.any():
+        some = "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:3])
+        raise SerError(f"dataset {config.dataset.name}: no utterance can be used ({len(left_out)} left out: {some})")
+    plan = Plan.make(
+        table[usable], config.shard_seconds, dataset=config.dataset.name, ranges=labels.ranges, left_out=left_out
+    )
+    return Source(features, plan, paths)
 
 
-def _measure(paths: Paths, left_out: dict[str, str]) -> Samples:
+def place(feature: Feature, table: pd.DataFrame) -> Places:
+    """Return the number of frames of a feature for each utterance, 0 where it cannot be computed."""
+    frames, times, impossible = np.zeros(len(table), np.int64), np.zeros(len(table)), {}
+    samples = np.rint(table["duration"].to_numpy() * SAMPLING_RATE).astype(np.int64).tolist()
+    for row, (name, count) in enumerate(zip(table.index, samples, strict=True)):
+        try:
+            frames[row], times[row] = feature.place(count)
+        except ValueError as error:
+            impossible[name] = str(error)
+    return Places(frames, times, impossible)
+
+
+def _measure(paths: dict[str, Path], left_out: dict[str, str]) -> dict[str, int]:
     """Return the length of each utterance at 16 kHz, leaving out what cannot be read."""
-    samples: Samples = {}
+    samples: dict[str, int] = {}
     with ThreadPoolExecutor() as pool:
         for name, result in zip(paths, pool.map(_try_count, paths.values()), strict=True):
             if isinstance(result, int):
@@ -93,66 +162,70 @@ def _try_count(path: Path) -> int | str:
         return str(error)
 
 
-def _place(
-    features: dict[str, Feature], samples: Samples, left_out: dict[str, str]
-) -> dict[str, dict[str, tuple[int, float]]]:
-    """Return the number of frames and the first time of every feature and utterance."""
-    places: dict[str, dict[str, tuple[int, float]]] = {key: {} for key in features}
-    for name, count in samples.items():
-        for key, feature in features.items():
-            try:
-                places[key][name] = feature.place(count)
-            except ValueError as error:
-                left_out[name] = str(error)
-    return places
+def _check_disk(writer: StoreWriter, source: Source, places: dict[str, Places]) -> None:
+    """Refuse to fill the disk."""
+    there = writer.form.features()
+    needed = sum(
+        feature_bytes(feature.spec(), places[key].frames)
+        for key, feature in source.features.items()
+        if key not in there
+    )
+    free = free_bytes(writer.path)
+    if needed > free:
+        raise StoreError(
+            f"{writer.path} needs {needed / 1e9:.2f} GB, its disk has {free / 1e9:.2f} GB free: see --plan for "
+            "smaller data types, or start all the same with check_disk=false"
+        )
 
 
-def _plan(config: ExtractConfig, labels: Labels, samples: Samples, left_out: dict[str, str]) -> Plan:
-    usable = [name for name in samples if name not in left_out]
-    if not usable:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:3])
-        raise SerError(f"dataset {config.dataset.name}: no utterance can be used ({len(left_out)} left out: {reasons})")
-    duration = np.array([samples[name] for name in usable]) / SAMPLING_RATE
-    table = labels.table.loc[usable].assign(duration=duration)
-    return Plan.make(table, config.shard_seconds, dataset=config.dataset.name, ranges=labels.ranges, left_out=left_out)
-
-
-def _fill(
-    writer: StoreWriter,
-    features: dict[str, Feature],
-    table: pd.DataFrame,
-    paths: Paths,
-    report: Report,
-) -> dict[str, str]:
-    """Write the shards that are missing, commit every feature, and return what failed."""
-    pending = {key: writer.pending(key) for key in features}
-    todo = sorted({number for numbers in pending.values() for number in numbers})
-    total = float(table["duration"].sum())
-    done = float(table["duration"][~table["shard"].isin(todo)].sum())
-    for number, waves in _decode_ahead(table, paths, todo):
-        for key, feature in features.items():
+def _fill(writer: StoreWriter, source: Source, places: dict[str, Places], summary: Summary, report: Report) -> None:
+    """Write the shards that are missing, and commit every feature that is complete."""
+    table = writer.table
+    pending = {key: writer.pending(key) for key in source.features}
+    ours = table.index.isin(source.plan.table.index)
+    others = set(table["shard"][~ours])  # shards with utterances whose audio is not in this dataset
+    todo = sorted({number for numbers in pending.values() for number in numbers} - others)
+    total = float(table["duration"][ours].sum())
+    done = float(table["duration"][ours & ~table["shard"].isin(todo)].sum())
+    for number, waves in _decode_ahead(table, source.paths, todo):
+        for key, feature in source.features.items():
             if number in pending[key]:
-                _write_shard(writer, key, number, feature, waves)
+                _write_shard(writer, key, number, feature, waves, places[key].impossible)
         done += float(table["duration"][table["shard"] == number].sum())
         report(done, total)
-    failed: dict[str, str] = {}
-    for key in features:
-        failed |= {f"{name} ({key})": reason for name, reason in writer.commit(key).items()}
-    return failed
+    for key in source.features:
+        left = sorted(set(pending[key]) & others)
+        if left:
+            rows = table["shard"].isin(left)
+            datasets = table.loc[rows, "dataset"].unique().tolist() if "dataset" in table else ["unknown"]
+            summary.unfinished.append(f"{key}: {len(left)} shards are of other datasets: {', '.join(datasets)}")
+            continue
+        summary.failed |= {f"{name} ({key})": reason for name, reason in writer.commit(key).items()}
 
 
-def _write_shard(writer: StoreWriter, key: str, number: int, feature: Feature, waves: dict[str, Wave | str]) -> None:
-    good = {name: wave for name, wave in waves.items() if not isinstance(wave, str)}
-    names = list(good)
+def _write_shard(
+    writer: StoreWriter,
+    key: str,
+    number: int,
+    feature: Feature,
+    waves: dict[str, Wave | str],
+    impossible: dict[str, str],
+) -> None:
+    good: dict[str, Wave] = {}
     with writer.shard(key, number) as shard:
         for name, wave in waves.items():
-            if isinstance(wave, str):
-                shard.fail(name, wave)
+            if isinstance(wave, str) or name in impossible:
+                shard.fail(name, wave if isinstance(wave, str) else impossible[name])
+            else:
+                good[name] = wave
+        names = list(good)
         for position, frames in feature.compute(list(good.values())):
             shard.add(names[position], frames)
 
 
-def _decode_ahead(table: pd.DataFrame, paths: Paths, shards: list[int]) -> Iterator[tuple[int, dict[str, Wave | str]]]:
+def _decode_ahead(
+    table: pd.DataFrame, paths: dict[str, Path], shards: list[int]
+) -> Iterator[tuple[int, dict[str, Wave | str]]]:
     """Yield each shard's waveforms by name (or why there is none), decoding the next shard meanwhile."""
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor())

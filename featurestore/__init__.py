@@ -13,7 +13,7 @@ def open(path: str | Path, partial: bool = False) -> Store:  # noqa: A001, the w
     """Open a store for reading.
 
     Args:
-        path: of the store.
+        path: of the store, or any fsspec URL (``s3://bucket/emotale.zarr``); .h5 and .hdf5 are HDF5 files.
         partial: also give out features whose extraction is not finished.
 
     Raises:
@@ -26,4 +26,4 @@ def open(path: str | Path, partial: bool = False) -> Store:  # noqa: A001, the w
     """
     from featurestore.store import Store  # here, so that the commands' --help need not wait for pandas
 
-    return Store(Path(path), partial)
+    return Store(path, partial)

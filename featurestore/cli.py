@@ -1,4 +1,4 @@
-"""The command ser-store: look into a store, and check it.
+"""The command ser-store: look into a store, check and mend it, make others out of it.
 
 ser-store info stores/emotale.zarr
 """
@@ -6,21 +6,26 @@ ser-store info stores/emotale.zarr
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from cyclopts import App
 
 import featurestore
-from featurestore.command import progress, run, say, say_table
+from featurestore.command import INCOMPLETE, progress, run, say, say_table
 
 if TYPE_CHECKING:
-    from featurestore.store import FeatureStore, Store
+    from featurestore.feature import FeatureStore
+    from featurestore.store import Store
+    from featurestore.verify import Damage
 
-app = App(name="ser-store", help="Look into a feature store, and check it.", version_flags=[])
+app = App(
+    name="ser-store", help="Look into a feature store, check and mend it, make others out of it.", version_flags=[]
+)
+Dtype = Literal["float32", "float16", "bfloat16", "int8", "int4"]
 
 
 @app.command
-def info(store: Path) -> None:
+def info(store: str) -> None:
     """Print what a store holds: the dataset, the features, what is finished, and what was left out."""
     opened = featurestore.open(store)
     table = opened.utterances
@@ -35,14 +40,14 @@ def info(store: Path) -> None:
 
 
 @app.command(name="list")
-def list_(store: Path) -> None:
+def list_(store: str) -> None:
     """Print the names of all utterances, one a line."""
-    for name in featurestore.open(store).utterances.index:
+    for name in featurestore.open(store).index.names:
         say(name)
 
 
 @app.command
-def show(store: Path, name: str) -> None:
+def show(store: str, name: str) -> None:
     """Print the labels of one utterance, and the range of values of its features."""
     opened = featurestore.open(store, partial=True)
     utterance = opened[name]
@@ -59,29 +64,151 @@ def show(store: Path, name: str) -> None:
 
 
 @app.command
-def verify(store: Path) -> int:
-    """Read all of a store and compare it with its checksums; name each damaged shard and its utterances."""
-    from featurestore.verify import verify
+def verify(store: str, name: str | None = None) -> int:
+    """Compare a store with its checksums; name each damaged shard and its utterances.
 
-    opened = featurestore.open(store)
+    Args:
+        store: To check.
+        name: Check one utterance only, which is quick.
+    """
+    from featurestore.verify import verify, verify_utterance
+
+    opened = featurestore.open(store, partial=True)
+    if name is not None:
+        damages = verify_utterance(opened, name)
+        _say_damages(damages)
+        say(f"{name}: " + (f"{len(damages)} features damaged" if damages else "it is as it was written"))
+        return 1 if damages else 0
     with progress("verify") as update:
         damages = verify(opened, update)
-    for damage in damages:
-        say(f"damaged: {damage.file}: {damage.problem}; utterances in it: {', '.join(damage.names) or 'all'}")
-    unfinished = [name for name, part in opened.parts.items() if not part.complete]
+    _say_damages(damages)
+    broken = {damage.feature for damage in damages if damage.shard is None}
+    sound = {} if None in broken else {name: part for name, part in opened.parts.items() if name not in broken}
+    unfinished = [name for name, part in sound.items() if not part.complete]
     for name in unfinished:
         say(f"unfinished: {name}; run the same ser-extract command again to finish it")
-    size = sum(part.size for part in opened.parts.values())
-    say(f"{size / 1e6:.1f} MB read: " + (f"{len(damages)} files damaged" if damages else "all is as it was written"))
+    size = sum(part.size for part in sound.values())
+    say(f"{size / 1e6:.1f} MB read: " + (f"{len(damages)} parts damaged" if damages else "all is as it was written"))
     return 1 if damages or unfinished else 0
+
+
+@app.command
+def repair(store: str) -> int:
+    """Drop what is damaged and finish or take back what was interrupted; ser-extract then fills in what is missing."""
+    from featurestore.verify import repair
+
+    with progress("verify") as update:
+        damages = repair(store, update)
+    _say_damages(damages, "dropped")
+    say(f"{store}: " + ("run the same ser-extract command again to fill it in" if damages else "nothing to repair"))
+    return INCOMPLETE if damages else 0
+
+
+@app.command
+def convert(source: str, target: Path, *, dtype: Dtype | None = None, compress: Literal["zstd"] | None = None) -> None:
+    """Copy a store into another form (.zarr or .h5, by the suffix), or with another data type.
+
+    Args:
+        source: The store, or its URL.
+        target: The new store.
+        dtype: Of the hidden states; as they are when absent. A copy of int8 is no better than int8.
+        compress: Without loss, for archives: slower to read.
+    """
+    _copy([source], target, (), dtype, compress)
+
+
+@app.command
+def merge(target: Path, *sources: str, features: str = "") -> None:
+    """Make one store out of several with different utterances.
+
+    Args:
+        target: The new store.
+        sources: The stores.
+        features: To take, separated by commas; all of them when absent.
+    """
+    _copy(list(sources), target, tuple(part for part in features.split(",") if part), None, None)
+
+
+@app.command
+def export(
+    store: str,
+    folder: Path | None = None,
+    *,
+    table: Path | None = None,
+    features: str = "",
+    kind: Literal["npy", "safetensors"] = "npy",
+) -> int:
+    """Write the frames as float32 into files that everything reads, or the table as CSV.
+
+    Args:
+        store: To read from.
+        folder: For the frames, FEATURE/NAME.npy or FEATURE/SHARD.safetensors.
+        table: CSV file for the utterance table.
+        features: To write, separated by commas; all of them when absent.
+        kind: Of the files.
+    """
+    from featurestore.errors import StoreError
+    from featurestore.export import export_frames, export_table
+
+    if folder is None and table is None:
+        raise StoreError("nothing to export: give a FOLDER for the frames, or --table FILE")
+    opened = featurestore.open(store)
+    if table is not None:
+        export_table(opened, table)
+    left_out = []
+    if folder is not None:
+        with progress("export") as update:
+            left_out = export_frames(opened, folder, [part for part in features.split(",") if part], kind, update)
+    for line in left_out:
+        say(f"left out: {line}")
+    return INCOMPLETE if left_out else 0
+
+
+@app.command
+def add_labels(store: Path, file: Path, *, replace: bool = False) -> None:
+    """Add the columns of a CSV file to the table, joined by its column ``name``.
+
+    Args:
+        store: To add to.
+        file: With the column name and any others; utterances that it does not have get no label.
+        replace: Write over columns that are there already.
+    """
+    from featurestore.export import add_labels
+    from featurestore.writer import StoreWriter
+
+    writer = StoreWriter(store)
+    featurestore.open(store)
+    with writer.lock():
+        before = writer.table
+        after = add_labels(before, file, replace)
+        writer.replace_table(after)
+    added = [str(column) for column in after if column not in before]
+    say(f"{store}: added {', '.join(added) or 'no column'}" + (", the others replaced" if replace else ""))
+
+
+def _copy(
+    sources: list[str],
+    target: Path,
+    features: tuple[str, ...],
+    dtype: Dtype | None,
+    compress: Literal["zstd"] | None,
+) -> None:
+    from featurestore.copying import copy_stores
+
+    opened = [featurestore.open(source) for source in sources]
+    with progress("copy") as update:
+        copy_stores(opened, target, features=features, dtype=dtype, compress=compress, report=update)
+    copied = featurestore.open(target)
+    size = sum(part.size for part in copied.parts.values())
+    say(f"{target}: {len(copied.index.names)} utterances, {', '.join(copied.features)}, {size / 1e6:.1f} MB")
 
 
 def _describe(name: str, part: FeatureStore) -> tuple[object, ...]:
     spec = part.spec
-    state = "complete" if part.complete else f"unfinished, {part.written} of {part.shards} shards"
+    state = "complete" if part.complete else f"unfinished, {len(part.records)} of {part.shards} shards"
     failed = f", {len(part.failed)} utterances without" if part.complete and part.failed else ""
-    frames = sum(part.frames.values())
-    return (name, spec.layers, spec.dim, spec.hop, spec.dtype, frames, f"{part.size / 1e6:.1f}", state + failed)
+    dtype = f"{spec.dtype} {spec.compress}" if spec.compress else spec.dtype
+    return (name, spec.layers, spec.dim, spec.hop, dtype, part.lengths.sum(), f"{part.size / 1e6:.1f}", state + failed)
 
 
 def _say_left_out(store: Store) -> None:
@@ -91,6 +218,11 @@ def _say_left_out(store: Store) -> None:
         if part.complete:
             for name, reason in part.failed.items():
                 say(f"without {feature}: {name}: {reason}")
+
+
+def _say_damages(damages: list[Damage], what: str = "damaged") -> None:
+    for damage in damages:
+        say(f"{what}: {damage.place}: {damage.problem}; utterances in it: {', '.join(damage.names) or 'all'}")
 
 
 def main() -> None:

@@ -1,51 +1,74 @@
-"""How frames become bytes: float32, float16, or int8 with a scale per layer, channel and utterance."""
+"""How frames become bytes: five data types, two of them with a scale per layer, channel and utterance."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-Dtype = Literal["float32", "float16", "int8"]
+Dtype = Literal["float32", "float16", "bfloat16", "int8", "int4"]
 Floats = npt.NDArray[np.float32]
 
+ELEMENT = {"float32": "float32", "float16": "float16", "bfloat16": "uint16", "int8": "int8", "int4": "uint8"}
+"""What lies on the disk: the bits of a bfloat16 as uint16, and two channels of int4 in one uint8, the even one low."""
+QUANTISED = ("int8", "int4")
+LARGEST = {"float16": float(np.finfo(np.float16).max), "bfloat16": 3.3895313892515355e38}
 
-@dataclass(frozen=True)
+
+def stored_width(dtype: Dtype, dim: int) -> int:
+    """Return how many elements a frame of ``dim`` channels has on the disk."""
+    return -(-dim // 2) if dtype == "int4" else dim
+
+
+def bytes_per_frame(dtype: Dtype, layers: int, dim: int) -> int:
+    """Return the bytes of a frame with all its layers, scales aside."""
+    return layers * stored_width(dtype, dim) * np.dtype(ELEMENT[dtype]).itemsize
+
+
+@dataclass(frozen=True, slots=True)
 class Frames:
-    """The frames of one utterance as they are stored.
+    """The frames of one utterance (or of several, padded to one length) as they are stored.
 
     The value of a frame is ``values * scale + offset``; ``scale`` and ``offset`` are absent where the
     values are stored as they are.
 
     Attributes:
-        values: (layers, frames, dim).
-        scale: (layers, dim), or None.
-        offset: (layers, dim), or None.
+        values: (…, layers, frames, stored width), of the element type in `ELEMENT`.
+        dtype: how they are stored.
+        dim: number of channels.
+        scale: (…, layers, dim), or None.
+        offset: (…, layers, dim), or None.
     """
 
     values: npt.NDArray[Any]
+    dtype: Dtype
+    dim: int
     scale: Floats | None = None
     offset: Floats | None = None
 
     def decode(self) -> Floats:
-        """Return the frames as float32, (layers, frames, dim)."""
-        floats = self.values.astype(np.float32)
+        """Return the frames as float32, (…, layers, frames, dim)."""
+        if self.dtype == "bfloat16":
+            return (self.values.astype(np.uint32) << 16).view(np.float32)
+        values = _unpack(self.values, self.dim) if self.dtype == "int4" else self.values
+        floats = values.astype(np.float32)
         if self.scale is not None and self.offset is not None:
-            floats *= self.scale[:, None]
-            floats += self.offset[:, None]
+            floats *= self.scale[..., None, :]
+            floats += self.offset[..., None, :]
         return floats
 
 
 def encode(frames: Floats, dtype: Dtype) -> Frames:
     """Return ``frames`` (layers, frames, dim) in the form that is stored.
 
-    The error of ``int8`` is at most half a step, and a step is 1/255 of the range that the channel has in
-    this utterance; that of ``float16`` is 2**-11 of the value.
+    The largest error is, for ``float16`` 2**-11 and for ``bfloat16`` 2**-8 of the value; for ``int8`` and ``int4``
+    half a step, where 255 or 15 steps are the range that the channel has in this layer and utterance.
 
     Raises:
-        ValueError: if a value is not finite, or too large for float16.
+        ValueError: if a value is not finite, or too large for the data type.
 
     >>> stored = encode(np.array([[[0.0], [0.25], [1.0]]], np.float32), "int8")
     >>> stored.values.ravel().tolist(), stored.decode().ravel().round(2).tolist()
@@ -55,17 +78,71 @@ def encode(frames: Floats, dtype: Dtype) -> Frames:
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         layers = np.flatnonzero(~(np.isfinite(low) & np.isfinite(high)).all(axis=1)).tolist()
         raise ValueError(f"found values that are not finite in layers {layers}")
-    if dtype == "int8":
-        return _quantise(frames, low, high)
-    if dtype == "float16":
-        largest = float(max(high.max(), -low.min()))
-        if largest > float(np.finfo(np.float16).max):
-            raise ValueError(f"found the value {largest:.4g}, float16 ends at 65504: store it as float32 or int8")
-    return Frames(frames.astype(dtype))
+    largest = max(float(high.max(initial=0)), -float(low.min(initial=0)))
+    if largest > LARGEST.get(dtype, np.inf):
+        raise ValueError(f"found the value {largest:.4g}, {dtype} ends at {LARGEST[dtype]:.5g}: store it as float32")
+    dim = frames.shape[2]
+    if dtype in QUANTISED:
+        values, scale, offset = _quantise(frames, low, high, dtype)
+        return Frames(values, dtype, dim, scale, offset)
+    if dtype == "bfloat16":
+        bits = np.ascontiguousarray(frames).view(np.uint32)
+        rounded = bits + 0x7FFF + ((bits >> 16) & 1)  # to nearest, ties to even
+        return Frames((rounded >> 16).astype(np.uint16), dtype, dim)
+    return Frames(frames.astype(dtype, copy=False), dtype, dim)
 
 
-def _quantise(frames: Floats, low: Floats, high: Floats) -> Frames:
-    scale = (high - low) / np.float32(255)
-    offset = low + 128 * scale
-    steps = (frames - offset[:, None]) / np.where(scale > 0, scale, 1)[:, None]
-    return Frames(np.rint(steps).clip(-128, 127).astype(np.int8), scale, offset)
+def pool(frames: Floats) -> tuple[Floats, Floats]:
+    """Return the mean and standard deviation over time of ``frames`` (layers, frames, dim), each (layers, dim)."""
+    mean, sd = np.empty((2, frames.shape[0], frames.shape[2]), np.float32)
+    for layer, values in enumerate(frames):  # a layer fits into the cache
+        rough = values.mean(axis=0)
+        centred = values - rough
+        rest = centred.mean(axis=0)
+        variance = np.einsum("td,td->d", centred, centred) / len(values) - rest * rest
+        mean[layer], sd[layer] = rough + rest, np.sqrt(variance.clip(min=0))
+    return mean, sd
+
+
+def pad(utterances: Sequence[Frames]) -> Frames:
+    """Return utterances of one feature as one, (utterances, layers, longest, stored width), zeros at the ends."""
+    first = utterances[0]
+    longest = max(frames.values.shape[1] for frames in utterances)
+    layers, _, width = first.values.shape
+    values = np.zeros((len(utterances), layers, longest, width), first.values.dtype)
+    for row, frames in enumerate(utterances):
+        values[row, :, : frames.values.shape[1]] = frames.values
+    scale, offset = (_stack([getattr(frames, part) for frames in utterances]) for part in ("scale", "offset"))
+    return Frames(values, first.dtype, first.dim, scale, offset)
+
+
+def _stack(parts: list[Any]) -> Floats | None:
+    return None if parts[0] is None else np.stack(parts)
+
+
+def _quantise(frames: Floats, low: Floats, high: Floats, dtype: Dtype) -> tuple[npt.NDArray[Any], Floats, Floats]:
+    first, last = (-128, 127) if dtype == "int8" else (0, 15)
+    scale = (high - low) / np.float32(last - first)
+    offset = low - np.float32(first) * scale
+    divisor = np.where(scale > 0, scale, np.float32(1))
+    values = np.empty(frames.shape, ELEMENT[dtype])
+    for layer, floats in enumerate(frames):  # a layer fits into the cache
+        steps = floats - offset[layer]
+        steps /= divisor[layer]
+        np.rint(steps, out=steps)
+        values[layer] = steps.clip(first, last, out=steps)
+    return values if dtype == "int8" else _pack(values), scale, offset
+
+
+def _pack(nibbles: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Put two channels into one byte, the even one into the lower half."""
+    packed = nibbles[..., 0::2].copy()
+    packed[..., : nibbles.shape[-1] // 2] |= nibbles[..., 1::2] << 4
+    return packed
+
+
+def _unpack(packed: npt.NDArray[np.uint8], dim: int) -> npt.NDArray[np.uint8]:
+    nibbles = np.empty((*packed.shape[:-1], dim), np.uint8)
+    nibbles[..., 0::2] = packed & 0xF
+    nibbles[..., 1::2] = packed[..., : dim // 2] >> 4
+    return nibbles

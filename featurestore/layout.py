@@ -1,52 +1,68 @@
-"""Where everything in a store is: the paths and shapes that the writer and the reader agree on.
-
-NAME.zarr/zarr.json                 format version, dataset, ranges of the labels, digest of the table, left out
-NAME.zarr/table/COLUMN              one array per column of the utterance table
-NAME.zarr/features/FEATURE/zarr.json            the feature's spec
-NAME.zarr/features/FEATURE/start, frames, time  per utterance: place and number of frames, time of the first
-NAME.zarr/features/FEATURE/data                 [layer, frame, dim]
-NAME.zarr/features/FEATURE/scale, offset        [layer, slot, dim], for int8
-NAME.zarr/features/FEATURE/mean, sd             [layer, slot, dim], over time
-NAME.zarr/features/FEATURE/shards/N.json        checksums of shard N's files, and what failed in it
-NAME.zarr/features/FEATURE/manifest.json        all of these, written last: the feature is complete
-"""
+"""Where everything in a store is: the paths and shapes that the writer and the reader agree on; see FORMAT.md."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 
-from featurestore.plan import CHUNK_FRAMES, FeatureSpec
-from featurestore.zarr3 import array_metadata
+from featurestore.codec import ELEMENT, QUANTISED, bytes_per_frame, stored_width
+from featurestore.plan import CHUNK_FRAMES, FeatureSpec, Ints, padded
 
 PLANNED = ("start", "frames", "time")
 POOLED = ("mean", "sd")
 AFFINE = ("scale", "offset")
-AXES = ("layer", "frame", "dim")
+Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class ArrayLayout:
-    """A sharded array of a feature: its shapes and dtype.
+    """A sharded array of a feature: its shapes and element type.
+
+    In a shard, the block of an utterance is (layers, its frames or its one slot, width) in C order, filled up to whole
+    chunks, and begins at the byte ``first * row_bytes`` where ``first`` is its first frame (or slot) in the shard.
 
     Attributes:
-        shard: the shape of a shard, (layers, frames or slots, dim).
+        shard: the shape of a shard, (layers, frames or slots, width).
         chunk: the shape of a chunk in it.
         dtype: of the elements.
+        compress: whether chunks are compressed; blocks are then shorter and have no fixed place.
     """
 
-    shard: tuple[int, int, int]
-    chunk: tuple[int, int, int]
+    shard: Shape
+    chunk: Shape
     dtype: np.dtype[Any]
+    compress: bool = False
 
-    def metadata(self, shards: int) -> dict[str, Any]:
-        """Return the ``zarr.json`` of the array."""
-        layers, length, dim = self.shard
-        axes = AXES if self.chunk[0] == 1 else ("layer", "slot", "dim")
-        return array_metadata((layers, length * shards, dim), self.dtype, axes, self.shard, self.chunk)
+    @property
+    def axes(self) -> tuple[str, str, str]:
+        """The names of the axes."""
+        return ("layer", "frame" if self.chunk[0] == 1 else "slot", "dim")
+
+    @property
+    def row_bytes(self) -> int:
+        """The bytes of one frame with all its layers."""
+        return self.shard[0] * self.shard[2] * self.dtype.itemsize
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """The number of chunks of a shard, along layers and frames."""
+        return self.shard[0] // self.chunk[0], self.shard[1] // self.chunk[1]
+
+    @property
+    def chunk_bytes(self) -> int:
+        """The bytes of a chunk that is not compressed."""
+        return prod(self.chunk) * self.dtype.itemsize
+
+    def columns(self, count: int) -> int:
+        """Return the number of chunks that ``count`` frames take up."""
+        return -(-count // self.chunk[1])
 
 
 def array_layouts(spec: FeatureSpec, shard_frames: int, slots: int) -> dict[str, ArrayLayout]:
@@ -57,13 +73,36 @@ def array_layouts(spec: FeatureSpec, shard_frames: int, slots: int) -> dict[str,
         shard_frames: frames in a shard.
         slots: utterances that a shard has room for.
     """
-    frames = ArrayLayout((spec.layers, shard_frames, spec.dim), (1, CHUNK_FRAMES, spec.dim), np.dtype(spec.dtype))
+    width = stored_width(spec.dtype, spec.dim)
+    data = ArrayLayout(
+        (spec.layers, shard_frames, width),
+        (1, CHUNK_FRAMES, width),
+        np.dtype(ELEMENT[spec.dtype]),
+        spec.compress is not None,
+    )
     shape, chunk = (spec.layers, slots, spec.dim), (spec.layers, 1, spec.dim)
     per_utterance = ArrayLayout(shape, chunk, np.dtype(np.float32))
-    names = (*POOLED, *AFFINE) if spec.dtype == "int8" else POOLED
-    return {"data": frames, **dict.fromkeys(names, per_utterance)}
+    names = (*POOLED, *AFFINE) if spec.dtype in QUANTISED else POOLED
+    return {"data": data, **dict.fromkeys(names, per_utterance)}
 
 
-def shard_path(feature: Path, array: str, shard: int) -> Path:
-    """Return the file of a shard."""
-    return feature / array / "c/0" / str(shard) / "0"
+def feature_bytes(spec: FeatureSpec, frames: Ints) -> int:
+    """Return the bytes that a feature takes up on the disk; what compression saves is not known before."""
+    chunks = int(padded(frames).sum()) // CHUNK_FRAMES * spec.layers
+    per_utterance = len(POOLED) + (len(AFFINE) if spec.dtype in QUANTISED else 0)
+    scales = len(frames) * spec.layers * spec.dim * per_utterance * np.dtype(np.float32).itemsize
+    data = int(padded(frames).sum()) * bytes_per_frame(spec.dtype, spec.layers, spec.dim)
+    return data + scales + 16 * (chunks + len(frames) * per_utterance)
+
+
+def free_bytes(path: Path) -> int:
+    """Return the bytes that are free on the disk on which ``path`` is, or will be."""
+    there = path.absolute()
+    while not there.exists():
+        there = there.parent
+    return shutil.disk_usage(there).free
+
+
+def plan_checksums(planned: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Return the CRC-32C of each of the arrays that say where frames lie."""
+    return {array: int(google_crc32c.value(values.tobytes())) for array, values in planned.items()}

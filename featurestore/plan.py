@@ -6,8 +6,9 @@ made alone, anywhere, and made again with the same bytes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +19,12 @@ from featurestore.codec import Dtype
 from featurestore.config import Config
 from featurestore.errors import StoreError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CHUNK_FRAMES = 16
 Ints = npt.NDArray[np.int64]
 Seconds = npt.NDArray[np.float64]
+Ranges = dict[str, tuple[float, float]]
+Compress = Literal["zstd"]
 
 
 class FeatureSpec(Config):
@@ -35,6 +38,8 @@ class FeatureSpec(Config):
     """Time between frames, in seconds."""
     dtype: Dtype
     """How the frames are stored."""
+    compress: Compress | None = None
+    """Whether they are compressed, without loss."""
     channels: tuple[str, ...] = ()
     """The names of the channels, where they have any."""
     provenance: dict[str, Any] = Field(default_factory=dict)
@@ -61,7 +66,7 @@ class FeaturePlan:
 
     Attributes:
         spec: the feature.
-        frames: number of frames of each utterance.
+        frames: number of frames of each utterance; 0 where the feature cannot be computed.
         times: the time of each utterance's first frame, in seconds: the centre of its window.
     """
 
@@ -84,7 +89,7 @@ class Plan:
 
     dataset: str
     table: pd.DataFrame
-    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    ranges: Ranges = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -99,28 +104,46 @@ class Plan:
         if not table.index.is_unique:
             twice = table.index[table.index.duplicated()].unique().tolist()
             raise StoreError(f"names must be unique, found twice: {', '.join(twice[:5])}")
-        shard = assign_shards(table["duration"].to_numpy(), shard_seconds)
-        rank = np.arange(len(shard)) - np.searchsorted(shard, shard)
-        slot = shard * (rank.max() + 1) + rank
-        return cls(table=table.assign(shard=shard, slot=slot), **labels)
+        shard = assign_shards([table["duration"].to_numpy()], [shard_seconds])
+        return cls(table=table.assign(shard=shard, slot=number_slots(shard)), **labels)
 
 
-def assign_shards(durations: Seconds, shard_seconds: float) -> Ints:
-    """Return each utterance's shard: shards are filled in order, each up to ``shard_seconds`` or one utterance.
+def assign_shards(sizes: Sequence[npt.NDArray[Any]], limits: Sequence[float]) -> Ints:
+    """Return each utterance's shard: shards are filled in order until a limit is reached, or by one utterance.
 
-    >>> assign_shards(np.array([3.0, 3.0, 3.0, 20.0, 1.0]), 8.0).tolist()
+    Args:
+        sizes: of each utterance, in as many ways as there are limits (seconds, frames of a feature …).
+        limits: of the sum of these sizes in a shard.
+
+    >>> assign_shards([np.array([3.0, 3.0, 3.0, 20.0, 1.0])], [8.0]).tolist()
     [0, 0, 1, 2, 3]
     """
-    shards, number, filled = [], 0, 0.0
-    for duration in durations.tolist():
-        if filled and filled + duration > shard_seconds:
-            number, filled = number + 1, 0.0
-        filled += duration
+    shards, number, filled = [], 0, [0.0] * len(limits)
+    for utterance in zip(*(size.tolist() for size in sizes), strict=True):
+        after = [a + b for a, b in zip(filled, utterance, strict=True)]
+        if any(filled) and any(a > limit for a, limit in zip(after, limits, strict=True)):
+            number, after = number + 1, list(utterance)
+        filled = after
         shards.append(number)
     return np.array(shards, np.int64)
 
 
-def place_frames(frames: Ints, shard: Ints) -> tuple[Ints, int]:
+def number_slots(shard: Ints, slots: int | None = None) -> Ints:
+    """Return each utterance's slot, where every shard has ``slots`` of them: as many as the fullest needs when absent.
+
+    >>> number_slots(np.array([0, 0, 1])).tolist()
+    [0, 1, 2]
+    """
+    rank = np.arange(len(shard)) - np.searchsorted(shard, shard)
+    return shard * (slots or rank.max() + 1) + rank
+
+
+def padded(frames: Ints) -> Ints:
+    """Return the frames that utterances take up: whole chunks."""
+    return frames + -frames % CHUNK_FRAMES
+
+
+def place_frames(frames: Ints, shard: Ints, shard_frames: int | None = None) -> tuple[Ints, int]:
     """Return where each utterance starts on the frame axis, and the number of frames of a shard.
 
     Every utterance starts on a chunk boundary, and none crosses a shard.
@@ -128,9 +151,9 @@ def place_frames(frames: Ints, shard: Ints) -> tuple[Ints, int]:
     >>> place_frames(np.array([20, 5, 40]), np.array([0, 0, 1]))
     (array([ 0, 32, 48]), 48)
     """
-    padded = -(-frames // CHUNK_FRAMES) * CHUNK_FRAMES
-    end = np.cumsum(padded)
+    taken = padded(frames)
+    end = np.cumsum(taken)
     first = np.searchsorted(shard, shard)  # of the utterance's shard
-    within = end - padded - (end - padded)[first]
-    shard_frames = max(CHUNK_FRAMES, int((within + padded).max()))
+    within = end - taken - (end - taken)[first]
+    shard_frames = shard_frames or max(CHUNK_FRAMES, int((within + taken).max()))
     return shard * shard_frames + within, shard_frames

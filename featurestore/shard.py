@@ -1,65 +1,91 @@
-"""One shard file of a sharded Zarr v3 array: chunks in any order, then the index that says where each one is.
-
-The specification leaves the order of the chunks free. We write them utterance by utterance, in each
-layer by layer, in each over time, so that an utterance with all its layers, and each layer of it, is one
-contiguous range of bytes.
-"""
+"""The blocks of a shard: one contiguous range of bytes per utterance, in each layer by layer, in each over time."""
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
 from featurestore.errors import StoreError
-from featurestore.zarr3 import publish
+from featurestore.files import Ranges
+from featurestore.layout import ArrayLayout
+from featurestore.plan import Ints
+from featurestore.zarr3 import ZSTD_LEVEL, publish
 
 ABSENT = np.uint64(2**64 - 1)
 Array = npt.NDArray[Any]
+ALL = slice(None)
 
 
-class ShardWriter:
-    """Writes a shard under a temporary name; `close` gives it its name.
+class BlockWriter:
+    """Writes blocks in ascending order from a place in a file on, zeros where an utterance has none.
 
     Args:
-        path: of the shard file.
-        shape: of a shard, (layers, frames, dim).
-        chunk: the shape of its chunks, (1 or layers, frames of a chunk, dim).
+        file: open for writing, at the place of the first block.
+        layout: of the array.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, int, int], chunk: tuple[int, int, int]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path, self._temporary = path, path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        self._chunk = chunk
-        self._index = np.full((shape[0] // chunk[0], shape[1] // chunk[1], 2), ABSENT, "<u8")
-        self._file = open(self._temporary, "wb")  # noqa: SIM115, closed by close and abort
+    def __init__(self, file: BinaryIO, layout: ArrayLayout) -> None:
+        self._file, self._layout = file, layout
         self._size, self._crc = 0, 0
 
-    def put(self, first: int, frames: Array) -> None:
-        """Write ``frames`` (layers, frames, dim) from frame ``first`` of the shard on; both start on a chunk."""
-        layers, count, _ = frames.shape
-        rows, columns = layers // self._chunk[0], -(-count // self._chunk[1])
-        padding = columns * self._chunk[1] - count
-        if padding:
-            frames = np.pad(frames, ((0, 0), (0, padding), (0, 0)))
-        content = np.ascontiguousarray(frames).tobytes()
-        size = len(content) // (rows * columns)
-        where = self._index[:, first // self._chunk[1] :][:, :columns]
-        where[..., 0] = self._size + np.arange(rows * columns, dtype=np.uint64).reshape(rows, columns) * size
-        where[..., 1] = size
-        self._write(content)
+    def put(self, first: int, values: Array) -> int:
+        """Write the block of ``values`` (layers, count, width) at frame ``first`` and return its CRC-32C."""
+        self._write(bytes(first * self._layout.row_bytes - self._size))
+        return self._write(_filled(values, self._layout))
+
+    def close(self) -> dict[str, int]:
+        """Return the ``bytes`` and ``crc32c`` of what has been written."""
+        self._file.flush()
+        return {"bytes": self._size, "crc32c": self._crc}
+
+    def _write(self, content: Array | bytes) -> int:
+        octets = np.frombuffer(content, np.uint8) if len(content) else np.empty(0, np.uint8)
+        rest = octets.data
+        while rest:  # a single write ends at 2 GiB, or where the disk is full
+            rest = rest[self._file.write(rest) :]
+        self._size += octets.size
+        self._crc = google_crc32c.extend(self._crc, octets)
+        return int(google_crc32c.value(octets))
+
+
+class ZarrShardWriter(BlockWriter):
+    """Writes a shard of a Zarr array: the blocks, then the index; under a temporary name until `close`."""
+
+    def __init__(self, path: Path, layout: ArrayLayout) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path, self._temporary = path, path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        super().__init__(open(self._temporary, "wb", buffering=0), layout)  # noqa: SIM115, closed by close and abort
+        self._index = np.full((*layout.grid, 2), ABSENT, "<u8")
+
+    def put(self, first: int, values: Array) -> int:
+        """Write the block of ``values`` (layers, count, width) at frame ``first`` and return its CRC-32C."""
+        layout = self._layout
+        columns = layout.columns(values.shape[1])
+        where = self._index[:, first // layout.chunk[1] :][:, :columns]
+        if not layout.compress:
+            crc = super().put(first, values)
+            begin = first * layout.row_bytes
+            where[..., 0] = begin + np.arange(where[..., 0].size).reshape(where.shape[:2]) * layout.chunk_bytes
+            where[..., 1] = layout.chunk_bytes
+            return crc
+        chunks = _as_chunks(_filled(values, layout), layout)
+        packed = [_compress(chunk) for chunk in chunks]
+        sizes = np.array([len(content) for content in packed], np.uint64)
+        where[..., 1] = sizes.reshape(where.shape[:2])
+        where[..., 0] = (self._size + np.cumsum(sizes) - sizes).reshape(where.shape[:2])
+        return self._write(b"".join(packed))
 
     def close(self) -> dict[str, int]:
         """Write the index, put the file on the disk under its name, and return its ``bytes`` and ``crc32c``."""
         index = self._index.tobytes()
         self._write(index + struct.pack("<I", google_crc32c.value(index)))
-        self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
         publish(self._temporary, self._path)
@@ -70,60 +96,146 @@ class ShardWriter:
         self._file.close()
         self._temporary.unlink(missing_ok=True)
 
-    def _write(self, content: bytes) -> None:
-        self._file.write(content)
-        self._size += len(content)
-        self._crc = google_crc32c.extend(self._crc, content)
 
-
-class ShardReader:
-    """Maps a shard file and gives out ranges of frames as views of the map.
+class BlockReader:
+    """Gives out the blocks of one shard.
 
     Args:
-        path: of the shard file.
-        shape: of a shard, (layers, frames, dim).
-        chunk: the shape of its chunks.
-        dtype: of its elements.
-
-    Raises:
-        StoreError: if the file is absent, truncated, or its index does not match its checksum.
+        ranges: gives the open file.
+        layout: of the array.
+        base: the byte at which the first block would begin.
+        index: where each chunk is, (chunks along layers, along frames, 2), where they do not lie as `BlockWriter` puts
+            them: compressed, or written by others.
     """
 
-    def __init__(
-        self, path: Path, shape: tuple[int, int, int], chunk: tuple[int, int, int], dtype: npt.DTypeLike
-    ) -> None:
-        self._chunk, self._dtype = chunk, np.dtype(dtype)
-        grid = (shape[0] // chunk[0], shape[1] // chunk[1])
-        try:
-            with open(path, "rb") as file:
-                self._map = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
-        except (FileNotFoundError, ValueError) as error:
-            raise StoreError(f"shard {path} cannot be read: {error}") from None
-        end = len(self._map) - 4
-        size = grid[0] * grid[1] * 16
-        index = self._map[max(0, end - size) : end]
-        if len(index) != size or google_crc32c.value(index) != struct.unpack("<I", self._map[end:])[0]:
-            raise StoreError(f"shard {path} is damaged: its index does not match its checksum; run ser-store verify")
-        self._index = np.frombuffer(index, "<u8").reshape(*grid, 2)
+    def __init__(self, ranges: Callable[[], Ranges], layout: ArrayLayout, base: int = 0, index: Array | None = None):
+        self._ranges, self._layout, self._base, self._index = ranges, layout, base, index
 
-    def get(self, first: int, count: int, layers: slice = slice(None)) -> Array:
-        """Return ``count`` frames from ``first`` (on a chunk) on, (layers, count, dim), as a view where it can be.
+    @property
+    def contiguous(self) -> bool:
+        """Whether each block is one range of bytes with a known place."""
+        return self._index is None
 
-        Raises:
-            StoreError: if they were never written.
-        """
-        columns = -(-count // self._chunk[1])
-        where = self._index[layers if self._chunk[0] == 1 else slice(None), first // self._chunk[1] :][:, :columns]
+    def get(self, first: int, count: int, layers: slice = ALL) -> Array:
+        """Return ``count`` frames from ``first`` on, (layers, count, width), as a view where it can be."""
+        if self._index is not None:
+            return self._from_chunks(first, count, layers)
+        offset, shape = self.block(first, count, layers)
+        values = self._ranges().array(self._layout.dtype, shape[0] * shape[1] * shape[2], offset)
+        return values.reshape(shape)[:, :count]
+
+    def block(self, first: int, count: int, layers: slice = ALL) -> tuple[int, tuple[int, int, int]]:
+        """Return the byte where ``layers`` of a contiguous block begin, and their shape with the padding."""
+        layout = self._layout
+        rows, width = -(-count // layout.chunk[1]) * layout.chunk[1], layout.shard[2]
+        offset = self._base + first * layout.row_bytes
+        if layers is ALL:
+            return offset, (layout.shard[0], rows, width)
+        low, high, _ = layers.indices(layout.shard[0])
+        return offset + low * rows * width * layout.dtype.itemsize, (high - low, rows, width)
+
+    def read_into(self, buffer: Array, offset: int) -> None:
+        """Fill ``buffer`` from a byte of the file on."""
+        self._ranges().read_into(buffer, offset)
+
+    def prefetch(self, first: int, count: int, layers: slice = ALL) -> None:
+        """Tell the kernel that a block will be wanted soon."""
+        if self._index is None:
+            offset, shape = self.block(first, count, layers)
+            self._ranges().prefetch(offset, shape[0] * shape[1] * shape[2] * self._layout.dtype.itemsize)
+
+    def checksum(self, first: int, count: int) -> int:
+        """Return the CRC-32C of a block as it lies on the disk."""
+        if self._index is None:
+            offset, (layers, rows, width) = self.block(first, count)
+            content = self._ranges().array(self._layout.dtype, layers * rows * width, offset)
+            return int(google_crc32c.value(content))
+        ranges, columns, crc = self._ranges(), self._layout.columns(count), 0
+        where = self._index[:, first // self._layout.chunk[1] :][:, :columns].reshape(-1, 2)
+        for offset, size in where.tolist():
+            crc = google_crc32c.extend(crc, ranges.array(np.uint8, size, offset))
+        return crc
+
+    def _from_chunks(self, first: int, count: int, layers: slice) -> Array:
+        layout, index = self._layout, self._index
+        assert index is not None
+        columns = layout.columns(count)
+        rows = layers if layout.chunk[0] == 1 else ALL
+        where = index[rows, first // layout.chunk[1] :][:, :columns]
         if (where[..., 0] == ABSENT).any():
             raise StoreError(f"frames {first} to {first + count} were never written")
-        rows, begin, size = where.shape[0], int(where[0, 0, 0]), int(where[0, 0, 1])
-        offsets = where[..., 0].ravel()
-        if np.array_equal(offsets, begin + size * np.arange(offsets.size, dtype=np.uint64)):
-            values = self._elements(begin, size * offsets.size)
-        else:  # a shard that somebody else has written, in another order
-            values = np.stack([self._elements(int(offset), size) for offset in offsets])
-        values = values.reshape(rows * self._chunk[0], columns * self._chunk[1], self._chunk[2])
-        return values[layers if self._chunk[0] != 1 else slice(None), :count]
+        ranges = self._ranges()
+        chunks = np.stack([self._chunk(ranges, int(offset), int(size)) for offset, size in where.reshape(-1, 2)])
+        values = chunks.reshape(*where.shape[:2], *layout.chunk).swapaxes(1, 2)
+        values = values.reshape(where.shape[0] * layout.chunk[0], columns * layout.chunk[1], layout.chunk[2])
+        return values[ALL if layout.chunk[0] == 1 else layers, :count]
 
-    def _elements(self, offset: int, size: int) -> Array:
-        return np.frombuffer(self._map, self._dtype, size // self._dtype.itemsize, offset)
+    def _chunk(self, ranges: Ranges, offset: int, size: int) -> Array:
+        content = ranges.array(np.uint8, size, offset)
+        if self._layout.compress:
+            return np.frombuffer(_decompress(content), self._layout.dtype)
+        return content.view(self._layout.dtype)
+
+
+def open_zarr_shard(
+    ranges: Callable[[], Ranges], layout: ArrayLayout, place: str, starts: Ints, counts: Ints
+) -> BlockReader:
+    """Return a reader of a Zarr shard; its index is read once, to see whether the blocks lie where they should.
+
+    Args:
+        ranges: gives the open file.
+        layout: of the array.
+        place: the file, for messages.
+        starts: the first frame in the shard of each utterance that is in it.
+        counts: its number of frames.
+
+    Raises:
+        StoreError: if the file is truncated, or its index does not match its checksum.
+    """
+    grid, file = layout.grid, ranges()
+    size = grid[0] * grid[1] * 16
+    content = file.array(np.uint8, size + 4, file.size - size - 4).tobytes() if file.size >= size + 4 else b""
+    if not content or google_crc32c.value(content[:-4]) != struct.unpack("<I", content[-4:])[0]:
+        raise StoreError(f"{place} is damaged: its index does not match its checksum; run ser-store verify")
+    index = np.frombuffer(content, "<u8", size // 8).reshape(*grid, 2)
+    if layout.compress or not _lies_in_blocks(index, layout, starts, counts):
+        return BlockReader(ranges, layout, 0, index)
+    return BlockReader(ranges, layout)
+
+
+def _lies_in_blocks(index: Array, layout: ArrayLayout, starts: Ints, counts: Ints) -> bool:
+    """Return whether every chunk that is there is where `BlockWriter` puts it."""
+    expected = np.full(layout.grid, ABSENT, np.uint64)
+    rows, unit = np.arange(layout.grid[0])[:, None], layout.chunk[1]
+    for start, count in zip(starts.tolist(), counts.tolist(), strict=True):
+        columns = layout.columns(count)
+        place = start * layout.row_bytes + (rows * columns + np.arange(columns)) * layout.chunk_bytes
+        expected[:, start // unit : start // unit + columns] = place
+    there = index[..., 0] != ABSENT
+    return bool((index[..., 0][there] == expected[there]).all() and (index[..., 1][there] == layout.chunk_bytes).all())
+
+
+def _filled(values: Array, layout: ArrayLayout) -> Array:
+    """Return ``values`` (layers, count, width) with zeros up to whole chunks, contiguous."""
+    missing = -values.shape[1] % layout.chunk[1]
+    if missing:
+        values = np.pad(values, ((0, 0), (0, missing), (0, 0)))
+    return np.ascontiguousarray(values, layout.dtype.newbyteorder("<"))
+
+
+def _as_chunks(block: Array, layout: ArrayLayout) -> Array:
+    layers, count, width = block.shape
+    return block.reshape(layers * (count // layout.chunk[1]), layout.chunk[1] * width)
+
+
+def _compress(chunk: Array) -> bytes:
+    from numcodecs import blosc
+
+    blosc.use_threads = False  # the bytes must not depend on which thread is first
+    return bytes(blosc.compress(chunk, b"zstd", ZSTD_LEVEL, blosc.SHUFFLE, 0))
+
+
+def _decompress(content: Array) -> bytes:
+    from numcodecs import blosc
+
+    return bytes(blosc.decompress(content.tobytes()))

@@ -2,43 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from featurestore.codec import Floats, Frames
 from featurestore.config import suggest
 from featurestore.errors import StoreError, UnknownUtteranceError
-from featurestore.layout import POOLED, array_layouts, shard_path
-from featurestore.plan import FORMAT_VERSION, FeatureSpec, Seconds
-from featurestore.shard import ShardReader
-from featurestore.table import read_table
-from featurestore.zarr3 import Array, read_array, read_json
+from featurestore.feature import FeatureStore, Layers
+from featurestore.forms import Form, open_form
+from featurestore.plan import FORMAT_VERSION, FeatureSpec, Ints
+from featurestore.table import read_column, read_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MANY_NAMES = 20_000
 """From so many names on, looking for a similar one takes longer than a message is worth."""
-Layers = slice | int | Sequence[int] | None
+
+
+class Index:
+    """The utterances' rows by name, and where each row is; all of the table that reading needs.
+
+    Attributes:
+        names: by row.
+        shard: of each row.
+        slot: of each row.
+    """
+
+    def __init__(self, form: Form) -> None:
+        self._root = form.files.root
+        self.names: list[str] = list(read_column(form, "name"))
+        self.shard, self.slot = (np.asarray(read_column(form, c, "int64")) for c in ("shard", "slot"))
+        self._rows = {name: row for row, name in enumerate(self.names)}
+
+    shard: Ints
+    slot: Ints
+
+    @property
+    def shards(self) -> int:
+        """The number of shards."""
+        return int(self.shard.max()) + 1
+
+    def __getitem__(self, name: str) -> int:
+        row = self._rows.get(name)
+        if row is None:
+            near = suggest(name, self.names) if len(self.names) < MANY_NAMES else ""
+            raise UnknownUtteranceError(f"no utterance {name!r} in {self._root}{near}")
+        return row
 
 
 class Store:
     """A store of features, keyed by the names of the utterances; see `featurestore.open`."""
 
-    def __init__(self, path: Path, partial: bool = False) -> None:
-        self.path, self._partial = path, partial
-        if not (path / "zarr.json").exists():
+    def __init__(self, path: str | Path, partial: bool = False) -> None:
+        self.form, self._partial = open_form(path), partial
+        self.path = self.form.files.root
+        if self.form.interrupted():
+            raise StoreError(f"{path} is being changed, or a change was interrupted: run ser-store repair {path}")
+        if not self.form.exists():
             raise StoreError(f"no store at {path}; ser-extract makes one")
-        self._attributes: dict[str, Any] = read_json(path / "zarr.json")["attributes"]
+        self._attributes = self.form.attributes()
         version = self._attributes.get("format")
-        if not isinstance(version, int) or version > FORMAT_VERSION:
+        if not isinstance(version, int):
+            raise StoreError(f"{path} is not a store that ser-extract has made: it names no format")
+        if version > FORMAT_VERSION:
             raise StoreError(
-                f"{path} has the format {version}, this version reads up to {FORMAT_VERSION}: update ser-featurestore"
+                f"{path} has the format {version}, this version reads {FORMAT_VERSION}: update ser-featurestore"
             )
+        if version < FORMAT_VERSION:
+            raise StoreError(f"{path} has the format {version}, this version reads {FORMAT_VERSION}: extract it again")
 
     @property
     def dataset(self) -> str:
@@ -57,19 +95,23 @@ class Store:
 
     @property
     def table_sha256(self) -> str:
-        """The digest of the table that was planned."""
+        """The digest of the table as it was written."""
         return str(self._attributes["table_sha256"])
 
     @cached_property
     def utterances(self) -> pd.DataFrame:
         """The table, indexed by name: labels, speaker, session, split, path, duration (seconds) and others."""
-        return read_table(self.path / "table")
+        return read_table(self.form)
+
+    @cached_property
+    def index(self) -> Index:
+        """The rows by name."""
+        return Index(self.form)
 
     @cached_property
     def parts(self) -> dict[str, FeatureStore]:
         """Every feature that is planned, finished or not, by name."""
-        folders = sorted(p for p in (self.path / "features").iterdir() if p.is_dir() and p.name[0] != ".")
-        return {folder.name: FeatureStore(folder, self.utterances) for folder in folders}
+        return {name: FeatureStore(self.form, name, self.index) for name in self.form.features()}
 
     @property
     def features(self) -> dict[str, FeatureSpec]:
@@ -82,12 +124,12 @@ class Store:
         Raises:
             StoreError: if it is not in the store, or not finished.
         """
-        if name not in self.parts:
+        part = self.parts.get(name)
+        if part is None:
             raise StoreError(f"{self.path} has no feature {name!r}{suggest(name, self.parts)}")
-        part = self.parts[name]
-        if not (part.complete or self._partial):
+        if not (self._partial or part.complete):
             raise StoreError(
-                f"{name} in {self.path} is unfinished ({part.written} of {part.shards} shards): "
+                f"{name} in {self.path} is unfinished ({len(part.records)} of {part.shards} shards): "
                 "run the same ser-extract command again to finish it"
             )
         return part
@@ -95,11 +137,10 @@ class Store:
     def names(self, features: Sequence[str] = ()) -> list[str]:
         """Return the names of the utterances that have all of ``features``, in the order of the table."""
         failed = {name for feature in features for name in self.feature(feature).failed}
-        return [name for name in self.utterances.index if name not in failed]
+        return [name for name in self.index.names if name not in failed]
 
     def __getitem__(self, name: str) -> Utterance:
-        if name not in self.utterances.index:
-            raise _unknown(name, self.utterances.index, self.path)
+        self.index[name]  # it must be there
         return Utterance(self, name)
 
     def read(
@@ -114,6 +155,18 @@ class Store:
         """
         layers = layers or {}
         return {f: [self.feature(f).read(name, layers.get(f)) for name in names] for f in features}
+
+    def batches(self, names: Sequence[str], features: Sequence[str], **how: Any) -> Iterator[Any]:
+        """Yield batches of utterances, read ahead in threads; see `featurestore.batches.batches`."""
+        from featurestore.batches import batches
+
+        return batches(self, names, features, **how)
+
+    def to_dask(self, feature: str, names: Sequence[str] | None = None) -> Any:
+        """Return all frames of a feature as a dask array; see `featurestore.statistics.to_dask`."""
+        from featurestore.statistics import to_dask
+
+        return to_dask(self.feature(feature), self.names([feature]) if names is None else names)
 
 
 @dataclass(frozen=True)
@@ -132,161 +185,6 @@ class Utterance:
     @property
     def labels(self) -> pd.Series[Any]:
         """The utterance's row of the table."""
+        import pandas as pd
+
         return pd.Series(self.store.utterances.loc[self.name])
-
-
-class FeatureStore:
-    """One feature of a store.
-
-    Args:
-        folder: of the feature.
-        table: the utterance table.
-    """
-
-    def __init__(self, folder: Path, table: pd.DataFrame) -> None:
-        self.folder, self._table = folder, table
-        self.spec = FeatureSpec(**read_json(folder / "zarr.json")["attributes"])
-        self._readers: dict[tuple[str, int], ShardReader] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_readers": {}}  # maps do not travel to other processes
-
-    @cached_property
-    def complete(self) -> bool:
-        """Whether all of it is extracted."""
-        return (self.folder / "manifest.json").exists()
-
-    @cached_property
-    def _manifest(self) -> dict[str, Any]:
-        return dict(read_json(self.folder / "manifest.json"))
-
-    @property
-    def planned(self) -> dict[str, dict[str, int]]:
-        """The checksums of the arrays that say where frames lie; none before the feature is complete."""
-        return dict(self._manifest["plan"]) if self.complete else {}
-
-    @cached_property
-    def shards(self) -> int:
-        """The number of shards."""
-        return int(self._table["shard"].max()) + 1
-
-    @property
-    def written(self) -> int:
-        """The number of shards that are there."""
-        return len(self.records)
-
-    @cached_property
-    def records(self) -> dict[int, dict[str, Any]]:
-        """Each shard's checksums and failures."""
-        if self.complete:
-            return dict(enumerate(self._manifest["shards"]))
-        return {int(p.stem): read_json(p) for p in (self.folder / "shards").glob("[0-9]*.json")}
-
-    @property
-    def size(self) -> int:
-        """The bytes of all shards."""
-        return sum(file["bytes"] for record in self.records.values() for file in record["files"].values())
-
-    @cached_property
-    def failed(self) -> dict[str, str]:
-        """The utterances that have no frames, with the reason."""
-        failed = {name: why for record in self.records.values() for name, why in record["failed"].items()}
-        unwritten = ~self._table["shard"].isin(self.records)
-        return {**failed, **dict.fromkeys(self._table.index[unwritten], "not extracted yet")}
-
-    @cached_property
-    def frames(self) -> dict[str, int]:
-        """The number of frames of each utterance, by name."""
-        return dict(zip(self._table.index, read_array(self.folder / "frames").tolist(), strict=True))
-
-    def times(self, name: str) -> Seconds:
-        """Return the time of each frame of an utterance: the centre of its window, in seconds."""
-        return self._time[name] + self.spec.hop * np.arange(self.frames[name], dtype=np.float64)
-
-    def read(self, name: str, layers: Layers = None) -> Frames:
-        """Return the stored frames of an utterance; ``layers`` selects some by number or slice.
-
-        Raises:
-            StoreError: if the utterance has none, with the reason.
-        """
-        if name not in self._place:
-            raise _unknown(name, self._table.index, self.folder)
-        if name in self.failed:
-            raise StoreError(f"{name} has no {self.folder.name}: {self.failed[name]}")
-        run, within = _layer_range(layers, self.spec.layers)
-        shard, slot = self._place[name]
-        frames = self._shard("data", shard).get(self._start[name] % self._shard_frames, self.frames[name], run)
-        if self.spec.dtype != "int8":
-            return Frames(frames[within])
-        scale, offset = (self._shard(a, shard).get(slot % self._slots, 1, run)[:, 0] for a in ("scale", "offset"))
-        return Frames(frames[within], scale[within], offset[within])
-
-    def pooled(self, names: Sequence[str]) -> tuple[Floats, Floats]:
-        """Return the mean and standard deviation over time, each (utterances, layers, dim)."""
-        places = [self._place[name] for name in names]
-        mean, sd = (
-            np.stack([self._shard(array, shard).get(slot % self._slots, 1)[:, 0] for shard, slot in places])
-            for array in POOLED
-        )
-        return mean, sd
-
-    def shard_files(self, shard: int) -> dict[str, Path]:
-        """Return the files of a shard by array."""
-        return {array: shard_path(self.folder, array, shard) for array in self._layouts}
-
-    @cached_property
-    def _layouts(self) -> dict[str, Any]:
-        return array_layouts(self.spec, self._shard_frames, self._slots)
-
-    @cached_property
-    def _shard_frames(self) -> int:
-        return _shard_length(self.folder / "data")
-
-    @cached_property
-    def _slots(self) -> int:
-        return _shard_length(self.folder / "mean")
-
-    @cached_property
-    def _place(self) -> dict[str, tuple[int, int]]:
-        columns = (self._table[column].tolist() for column in ("shard", "slot"))
-        return dict(zip(self._table.index, zip(*columns, strict=True), strict=True))
-
-    @cached_property
-    def _start(self) -> dict[str, int]:
-        return dict(zip(self._table.index, read_array(self.folder / "start").tolist(), strict=True))
-
-    @cached_property
-    def _time(self) -> dict[str, float]:
-        return dict(zip(self._table.index, read_array(self.folder / "time").tolist(), strict=True))
-
-    def _shard(self, array: str, number: int) -> ShardReader:
-        if (array, number) not in self._readers:
-            layout = self._layouts[array]
-            file = shard_path(self.folder, array, number)
-            self._readers[array, number] = ShardReader(file, layout.shard, layout.chunk, layout.dtype)
-        return self._readers[array, number]
-
-
-def _layer_range(layers: Layers, count: int) -> tuple[slice, slice | Array]:
-    """Return the contiguous run of layers to read, and which of them are wanted."""
-    if layers is None or isinstance(layers, slice):
-        wanted = np.arange(count)[layers or slice(None)]
-    else:
-        wanted = np.atleast_1d(layers)
-        if wanted.size == 0 or wanted.min() < -count or wanted.max() >= count:
-            raise IndexError(f"layers {layers} of a feature with {count} layers, numbered 0 to {count - 1}")
-        wanted = wanted % count
-    if wanted.size == 0:
-        return slice(0, 1), wanted
-    run = slice(int(wanted.min()), int(wanted.max()) + 1)
-    whole = wanted.size == run.stop - run.start and (np.diff(wanted) == 1).all()
-    return run, slice(None) if whole else wanted - run.start
-
-
-def _unknown(name: str, names: pd.Index, path: Path) -> UnknownUtteranceError:
-    near = suggest(name, names) if len(names) < MANY_NAMES else ""
-    return UnknownUtteranceError(f"no utterance {name!r} in {path}{near}")
-
-
-def _shard_length(array: Path) -> int:
-    return int(read_json(array / "zarr.json")["chunk_grid"]["configuration"]["chunk_shape"][1])

@@ -1,50 +1,73 @@
-"""The utterance table on disk: one Zarr array per column, text as UTF-8 bytes with offsets."""
+"""The utterance table on disk: one array per column, text as UTF-8 bytes with offsets."""
 
 from __future__ import annotations
 
 import hashlib
 from itertools import pairwise
-from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
 
 from featurestore.errors import StoreError
-from featurestore.zarr3 import Array, read_array, read_json, write_array, write_group
+from featurestore.files import Array
+from featurestore.forms import Change, Form
 
 AXIS = "utterance"
 
 
-def write_table(folder: Path, table: pd.DataFrame) -> None:
+def write_table(change: Change, table: pd.DataFrame) -> None:
     """Write ``table``, whose index is the utterances' names; missing text is stored as the empty string."""
-    columns = _columns(table)
-    write_group(folder, {"columns": list(columns)})
+    columns = plain_columns(table)
+    kinds = {column: "text" if values.dtype.kind == "U" else values.dtype.name for column, values in columns.items()}
+    change.group("table", {"columns": kinds})
     for column, values in columns.items():
-        if values.dtype.kind == "U":
-            _write_text(folder / quote(column, safe=" "), values)
+        if kinds[column] == "text":
+            _write_text(change, _path(column), values)
         else:
-            write_array(folder / quote(column, safe=" "), values, AXIS)
+            change.array(_path(column), values, AXIS)
 
 
-def read_table(folder: Path) -> pd.DataFrame:
+def read_table(form: Form) -> pd.DataFrame:
     """Return the table that `write_table` wrote, indexed by name."""
-    columns = read_json(folder / "zarr.json")["attributes"]["columns"]
-    table = pd.DataFrame({column: _read_column(folder / quote(column, safe=" ")) for column in columns})
+    columns = form.attributes("table")["columns"]
+    table = pd.DataFrame({column: read_column(form, column, kind) for column, kind in columns.items()})
     return table.set_index("name")
 
 
+def read_column(form: Form, column: str, kind: str = "text") -> Array | list[str]:
+    """Return one column: an array, or a list of text.
+
+    Raises:
+        StoreError: if it is damaged.
+    """
+    path = _path(column)
+    if kind != "text":
+        return form.array(path)
+    content, offsets = form.array(f"{path}/bytes").tobytes(), form.array(f"{path}/offsets").tolist()
+    if offsets[-1] != len(content):
+        found = f"{len(content)} bytes of text, expected {offsets[-1]}"
+        raise StoreError(f"{form.files.root}: {path} holds {found}: it is damaged")
+    try:
+        text = content.decode()
+        if len(text) == len(content):  # ASCII: a byte is a character
+            return [text[a:b] for a, b in pairwise(offsets)]
+        return [content[a:b].decode() for a, b in pairwise(offsets)]
+    except UnicodeDecodeError as error:
+        raise StoreError(f"{form.files.root}: {path} is damaged: {error}") from None
+
+
 def table_digest(table: pd.DataFrame) -> str:
-    """Return the SHA-256 of the table's content, which names a plan."""
+    """Return the SHA-256 of the table's content."""
     digest = hashlib.sha256()
-    for column, values in _columns(table).items():
+    for column, values in plain_columns(table).items():
         content = "\0".join(values).encode() if values.dtype.kind == "U" else values.tobytes()
         digest.update(f"{column}\0{values.dtype.kind}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()
 
 
-def _columns(table: pd.DataFrame) -> dict[str, Array]:
-    """Return each column as int64, float64, bool or text."""
+def plain_columns(table: pd.DataFrame) -> dict[str, Array]:
+    """Return each column, the names first, as int64, float64, bool or text."""
     plain = {"name": np.asarray(table.index, dtype=str)}
     for column in table.columns:
         series = table[column]
@@ -59,21 +82,13 @@ def _columns(table: pd.DataFrame) -> dict[str, Array]:
     return plain
 
 
-def _write_text(folder: Path, values: Array) -> None:
-    encoded = [text.encode() for text in values]
+def _path(column: str) -> str:
+    return f"table/{quote(column, safe=' ')}"
+
+
+def _write_text(change: Change, path: str, values: Array) -> None:
+    encoded = [text.encode() for text in values.tolist()]
     offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
-    write_group(folder)
-    write_array(folder / "offsets", offsets, f"{AXIS} + 1")
-    write_array(folder / "bytes", np.frombuffer(b"".join(encoded), np.uint8), "byte")
-
-
-def _read_column(folder: Path) -> Array | list[str]:
-    if read_json(folder / "zarr.json")["node_type"] == "array":
-        return read_array(folder)
-    content, offsets = read_array(folder / "bytes").tobytes(), read_array(folder / "offsets").tolist()
-    if offsets[-1] != len(content):
-        raise StoreError(f"{folder} holds {len(content)} bytes of text, expected {offsets[-1]}: it is damaged")
-    try:
-        return [content[a:b].decode() for a, b in pairwise(offsets)]
-    except UnicodeDecodeError as error:
-        raise StoreError(f"{folder} is damaged: {error}") from None
+    change.group(path, {})
+    change.array(f"{path}/offsets", offsets, f"{AXIS} + 1")
+    change.array(f"{path}/bytes", np.frombuffer(b"".join(encoded), np.uint8), "byte")

@@ -1,76 +1,155 @@
-"""Does a store still hold what was written: every shard's length and checksum, and the table's digest."""
+"""Does a store still hold what was written; and dropping what it does not, so that it can be made again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
+import google_crc32c
+import numpy as np
+
 from featurestore.errors import StoreError
-from featurestore.store import FeatureStore, Store
+from featurestore.feature import FeatureStore
+from featurestore.layout import plan_checksums
+from featurestore.store import Store
 from featurestore.table import table_digest
-from featurestore.zarr3 import checksum
+from featurestore.writer import StoreWriter
+
+PIECE = 1 << 24
 
 
 @dataclass(frozen=True)
 class Damage:
-    """A file that is not what was written.
+    """A part of a store that is not what was written.
 
     Attributes:
-        file: its path.
+        place: the file, and the part of it.
         problem: what was found and what was expected.
         names: the utterances whose frames are in it; none where it concerns all.
+        feature: that it belongs to; None for the table.
+        shard: that it belongs to; None for the table, and for the plan of a feature.
     """
 
-    file: Path
+    place: str
     problem: str
     names: list[str]
+    feature: str | None = None
+    shard: int | None = None
 
 
 def verify(store: Store, report: Callable[[float, float], None] = lambda *_: None) -> list[Damage]:
     """Return all damage; ``report`` is told the bytes that have been read, and of how many."""
     try:
         changed = table_digest(store.utterances) != store.table_sha256
-    except StoreError as error:
-        return [Damage(store.path / "table", str(error), [])]  # nothing else can be found without it
-    found = [Damage(store.path / "table", "the table is not the one that was planned", [])] if changed else []
-    jobs = [job for part in store.parts.values() for job in _jobs(part, store)]
-
+    except (StoreError, ValueError, OSError) as error:
+        return [Damage(f"{store.path}: table", str(error), [])]  # nothing else can be found without it
+    found = [Damage(f"{store.path}: table", "it is not the table that was written", [])] if changed else []
+    jobs = []
+    for part in store.parts.values():
+        planned = _check_plan(part, store)
+        if planned is None:
+            jobs += list(_jobs(part, store))
+        else:
+            found.append(planned)
     read, total = 0, sum(job.record["bytes"] for job in jobs)
     with ThreadPoolExecutor() as pool:
-        problems = pool.map(lambda job: check_file(job.file, job.record), jobs)
-        for job, problem in zip(jobs, problems, strict=True):
+        for job, problem in zip(jobs, pool.map(lambda job: _check(job, store), jobs), strict=True):
             read += job.record["bytes"]
             report(read, total)
             if problem:
-                found.append(Damage(job.file, problem, job.names))
+                names = job.part.names_in(job.shard)
+                found.append(Damage(store.form.files.place(job.path), problem, names, job.part.name, job.shard))
     return found
 
 
-def check_file(file: Path, record: dict[str, int]) -> str | None:
-    """Return what is wrong with a file that should have the ``bytes`` and ``crc32c`` of its record."""
-    if not file.exists():
-        return "the file is missing"
-    if file.stat().st_size != record["bytes"]:
-        return f"it has {file.stat().st_size} bytes, expected {record['bytes']}"
-    found = checksum(file)
-    if found != record:
-        return f"its checksum is {found['crc32c']:08x}, expected {record['crc32c']:08x}"
-    return None
+def verify_utterance(store: Store, name: str) -> list[Damage]:
+    """Return the damage of one utterance's frames; reads no others."""
+    found = []
+    for part in store.parts.values():
+        if name in part.failed:
+            continue
+        block = part.block(name)
+        shard = int(store.index.shard[store.index[name]])
+        expected = part.records[shard]["utterances"][part.names_in(shard).index(name)]
+        place = f"{store.path}: {part.name} of {name}"
+        try:
+            checksum = block.checksum()
+        except StoreError as error:
+            found.append(Damage(place, str(error), [name], part.name, shard))
+            continue
+        if checksum != expected:
+            problem = f"its checksum is {checksum:08x}, expected {expected:08x}"
+            found.append(Damage(place, problem, [name], part.name, shard))
+    return found
+
+
+def repair(path: str, report: Callable[[float, float], None] = lambda *_: None) -> list[Damage]:
+    """Finish an interrupted change, and drop every shard that is damaged, so that extraction makes it again.
+
+    Returns:
+        What was dropped.
+
+    Raises:
+        StoreError: if the table is damaged: then there is nothing to stand on.
+    """
+    writer = StoreWriter(path)
+    if not writer.form.exists():
+        raise StoreError(f"no store at {path}; ser-extract makes one")
+    with writer.lock():
+        store = Store(path, partial=True)
+        damages = verify(store, report)
+        for damage in damages:
+            if damage.feature is None:
+                raise StoreError(f"{damage.place}: {damage.problem}; this cannot be repaired: extract into a new store")
+        for feature in dict.fromkeys(damage.feature for damage in damages if damage.feature):
+            shards = {damage.shard for damage in damages if damage.feature == feature}
+            writer.drop(feature, None if None in shards else {shard for shard in shards if shard is not None})
+    return damages
 
 
 class _Job(NamedTuple):
-    file: Path
+    part: FeatureStore
+    shard: int
+    path: str
+    begin: int
     record: dict[str, int]
-    names: list[str]
+
+
+def _check_plan(part: FeatureStore, store: Store) -> Damage | None:
+    place = f"{store.path}: plan of {part.name}"
+    try:
+        found = plan_checksums(part.planned)
+        expected = part.manifest["plan"] or found
+        for array in part.layouts:
+            store.form.shard_shape(part.name, array)
+    except (StoreError, OSError, KeyError, ValueError) as error:
+        return Damage(place, str(error), [], part.name)
+    if found != expected:
+        changed = [array for array in found if found[array] != expected[array]]
+        return Damage(place, f"{', '.join(changed)} not as written", [], part.name)
+    return None
 
 
 def _jobs(part: FeatureStore, store: Store) -> Iterator[_Job]:
-    for array, planned in part.planned.items():
-        yield _Job(part.folder / array / "c/0", planned, [])
     for number, record in part.records.items():
-        names = store.utterances.index[store.utterances["shard"] == number].tolist()
-        for array, file in part.shard_files(number).items():
-            yield _Job(file, record["files"][array], names)
+        for array in part.layouts:
+            yield _Job(part, number, *store.form.shard_place(part.name, array, number), record["files"][array])
+
+
+def _check(job: _Job, store: Store) -> str | None:
+    """Return what is wrong with a shard that should have the ``bytes`` and ``crc32c`` of its record."""
+    size = job.record["bytes"]
+    try:
+        ranges = store.form.files.ranges(job.path)
+    except StoreError:
+        return "the file is missing or empty"
+    if job.begin + size > ranges.size or (job.begin == 0 and size != ranges.size):  # at 0: a file of its own
+        return f"it has {ranges.size} bytes, expected {job.begin + size}"
+    crc, buffer = 0, np.empty(min(PIECE, size), np.uint8)
+    for offset in range(0, size, PIECE):
+        piece = buffer[: min(PIECE, size - offset)]
+        ranges.read_into(piece, job.begin + offset)
+        crc = google_crc32c.extend(crc, piece)
+    return None if crc == job.record["crc32c"] else f"its checksum is {crc:08x}, expected {job.record['crc32c']:08x}"

@@ -4,38 +4,48 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
-from featurestore.codec import Floats, encode
+from featurestore.codec import Floats, Frames, encode, pool
 from featurestore.errors import StoreError
-from featurestore.layout import PLANNED, array_layouts, shard_path
+from featurestore.files import Array, LocalFiles
+from featurestore.forms import open_form
+from featurestore.growth import as_json_ranges, check_same, count_slots, grow
+from featurestore.layout import PLANNED, array_layouts, plan_checksums
 from featurestore.plan import FORMAT_VERSION, FeaturePlan, FeatureSpec, Plan, place_frames
-from featurestore.shard import ShardWriter
+from featurestore.store import Index
 from featurestore.table import read_table, table_digest, write_table
-from featurestore.zarr3 import checksum, publish, read_array, read_json, write_array, write_group, write_json
 
 
 class StoreWriter:
     """Writes one store.
 
-    Every shard is a pure function of the plan, is written under a temporary name and renamed when it is on the
-    disk: a writer can be killed at any instant and started again, and the bytes come out the same.
+    Every shard is a pure function of the plan, and counts only when its record is on the disk after it: a writer can
+    be killed at any instant and started again, and the bytes come out the same.
 
     Args:
         path: of the store; made by `plan`.
+
+    Raises:
+        StoreError: if it is not on this machine.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path if path.name else path.absolute()  # the lock lies beside it, under its name
+    def __init__(self, path: str | Path) -> None:
+        self.form = open_form(path)
+        if not isinstance(self.form.files, LocalFiles):
+            raise StoreError(f"{path} can be read, not written: write the store to this machine's disk and copy it")
+        self.path = Path(path)
+        self._index: Index | None = None
+        self._planned: dict[str, dict[str, Array]] = {}
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -44,8 +54,9 @@ class StoreWriter:
         Raises:
             StoreError: naming the process that is writing to it.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path.with_name(f".{self.path.name}.lock"), "a+") as file:
+        path = self.path.absolute()  # the lock lies beside it, under its name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path.with_name(f".{path.name}.lock"), "a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -54,128 +65,169 @@ class StoreWriter:
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
             file.flush()
+            self.form.recover()
             yield
 
+    @property
+    def table(self) -> pd.DataFrame:
+        """The utterance table as it is in the store."""
+        return read_table(self.form)
+
     def plan(self, plan: Plan) -> None:
-        """Write the plan of a new store, or check that the store there has the same.
+        """Write the plan of a new store, or check that the store there holds these utterances with these labels.
 
         Raises:
-            StoreError: if the store that is there holds other utterances or labels.
+            StoreError: if it holds other utterances or labels.
         """
-        if self.path.exists():
-            self._check_same(plan)
+        if self.form.exists():
+            check_same(self.form, plan)
             return
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        write_table(temporary / "table", plan.table)
-        write_group(temporary / "features")
         attributes = {
             "format": FORMAT_VERSION,
             "dataset": plan.dataset,
-            "ranges": _as_json(plan.ranges),
+            "ranges": as_json_ranges(plan.ranges),
             "table_sha256": table_digest(plan.table),
             "left_out": plan.left_out,
         }
-        write_group(temporary, attributes)
-        publish(temporary, self.path)
+        with self.form.change() as change:
+            write_table(change, plan.table)
+            change.group("features", {})
+            change.group("", attributes)
 
-    def _check_same(self, plan: Plan) -> None:
-        found = read_json(self.path / "zarr.json")["attributes"]
-        for key, asked in (("dataset", plan.dataset), ("ranges", _as_json(plan.ranges))):
-            if found[key] != asked:
-                raise StoreError(f"{self.path} has {key} {found[key]}, asked for was {asked}; use another --store")
-        if found["table_sha256"] == table_digest(plan.table):
-            return
-        there = read_table(self.path / "table")
-        raise StoreError(
-            f"{self.path} holds other utterances or labels: {_table_difference(there, plan.table)}; "
-            "use another --store, or delete this one"
-        )
+    def grow(self, plan: Plan, features: Mapping[str, FeaturePlan], shard_seconds: float) -> int:
+        """Add the utterances of ``plan`` that the store does not have, in shards of their own; nothing is rewritten.
+
+        Args:
+            plan: what the store should hold as well; its utterances that are there already must have the same labels.
+            features: every feature of the store, with the frames of the utterances of ``plan`` in its order.
+            shard_seconds: audio in a shard.
+
+        Returns:
+            How many utterances are new.
+
+        Raises:
+            StoreError: if the labels or features contradict the store, or an utterance is longer than its shards.
+        """
+        self._index, self._planned = None, {}
+        return grow(self.form, plan, features, shard_seconds)
+
+    def replace_table(self, table: pd.DataFrame) -> None:
+        """Write other labels of the same utterances."""
+        with self.form.change() as change:
+            write_table(change, table)
+            change.group("", {**self.form.attributes(), "table_sha256": table_digest(table)})
 
     def plan_feature(self, name: str, feature: FeaturePlan) -> None:
         """Write the plan of a feature, or check that the one that is there is the same.
 
+        Args:
+            name: of the feature.
+            feature: for every utterance of the store, in the order of its table.
+
         Raises:
             StoreError: naming each setting in which the feature that is there differs.
         """
-        folder = self._feature(name)
-        if folder.exists():
-            differences = FeatureSpec(**read_json(folder / "zarr.json")["attributes"]).differences(feature.spec)
+        if name in self.form.features():
+            differences = FeatureSpec(**self.form.attributes(f"features/{name}")).differences(feature.spec)
             if differences:
                 raise StoreError(
                     f"{self.path} has the feature {name} with other settings: {'; '.join(differences)}; "
                     "use another --store, or delete this one"
                 )
             return
-        table = read_table(self.path / "table")
-        start, shard_frames = place_frames(feature.frames, table["shard"].to_numpy())
-        shards = int(table["shard"].max()) + 1
-        slots = int(table.groupby("shard").size().max())
-        temporary = folder.with_name(f".{name}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        for array, values in zip(PLANNED, (start, feature.frames, feature.times), strict=True):
-            write_array(temporary / array, values, "utterance")
-        for array, layout in array_layouts(feature.spec, shard_frames, slots).items():
-            write_json(temporary / array / "zarr.json", layout.metadata(shards))
-        write_group(temporary, feature.spec.to_dict())
-        publish(temporary, folder)
+        table = self.table
+        shard = table["shard"].to_numpy()
+        start, shard_frames = place_frames(feature.frames, shard)
+        slots = count_slots(table)
+        group = f"features/{name}"
+        with self.form.change() as change:
+            change.group(group, feature.spec.to_dict())
+            for array, values in zip(PLANNED, (start, feature.frames, feature.times), strict=True):
+                change.array(f"{group}/{array}", values, "utterance")
+            for array, layout in array_layouts(feature.spec, shard_frames, slots).items():
+                change.sharded(f"{group}/{array}", layout, int(shard.max()) + 1)
 
     def pending(self, name: str) -> list[int]:
         """Return the shards of a feature that are still to be written, and clear away what a killed writer left."""
-        folder = self._feature(name)
-        for temporary in folder.rglob(".*.tmp"):
-            temporary.unlink()
-        shards = int(read_array(self.path / "table/shard").max()) + 1
-        return [k for k in range(shards) if not _record(folder, k).exists()]
+        self.form.clear(name, keep_records=True)
+        written = self._written(name)
+        return [k for k in range(self.index.shards) if k not in written]
 
     def shard(self, name: str, number: int) -> FeatureShard:
         """Return the open shard ``number`` of a feature, to be used in a ``with`` block."""
-        return FeatureShard(self.path, name, number)
+        return FeatureShard(self, name, number)
 
     def commit(self, name: str) -> dict[str, str]:
-        """Write the manifest of a feature, which says that it is complete, and return what failed, with the reason.
+        """Write the manifest of a feature, which says what is complete, and return what failed, with the reason.
 
         Raises:
             StoreError: if shards are missing.
         """
-        folder = self._feature(name)
         missing = self.pending(name)
         if missing:
-            raise StoreError(f"{folder} is not complete: shards {missing} are missing")
-        shards = int(read_array(self.path / "table/shard").max()) + 1
-        records = [read_json(_record(folder, k)) for k in range(shards)]
-        if not (folder / "manifest.json").exists():
-            plan = {array: checksum(folder / array / "c/0") for array in PLANNED}
-            write_json(folder / "manifest.json", {"plan": plan, "shards": records})
-        return {name: reason for record in records for name, reason in record["failed"].items()}
+            raise StoreError(f"{self.path}: {name} is not complete: shards {missing} are missing")
+        records = self._written(name)
+        manifest = self.form.manifest(name)
+        if manifest is None or len(manifest["shards"]) < len(records):
+            with self.form.change() as change:
+                shards = {str(number): records[number] for number in sorted(records)}
+                change.manifest(name, {"plan": plan_checksums(self.planned(name)), "shards": shards})
+        self.form.clear(name, keep_records=False)
+        return {name: reason for record in records.values() for name, reason in record["failed"].items()}
 
-    def _feature(self, name: str) -> Path:
-        return self.path / "features" / name
+    def drop(self, name: str, shards: set[int] | None) -> None:
+        """Take ``shards`` of a feature for not written, or forget all of the feature where it is None."""
+        manifest = self.form.manifest(name)
+        with self.form.change() as change:
+            if shards is None:
+                change.remove(name)
+            elif manifest is not None:
+                left = {k: record for k, record in manifest["shards"].items() if int(k) not in shards}
+                change.manifest(name, {**manifest, "shards": left})
+        if shards is None:
+            self.form.clear(name, keep_records=False)
+        for number in shards or ():
+            self.form.drop_record(name, number)
+
+    def _written(self, name: str) -> dict[int, Any]:
+        manifest = self.form.manifest(name) or {"shards": {}}
+        return {**{int(k): record for k, record in manifest["shards"].items()}, **self.form.records(name)}
+
+    @property
+    def index(self) -> Index:
+        """The rows of the table by name."""
+        if self._index is None:
+            self._index = Index(self.form)
+        return self._index
+
+    def planned(self, name: str) -> dict[str, Array]:
+        """Return the arrays that say where the frames of a feature lie."""
+        if name not in self._planned:
+            self._planned[name] = {array: self.form.array(f"features/{name}/{array}") for array in PLANNED}
+        return self._planned[name]
 
 
 class FeatureShard:
-    """One shard of one feature, open for writing: `add` or `fail` each of its utterances, in any order."""
+    """One shard of one feature, open for writing: `add`, `put` or `fail` each of its utterances, in any order."""
 
-    def __init__(self, store: Path, name: str, number: int) -> None:
-        self._folder, self._number = store / "features" / name, number
-        self._spec = FeatureSpec(**read_json(self._folder / "zarr.json")["attributes"])
-        table = read_table(store / "table")
-        rows = np.flatnonzero(table["shard"] == number)
-        self.names: list[str] = table.index[rows].tolist()
-        shapes = {a: read_json(self._folder / a / "zarr.json")["chunk_grid"] for a in ("data", "mean")}
-        self._shard_frames, self._slots = (g["configuration"]["chunk_shape"][1] for g in shapes.values())
-        starts = read_array(self._folder / "start")[rows] % self._shard_frames
-        slots = table["slot"].to_numpy()[rows] % self._slots
-        frames = read_array(self._folder / "frames")[rows]
-        self._place = dict(zip(self.names, zip(starts, slots, frames, strict=True), strict=True))
+    def __init__(self, writer: StoreWriter, name: str, number: int) -> None:
+        self._form, self._name, self._number = writer.form, name, number
+        self._spec = FeatureSpec(**self._form.attributes(f"features/{name}"))
+        rows = np.flatnonzero(writer.index.shard == number)
+        self.names = [writer.index.names[row] for row in rows]
+        shard_frames, slots = (self._form.shard_shape(name, array)[1] for array in ("data", "mean"))
+        self._layouts = array_layouts(self._spec, shard_frames, slots)
+        start, frames = (writer.planned(name)[array][rows] for array in ("start", "frames"))
+        slot = writer.index.slot[rows] % slots
+        self._starts, self._slots, self._counts = (start % shard_frames).tolist(), slot.tolist(), frames.tolist()
+        self._waiting: dict[int, str | tuple[Frames, Floats, Floats]] = {}
+        self._ranks = {utterance: rank for rank, utterance in enumerate(self.names)}
+        self._next = 0
         self._failed: dict[str, str] = {}
+        self._crcs: list[int] = []
 
     def __enter__(self) -> Self:
-        layouts = array_layouts(self._spec, self._shard_frames, self._slots)
-        self._files = {
-            array: ShardWriter(shard_path(self._folder, array, self._number), layout.shard, layout.chunk)
-            for array, layout in layouts.items()
-        }
+        self._files = self._form.write_shard(self._name, self._number, self._layouts)
         return self
 
     def add(self, name: str, frames: Floats) -> None:
@@ -184,53 +236,52 @@ class FeatureShard:
         Raises:
             StoreError: if their shape is not the planned one.
         """
-        start, slot, count = (int(place) for place in self._place[name])
-        expected = (self._spec.layers, count, self._spec.dim)
+        expected = (self._spec.layers, self._counts[self._ranks[name]], self._spec.dim)
         if frames.shape != expected:
-            raise StoreError(f"{self._folder.name} of {name} has the shape {frames.shape}, planned was {expected}")
+            raise StoreError(f"{self._name} of {name} has the shape {frames.shape}, planned was {expected}")
         try:
             stored = encode(frames, self._spec.dtype)
         except ValueError as error:
             self.fail(name, str(error))
             return
-        self._files["data"].put(start, stored.values)
-        mean = frames.mean(axis=1, dtype=np.float64)
-        sd = np.sqrt(np.square(frames - mean[:, None]).mean(axis=1))
-        per_utterance = {"mean": mean, "sd": sd, "scale": stored.scale, "offset": stored.offset}
-        for array, values in per_utterance.items():
-            if values is not None:
-                self._files[array].put(slot, values.astype(np.float32)[:, None])
+        self.put(name, stored, *pool(frames))
+
+    def put(self, name: str, stored: Frames, mean: Floats, sd: Floats) -> None:
+        """Store frames that are encoded already, with their mean and standard deviation over time (layers, dim)."""
+        self._take(name, (replace(stored, values=np.array(stored.values)), mean, sd))
 
     def fail(self, name: str, reason: str) -> None:
         """Record that an utterance has no frames, and why."""
-        self._failed[name] = reason
+        self._take(name, reason)
+
+    def _take(self, name: str, content: str | tuple[Frames, Floats, Floats]) -> None:
+        """Keep what has come until everything before it has been written: the order of a file is that of the plan."""
+        self._waiting[self._ranks[name]] = content
+        while self._next in self._waiting:
+            self._write(self._next, self._waiting.pop(self._next))
+            self._next += 1
+
+    def _write(self, rank: int, content: str | tuple[Frames, Floats, Floats]) -> None:
+        if isinstance(content, str):
+            self._failed[self.names[rank]] = content
+            self._crcs.append(0)
+            return
+        stored, mean, sd = content
+        self._crcs.append(self._files.arrays["data"].put(self._starts[rank], stored.values))
+        per_utterance = {"mean": mean, "sd": sd, "scale": stored.scale, "offset": stored.offset}
+        for array, values in per_utterance.items():
+            if values is not None:
+                self._files.arrays[array].put(self._slots[rank], values[:, None])
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
-            for file in self._files.values():
-                file.abort()
-            return
-        files = {array: file.close() for array, file in self._files.items()}
-        failed = {name: self._failed[name] for name in self.names if name in self._failed}
-        write_json(_record(self._folder, self._number), {"files": files, "failed": failed})
-
-
-def _as_json(ranges: dict[str, tuple[float, float]]) -> dict[str, list[float]]:
-    return {target: list(scale) for target, scale in ranges.items()}
-
-
-def _record(feature: Path, shard: int) -> Path:
-    return feature / "shards" / f"{shard}.json"
-
-
-def _table_difference(there: pd.DataFrame, asked: pd.DataFrame) -> str:
-    new, gone = asked.index.difference(there.index), there.index.difference(asked.index)
-    if len(new) or len(gone):
-        some = [*new[:2], *gone[:2]]
-        return f"{len(new)} utterances are new and {len(gone)} are gone, e.g. {', '.join(some)}"
-    if set(there.columns) != set(asked.columns):
-        return f"the columns {sorted(set(there.columns) ^ set(asked.columns))} are not in both"
-    changed = [c for c in there.columns if table_digest(there[[c]]) != table_digest(asked.loc[there.index, [c]])]
-    return f"the columns {changed} have changed" if changed else "their order has changed"
+        with self._files:
+            if kind is not None:
+                return
+            if self._next < len(self.names):
+                missing = [self.names[rank] for rank in range(self._next, len(self.names)) if rank not in self._waiting]
+                raise StoreError(f"{self._name}: shard {self._number} got nothing for {', '.join(missing[:5])}")
+            files = self._files.close()
+        record = {"files": files, "utterances": self._crcs, "failed": self._failed}
+        self._form.write_record(self._name, self._number, record)

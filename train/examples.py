@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 import torch
 
+from featurestore.batches import Batch as StoredBatch
 from featurestore.codec import Frames
 from featurestore.errors import SerError
-from featurestore.store import FeatureStore, Store
+from featurestore.feature import FeatureStore
+from featurestore.store import Store
 from train.align import Floats, align_pitch
 from train.config import PitchConfig, TrainConfig
 from train.model import Batch
 
 DIMENSIONS = ("V", "A", "D")
-BUCKET_BATCHES = 16
-"""Batches whose utterances are sorted by length together, so that a batch has little padding."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,7 @@ class Examples:
     """What a model learns from.
 
     Attributes:
+        store: that they come from.
         states: the feature with the hidden states.
         names: of the utterances; a row is a position in it.
         table: the utterance table of these.
@@ -38,6 +38,7 @@ class Examples:
         skipped: utterances of the store that are not among the examples, with the reason.
     """
 
+    store: Store
     states: FeatureStore
     names: list[str]
     table: pd.DataFrame
@@ -54,7 +55,11 @@ class Examples:
 
     def rows(self, names: Sequence[str]) -> torch.Tensor:
         """Return the rows of some names."""
-        return torch.from_numpy(pd.Index(self.names).get_indexer(pd.Index(names)))
+        return torch.from_numpy(self._index.get_indexer(pd.Index(names)))
+
+    @cached_property
+    def _index(self) -> pd.Index:
+        return pd.Index(self.names)
 
     def batches(self, rows: torch.Tensor, size: int, seed: int | None = None) -> Iterator[Batch]:
         """Yield batches of ``size`` of the rows, read ahead in a thread.
@@ -64,16 +69,19 @@ class Examples:
             size: utterances in a batch.
             seed: of the order; by length when absent.
         """
-        order = batch_order([self.states.frames[self.names[row]] for row in rows.tolist()], size, seed)
-        return read_ahead(lambda positions: self._read(rows[positions]), order)
+        names = [self.names[row] for row in rows.tolist()]
+        return self.store.batches(
+            names, [self.states.name], utterances=size, seed=seed, collate=self._collate, copy=False, threads=1
+        )
 
-    def _read(self, rows: torch.Tensor) -> Batch:
+    def _collate(self, batch: StoredBatch) -> Batch:
+        rows, stored = self.rows(batch.names), batch.frames[self.states.name]
         chosen = rows.tolist()
-        lengths = [self.states.frames[self.names[row]] for row in chosen]
+        lengths = [frames.values.shape[1] for frames in stored]
         states = torch.empty(self.states.spec.layers, sum(lengths), self.states.spec.dim)
         end = 0
-        for row, length in zip(chosen, lengths, strict=True):
-            _decode_into(states[:, end : end + length], self.states.read(self.names[row]))
+        for frames, length in zip(stored, lengths, strict=True):
+            decode_into(states[:, end : end + length], frames)
             end += length
         pitch = torch.from_numpy(np.concatenate([self.pitch[row] for row in chosen])) if self.pitch else None
         return Batch(rows, torch.tensor(lengths), states, pitch, self.targets[rows])
@@ -102,7 +110,7 @@ def load_examples(store: Store, config: TrainConfig) -> Examples:
     ranges = {} if classes else {target: store.ranges[target] for target in config.targets}
     targets = _class_numbers(table["emotion"], classes) if classes else _scaled(table, ranges)
     pitch = _align_all(states, store.feature(config.pitch.feature), names, config.pitch) if len(features) > 1 else []
-    return Examples(states, names, table, targets, classes, ranges, pitch, skipped)
+    return Examples(store, states, names, table, targets, classes, ranges, pitch, skipped)
 
 
 def _only_encoder(store: Store) -> str:
@@ -155,41 +163,15 @@ def _height(log_f0: Floats, voiced: np.ndarray, config: PitchConfig) -> Floats:
     return log_f0
 
 
-def _decode_into(out: torch.Tensor, frames: Frames) -> None:
+def decode_into(out: torch.Tensor, frames: Frames) -> None:
+    """Write the values of stored frames into ``out`` (layers, frames, dim), which may be on a GPU."""
     values = torch.from_numpy(np.array(frames.values))  # a copy: the map that it views is read-only
+    if frames.dtype == "bfloat16":
+        values = values.view(torch.bfloat16)
+    if frames.dtype == "int4":
+        values = torch.stack([values & 0xF, values >> 4], dim=-1).flatten(-2)[..., : frames.dim]
     if frames.scale is None or frames.offset is None:
         out.copy_(values)
         return
     scale, offset = (torch.from_numpy(np.array(part))[:, None] for part in (frames.scale, frames.offset))
     torch.addcmul(offset, values.to(torch.float32), scale, out=out)
-
-
-def batch_order(lengths: Sequence[int], size: int, seed: int | None) -> list[np.ndarray]:
-    """Return positions in batches of similar length; with a seed shuffled, the same for the same seed.
-
-    >>> [batch.tolist() for batch in batch_order([5, 9, 4, 30, 6], 2, None)]
-    [[2, 0], [4, 1], [3]]
-    """
-    if seed is None:
-        order = np.argsort(lengths, kind="stable")
-        return [order[i : i + size] for i in range(0, len(order), size)]
-    rng = np.random.default_rng(seed)
-    shuffled = rng.permutation(len(lengths))
-    batches = []
-    for start in range(0, len(shuffled), size * BUCKET_BATCHES):
-        bucket = shuffled[start : start + size * BUCKET_BATCHES]
-        bucket = bucket[np.argsort(np.asarray(lengths)[bucket], kind="stable")]
-        batches += [bucket[i : i + size] for i in range(0, len(bucket), size)]
-    return [batches[i] for i in rng.permutation(len(batches))]
-
-
-def read_ahead(read: Callable[[np.ndarray], Batch], order: Sequence[np.ndarray], depth: int = 2) -> Iterator[Batch]:
-    """Yield ``read`` of each element of ``order``, in order, ``depth`` of them read before they are wanted."""
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        ahead: deque[Future[Batch]] = deque()
-        for positions in order:
-            ahead.append(reader.submit(read, positions))
-            if len(ahead) > depth:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from featurestore.store import FeatureStore
+from featurestore.feature import FeatureStore
 
 SMALLEST_SD = 1e-3  # a channel that is all but constant must not be blown up
 
@@ -17,7 +17,7 @@ def layer_statistics(feature: FeatureStore, names: list[str]) -> tuple[torch.Ten
     They come from the pooled statistics in the store: no frame is read.
     """
     mean, sd = (values.astype(np.float64) for values in feature.pooled(names))
-    frames = np.array([feature.frames[name] for name in names], np.float64)[:, None, None]
+    frames = np.array([feature.frames(name) for name in names], np.float64)[:, None, None]
     overall = (mean * frames).sum(axis=0) / frames.sum()
     variance = ((sd**2 + (mean - overall) ** 2) * frames).sum(axis=0) / frames.sum()
     return torch.tensor(overall, dtype=torch.float32), torch.tensor(np.sqrt(variance), dtype=torch.float32)

@@ -39,7 +39,7 @@ def run(store: Store, config: TrainConfig, say: Say) -> tuple[Path, dict[str, An
     examples = load_examples(store, config)
     folds = config.splits.folds(examples.table)
     variants = [_variant(config, examples, fold.train, fold.dev, config.optim.epochs) for fold in folds]
-    encoder = examples.states.folder.name
+    encoder = examples.states.name
     folder = make_run_folder(config, store.dataset, encoder)
     log = _Log(folder / "train_log.txt", say)
     resolved = yaml.safe_dump({**config.to_dict(), "encoder": encoder}, sort_keys=False)
@@ -141,7 +141,7 @@ class _Log:
 
 
 def _describe(log: _Log, store: Store, examples: Examples, folds: list[Fold], leaks: list[str]) -> None:
-    log(f"{store.path}: {len(examples.names)} utterances, {len(folds)} folds, {examples.states.folder.name}")
+    log(f"{store.path}: {len(examples.names)} utterances, {len(folds)} folds, {examples.states.name}")
     for name, reason in examples.skipped.items():
         log(f"skipped: {name}: {reason}")
     for line in leaks:

@@ -8,7 +8,7 @@ from typing import Any
 
 from featurestore.codec import Dtype, Floats
 from featurestore.config import Component
-from featurestore.plan import FeatureSpec
+from featurestore.plan import Compress, FeatureSpec
 
 
 class Feature(Component, ABC):
@@ -16,6 +16,8 @@ class Feature(Component, ABC):
 
     dtype: Dtype = "float32"
     """How its frames are stored."""
+    compress: Compress | None = None
+    """Compress the frames without loss, for archives: slower to read."""
 
     @property
     def key(self) -> str:
@@ -48,4 +50,4 @@ class Feature(Component, ABC):
     def settings(self) -> dict[str, Any]:
         """Return the settings that make the feature what it is; how it is stored is not among them."""
         settings = self.to_dict()
-        return {key: value for key, value in settings.items() if key != "dtype"}
+        return {key: value for key, value in settings.items() if key not in ("dtype", "compress")}

@@ -39,6 +39,10 @@ class Encoder(Feature):
     """Apply the encoder's final norm to the last layer, as transformers 4 and s3prl do, where it has one."""
     precision: Literal["float32", "float16", "bfloat16"] = "float32"
     """Of the computation."""
+    layers: tuple[int, ...] | None = None
+    """The layers to store, by number; all when absent."""
+    time_pool: int = Field(default=1, ge=1)
+    """Store the mean of so many frames instead of each; the last one is the mean of what is left."""
     device: str | None = None
     """``cpu``, ``cuda``, ``cuda:1`` …; the first GPU where there is one when absent."""
     batch_seconds: float = Field(default=40.0, gt=0)
@@ -62,6 +66,16 @@ class Encoder(Feature):
             del settings[key]
         return {**settings, "checkpoint": self.key, "normalize": self._normalize}
 
+    @cached_property
+    def _layers(self) -> list[int]:
+        """The numbers of the layers that are stored."""
+        count = self._config.num_hidden_layers + 1
+        wrong = [number for number in self.layers or () if not 0 <= number < count]
+        if wrong or self.layers == () or len(set(self.layers or ())) < len(self.layers or ()):
+            found = f"layers={list(self.layers or ())}"
+            raise SerError(f"encoder.{found}: {self.key} has the layers 0 to {count - 1}, expected some, each once")
+        return list(range(count)) if self.layers is None else list(self.layers)
+
     def spec(self) -> FeatureSpec:  # noqa: D102
         provenance = {
             "settings": self.settings(),
@@ -71,22 +85,28 @@ class Encoder(Feature):
             "versions": {p: version(p) for p in ("torch", "transformers")},
             "device": self._device.type,
         }
-        layers = self._config.num_hidden_layers + 1
-        dim = self._config.hidden_size
-        return FeatureSpec(layers=layers, dim=dim, hop=HOP, dtype=self.dtype, provenance=provenance)
+        return FeatureSpec(
+            layers=len(self._layers),
+            dim=self._config.hidden_size,
+            hop=HOP * self.time_pool,
+            dtype=self.dtype,
+            compress=self.compress,
+            provenance=provenance,
+        )
 
     def place(self, samples: int) -> tuple[int, float]:  # noqa: D102
         frames = self._family.count_frames(samples)
         if frames == 0:
             milliseconds = 1000 * samples / SAMPLING_RATE
             raise ValueError(f"{milliseconds:.4g} ms is shorter than one frame of {self.key} (25 ms)")
-        return frames, self._family.FIRST_FRAME
+        centre = (min(self.time_pool, frames) - 1) / 2 * HOP
+        return -(-frames // self.time_pool), self._family.FIRST_FRAME + centre
 
     def compute(self, waves: Sequence[Wave]) -> Iterator[tuple[int, Floats]]:
         """Yield the hidden states of each waveform, in batches of similar length."""
         import torch
 
-        lengths = [self.place(len(wave))[0] for wave in waves]
+        lengths = [self._family.count_frames(len(wave)) for wave in waves]
         encoded = lengths if self.trim else [max(count, self._family.LEAST_FRAMES) for count in lengths]
         with torch.inference_mode(), self._backbone.recorded() as states:
             for batch in batch_by_length(encoded, round(self.batch_seconds / HOP)):
@@ -99,7 +119,8 @@ class Encoder(Feature):
                 if self.final_norm and self._backbone.final_norm is not None:
                     states[-1] = self._backbone.final_norm(states[-1])
                 for row, i in enumerate(batch):
-                    yield i, torch.stack([state[row, : lengths[i]] for state in states]).float().cpu().numpy()
+                    chosen = torch.stack([states[layer][row, : lengths[i]] for layer in self._layers])
+                    yield i, mean_over_time(chosen.float().cpu().numpy(), self.time_pool)
 
     @property
     def _normalize(self) -> bool:
@@ -140,6 +161,20 @@ class Encoder(Feature):
         kind = WhisperBackbone if self._config.model_type == "whisper" else WaveformBackbone
         model = load_model(self._checkpoint).to(self._device, getattr(torch, self.precision))
         return kind(model, self._normalize, self.trim)
+
+
+def mean_over_time(frames: Floats, count: int) -> Floats:
+    """Return the means of ``count`` consecutive frames (layers, frames, dim), the last one of what is left.
+
+    >>> mean_over_time(np.arange(5, dtype=np.float32).reshape(1, 5, 1), 2).ravel().tolist()
+    [0.5, 2.5, 4.0]
+    """
+    if count == 1:
+        return frames
+    starts = np.arange(0, frames.shape[1], count)
+    sizes = np.diff(np.append(starts, frames.shape[1])).astype(np.float32)
+    sums: Floats = np.add.reduceat(frames, starts, axis=1)
+    return np.divide(sums, sizes[:, None], dtype=np.float32)
 
 
 def batch_by_length(lengths: Sequence[int], budget: int) -> list[list[int]]:

@@ -44,7 +44,9 @@ class LogMel(Feature):
     def spec(self) -> FeatureSpec:  # noqa: D102
         provenance = {"settings": self.settings(), "versions": {p: version(p) for p in ("torch", "transformers")}}
         hop = self.hop_length / SAMPLING_RATE
-        return FeatureSpec(layers=1, dim=self.n_mels, hop=hop, dtype=self.dtype, provenance=provenance)
+        return FeatureSpec(
+            layers=1, dim=self.n_mels, hop=hop, dtype=self.dtype, compress=self.compress, provenance=provenance
+        )
 
     def place(self, samples: int) -> tuple[int, float]:
         """Return the number of frames and the time of the first.

@@ -41,7 +41,13 @@ class Pitch(Feature):
     def spec(self) -> FeatureSpec:  # noqa: D102
         provenance = {"settings": self.settings(), "versions": {"parselmouth": version("praat-parselmouth")}}
         return FeatureSpec(
-            layers=1, dim=2, hop=self.hop, dtype=self.dtype, channels=("f0", "voiced"), provenance=provenance
+            layers=1,
+            dim=2,
+            hop=self.hop,
+            dtype=self.dtype,
+            compress=self.compress,
+            channels=("f0", "voiced"),
+            provenance=provenance,
         )
 
     def place(self, samples: int) -> tuple[int, float]:

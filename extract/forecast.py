@@ -1,0 +1,109 @@
+"""What an extraction would do: utterances, hours, bytes of every feature in every data type, time."""
+
+from __future__ import annotations
+
+import time
+from typing import get_args
+
+import numpy as np
+import pandas as pd
+
+from extract.audio import AudioError, read_wave
+from extract.config import ExtractConfig
+from extract.features import Feature
+from extract.run import Places, Source, place, read_source
+from featurestore.codec import Dtype
+from featurestore.command import INCOMPLETE, say, say_table
+from featurestore.layout import feature_bytes, free_bytes
+
+DTYPES: tuple[Dtype, ...] = get_args(Dtype)
+TRIAL = 3
+"""Utterances on which the time is measured."""
+
+
+def say_forecast(config: ExtractConfig) -> int:
+    """Print what ``config`` would do; nothing is written.
+
+    The time is measured on the `TRIAL` utterances of the dataset that are nearest to its median length.
+
+    Returns:
+        The exit code: that of the extraction, 1 if it cannot start.
+    """
+    source = read_source(config)
+    table = source.plan.table
+    places = {key: place(feature, table) for key, feature in source.features.items()}
+    for name, reason in source.plan.left_out.items():
+        say(f"left out: {name}: {reason}")
+    say(f"dataset {config.dataset.name}: {_describe(table)}; {len(source.plan.left_out)} left out")
+    say()
+    say_table(
+        ("bytes", "layers", "dim", "hop s", "frames", "asked for", *DTYPES),
+        [_row(key, feature, places[key]) for key, feature in source.features.items()],
+    )
+    say()
+    sizes = {key: feature_bytes(feature.spec(), places[key].frames) for key, feature in source.features.items()}
+    store = config.store_path()
+    needed, free = sum(sizes.values()), free_bytes(store)
+    state = "is there already: only what is missing in it is extracted" if store.exists() else "does not exist yet"
+    say(f"{store} {state}; as asked for {_bytes(needed)} in {table['shard'].max() + 1} shards, free {_bytes(free)}")
+    _say_time(source)
+    if needed > free and config.check_disk:
+        say("the disk has no room for it: choose a smaller data type, or start all the same with check_disk=false")
+        return 1
+    return INCOMPLETE if source.plan.left_out else 0
+
+
+def _describe(table: pd.DataFrame) -> str:
+    seconds = table["duration"]
+    parts = [f"{len(table)} utterances", f"{seconds.sum() / 3600:.2f} h ({seconds.min():.2f} to {seconds.max():.2f} s)"]
+    if "speaker" in table:
+        parts.append(f"{table['speaker'].nunique()} speakers")
+    if "split" in table:
+        parts += [f"{count} {split}" for split, count in table["split"].value_counts().items() if split]
+    return ", ".join(parts)
+
+
+def _row(key: str, feature: Feature, places: Places) -> tuple[object, ...]:
+    spec = feature.spec()
+    sizes = [_bytes(feature_bytes(spec.model_copy(update={"dtype": dtype}), places.frames)) for dtype in DTYPES]
+    return (key, spec.layers, spec.dim, f"{spec.hop:g}", places.frames.sum(), spec.dtype, *sizes)
+
+
+def _bytes(count: float) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _say_time(source: Source) -> None:
+    table = source.plan.table
+    order = (table["duration"] - table["duration"].median()).abs().to_numpy().argsort(kind="stable")
+    waves = []
+    for name in table.index[order[:TRIAL]]:
+        try:
+            waves.append(read_wave(source.paths[name]))
+        except AudioError as error:
+            say(f"{name} would fail: {error}")
+    if not waves:
+        say("time: not known, no audio could be read for a trial")
+        return
+    parts, total = [], 0.0
+    audio = sum(len(wave) for wave in waves)
+    everything = float(np.rint(table["duration"] * 16_000).sum())
+    for key, feature in source.features.items():
+        feature.spec()  # loads the weights, which is not to be counted
+        begin = time.perf_counter()
+        for _ in feature.compute(waves):
+            pass
+        seconds = (time.perf_counter() - begin) / audio * everything
+        total += seconds
+        parts.append(f"{key} {_duration(seconds)}")
+    say(f"time: about {_duration(total)} ({', '.join(parts)}), judged by {len(waves)} utterances on this machine")
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 90
+        else f"{seconds / 60:.0f} min"
+        if seconds < 5400
+        else f"{seconds / 3600:.1f} h"
+    )

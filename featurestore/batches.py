@@ -1,0 +1,236 @@
+"""Batches of utterances in an order that a seed fixes, read ahead in threads."""
+
+from __future__ import annotations
+
+import mmap
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from math import prod
+from threading import Lock
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from featurestore.codec import Frames
+from featurestore.feature import FeatureStore, Layers
+from featurestore.files import RemoteFiles
+from featurestore.plan import Ints
+from featurestore.store import Store
+
+T = TypeVar("T")
+Shuffle = Literal["all", "shards"]
+BUCKET_BATCHES = 16
+"""Batches whose utterances are sorted by length together, so that a batch has little padding."""
+WINDOW_SHARDS = 8
+"""Shards whose utterances are mixed by a shard-local shuffle."""
+AHEAD = 4
+"""Utterances that the kernel is asked for before they are read."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some utterances and their features, ragged: one `Frames` per utterance.
+
+    ``featurestore.codec.pad`` makes one padded array of a feature; ``Frames.decode`` makes float32 of what is stored.
+
+    Attributes:
+        names: of the utterances.
+        frames: by feature, in the order of ``names``.
+    """
+
+    names: list[str]
+    frames: dict[str, list[Frames]]
+
+
+def batches(
+    store: Store,
+    names: Sequence[str],
+    features: Sequence[str],
+    *,
+    layers: Mapping[str, Layers] | None = None,
+    frames: int | None = None,
+    utterances: int | None = None,
+    seed: int | None = None,
+    shuffle: Shuffle = "all",
+    collate: Callable[[Batch], Any] | None = None,
+    copy: bool = True,
+    threads: int | None = None,
+) -> Iterator[Any]:
+    """Yield batches of utterances of similar length, in an order that depends on the arguments alone.
+
+    Args:
+        store: to read from.
+        names: of the utterances; each comes once.
+        features: to read. The lengths of the first decide which utterances share a batch.
+        layers: of each feature, all where it is not named.
+        frames: of the first feature in a batch, with the padding to its longest utterance; an utterance that is
+            longer is a batch of its own.
+        utterances: in a batch, instead of ``frames``.
+        seed: of the order; by length when absent.
+        shuffle: ``all`` mixes all utterances. ``shards`` takes whole shards in random order and mixes the utterances
+            of a few of them: for stores that exceed memory on disks, or links, that want long reads.
+        collate: applied to each batch in the thread that has read it; what it returns is yielded.
+        copy: into buffers that are used again once nothing refers to them; otherwise views of the files.
+        threads: that read; by default 2, for a remote store 16.
+
+    Raises:
+        StoreError: if an utterance lacks a feature.
+        ValueError: if not exactly one of ``frames`` and ``utterances`` is given.
+    """
+    parts = {feature: store.feature(feature) for feature in features}
+    first = parts[features[0]]
+    names = list(names)
+    rows = np.array([store.index[name] for name in names], np.int64)
+    order = batch_order(
+        first.lengths[rows],
+        frames=frames,
+        utterances=utterances,
+        seed=seed,
+        groups=store.index.shard[rows] if shuffle == "shards" else None,
+    )
+    reader = _Reader(parts, dict(layers or {}), copy)
+
+    def read(positions: Ints) -> Any:
+        batch = reader.read([names[position] for position in positions.tolist()])
+        return batch if collate is None else collate(batch)
+
+    return read_ahead(read, order, threads or (16 if isinstance(store.form.files, RemoteFiles) else 2))
+
+
+def batch_order(
+    lengths: Sequence[int] | Ints,
+    *,
+    frames: int | None = None,
+    utterances: int | None = None,
+    seed: int | None = None,
+    groups: Ints | None = None,
+) -> list[Ints]:
+    """Return positions in batches of similar length; with a seed shuffled, the same for the same seed.
+
+    Args:
+        lengths: of the utterances, in frames.
+        frames: most frames in a batch, with its padding.
+        utterances: in a batch, instead.
+        seed: of the order; by length when absent.
+        groups: of each utterance (its shard): only utterances of `WINDOW_SHARDS` groups are mixed.
+
+    >>> [batch.tolist() for batch in batch_order([5, 9, 4, 30, 6], utterances=2)]
+    [[2, 0], [4, 1], [3]]
+    >>> [batch.tolist() for batch in batch_order([5, 9, 4, 30, 6], frames=18)]
+    [[2, 0, 4], [1], [3]]
+    """
+    if (frames is None) == (utterances is None):
+        raise ValueError(f"expected one of frames and utterances, found frames={frames} and utterances={utterances}")
+    lengths = np.asarray(lengths, np.int64)
+    if seed is None:
+        return _fill(np.argsort(lengths, kind="stable"), lengths, frames, utterances)
+    rng = np.random.default_rng(seed)
+    if groups is None:
+        windows = [rng.permutation(len(lengths))]
+    else:
+        numbers = rng.permutation(np.unique(groups))
+        windows = [
+            rng.permutation(np.flatnonzero(np.isin(groups, numbers[i : i + WINDOW_SHARDS])))
+            for i in range(0, len(numbers), WINDOW_SHARDS)
+        ]
+    batches = []
+    for window in windows:
+        size = utterances or max(1, round((frames or 1) / max(1.0, float(lengths[window].mean()))))
+        in_window: list[Ints] = []
+        for start in range(0, len(window), size * BUCKET_BATCHES):
+            bucket = window[start : start + size * BUCKET_BATCHES]
+            bucket = bucket[np.argsort(lengths[bucket], kind="stable")]
+            in_window += _fill(bucket, lengths, frames, utterances)
+        batches += [in_window[i] for i in rng.permutation(len(in_window))]
+    return batches
+
+
+def _fill(order: Ints, lengths: Ints, frames: int | None, utterances: int | None) -> list[Ints]:
+    """Cut ``order``, in which lengths rise, into batches."""
+    if utterances is not None:
+        return [order[i : i + utterances] for i in range(0, len(order), utterances)]
+    cuts, begin = [0], 0
+    for i, length in enumerate(lengths[order].tolist()):
+        if i > begin and (i + 1 - begin) * length > (frames or 0):
+            begin = i
+            cuts.append(i)
+    return [order[a:b] for a, b in zip(cuts, [*cuts[1:], len(order)], strict=True) if b > a]
+
+
+def read_ahead(read: Callable[[Ints], T], order: Sequence[Ints], threads: int = 1) -> Iterator[T]:
+    """Yield ``read`` of each element of ``order``, in order; each thread is one or two elements ahead."""
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        ahead: deque[Future[T]] = deque()
+        try:
+            for positions in order:
+                ahead.append(pool.submit(read, positions))
+                if len(ahead) > 2 * threads:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for future in ahead:
+                future.cancel()
+
+
+class _Reader:
+    """Reads batches into recycled buffers."""
+
+    def __init__(self, parts: dict[str, FeatureStore], layers: dict[str, Layers], copy: bool) -> None:
+        self._parts, self._layers, self._copy = parts, layers, copy
+        self._pool = _Buffers()
+
+    def read(self, names: list[str]) -> Batch:
+        return Batch(names, {feature: self._read(part, names) for feature, part in self._parts.items()})
+
+    def _read(self, part: FeatureStore, names: list[str]) -> list[Frames]:
+        layers = self._layers.get(part.name)
+        for name in names[:AHEAD]:
+            part.prefetch(name, layers)
+        later = [*names[AHEAD:], *[None] * AHEAD]
+        if not self._copy:
+            views = []
+            for name, next_name in zip(names, later, strict=False):
+                views.append(part.read(name, layers))
+                if next_name is not None:
+                    part.prefetch(next_name, layers)
+            return views
+        blocks = [part.block(name, layers) for name in names]
+        dtype = part.layouts["data"].dtype
+        shapes = [block.shape for block in blocks]
+        sizes = [prod(shape) for shape in shapes]
+        buffer = self._pool.take(sum(sizes) * dtype.itemsize).view(dtype)
+        frames, end = [], 0
+        for block, shape, size, next_name in zip(blocks, shapes, sizes, later, strict=False):
+            values = buffer[end : end + size].reshape(shape)
+            block.read_into(values)
+            frames.append(part.frames_of(block, values))
+            end += size
+            if next_name is not None:
+                part.prefetch(next_name, layers)
+        return frames
+
+
+class _Buffers:
+    """Page-aligned memory that comes back when nothing refers to it: fresh pages cost more than the copy itself."""
+
+    def __init__(self) -> None:
+        self._free: list[mmap.mmap] = []
+        self._lock = Lock()
+
+    def take(self, size: int) -> npt.NDArray[np.uint8]:
+        """Return ``size`` bytes."""
+        with self._lock:
+            fitting = [buffer for buffer in self._free if len(buffer) >= size]
+            buffer = min(fitting, key=len, default=None)
+            if buffer is not None:
+                self._free.remove(buffer)
+        if buffer is None:
+            buffer = mmap.mmap(-1, max(mmap.PAGESIZE, size + size // 8))
+        array = np.frombuffer(buffer, np.uint8, size)
+        weakref.finalize(array, self._free.append, buffer)
+        return array

@@ -1,0 +1,126 @@
+"""New stores out of others: merged, in another form, with other data types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from featurestore.codec import Dtype
+from featurestore.errors import StoreError
+from featurestore.feature import FeatureStore
+from featurestore.growth import fill_texts, merge_ranges
+from featurestore.plan import Compress, FeaturePlan, FeatureSpec, Plan
+from featurestore.store import Store
+from featurestore.writer import FeatureShard, StoreWriter
+
+Report = Callable[[float, float], None]
+
+
+def copy_stores(
+    sources: Sequence[Store],
+    path: Path,
+    *,
+    features: Sequence[str] = (),
+    dtype: Dtype | None = None,
+    compress: Compress | None = None,
+    shard_seconds: float = 164.0,
+    report: Report = lambda *_: None,
+) -> Path:
+    """Write the utterances of ``sources`` into one store at ``path``, whose suffix chooses its form.
+
+    Frames are copied bit by bit unless another data type is asked for; a copy that was killed goes on when it is
+    started again.
+
+    Args:
+        sources: their utterances must have different names.
+        path: of the new store.
+        features: to copy; all that every source has when empty.
+        dtype: of features with more than one layer; as it is when absent.
+        compress: of the frames.
+        shard_seconds: audio in a shard.
+        report: told the utterances that are done, and of how many.
+
+    Raises:
+        StoreError: if names or the settings of a feature are in conflict, or a feature is not in every source.
+    """
+    chosen = _choose_features(sources, features)
+    table = _join_tables(sources)
+    ranges: dict[str, list[float]] = {}
+    for source in sources:
+        mine = {target: list(scale) for target, scale in source.ranges.items()}
+        ranges = merge_ranges(ranges, mine, source.path)
+    plan = Plan.make(
+        table,
+        shard_seconds,
+        dataset="+".join(dict.fromkeys(source.dataset for source in sources)),
+        ranges={target: (low, high) for target, (low, high) in ranges.items()},
+        left_out={name: why for source in sources for name, why in source.left_out.items()},
+    )
+    origin = {name: source for source in sources for name in source.index.names}
+    writer = StoreWriter(path)
+    done, total = 0, len(chosen) * len(table)
+    with writer.lock():
+        writer.plan(plan)
+        for feature in chosen:
+            parts = [source.feature(feature) for source in sources]
+            planned = {array: np.concatenate([part.planned[array] for part in parts]) for array in ("frames", "time")}
+            spec = _spec(parts[0].spec, dtype, compress)
+            writer.plan_feature(feature, FeaturePlan(spec, planned["frames"], planned["time"]))
+            pending = writer.pending(feature)
+            done += int((~table.index.isin(table.index[plan.table["shard"].isin(pending)])).sum())
+            for number in pending:
+                with writer.shard(feature, number) as shard:
+                    for name in shard.names:
+                        _copy(origin[name].feature(feature), name, shard, spec.dtype)
+                done += len(shard.names)
+                report(done, total)
+            writer.commit(feature)
+    return path
+
+
+def _copy(part: FeatureStore, name: str, shard: FeatureShard, dtype: Dtype) -> None:
+    if name in part.failed:
+        shard.fail(name, part.failed[name])
+    elif part.spec.dtype == dtype:
+        mean, sd = part.pooled([name])
+        shard.put(name, part.read(name), mean[0], sd[0])
+    else:
+        shard.add(name, part.read(name).decode())
+
+
+def _spec(spec: FeatureSpec, dtype: Dtype | None, compress: Compress | None) -> FeatureSpec:
+    changes = {"dtype": dtype if dtype and spec.layers > 1 else spec.dtype, "compress": compress}
+    return spec.model_copy(update=changes)
+
+
+def _choose_features(sources: Sequence[Store], features: Sequence[str]) -> list[str]:
+    chosen = list(features) or list(sources[0].parts)
+    for source in sources:
+        for feature in chosen:
+            found, expected = source.feature(feature).spec, sources[0].feature(feature).spec
+            differences = expected.differences(found)
+            if differences:
+                raise StoreError(f"{feature} of {source.path} is not that of {sources[0].path}: {differences[0]}")
+        others = set(source.parts) - set(chosen)
+        if others and not features:
+            raise StoreError(
+                f"{', '.join(sorted(others))} of {source.path} is not in {sources[0].path}: name --features"
+            )
+    return chosen
+
+
+def _join_tables(sources: Sequence[Store]) -> pd.DataFrame:
+    tables = [source.utterances.drop(columns=["shard", "slot"]) for source in sources]
+    if len({source.dataset for source in sources}) > 1:
+        tables = [
+            table if "dataset" in table else table.assign(dataset=source.dataset)
+            for source, table in zip(sources, tables, strict=True)
+        ]
+    table = pd.concat(tables)
+    twice = table.index[table.index.duplicated()]
+    if len(twice):
+        raise StoreError(f"{len(twice)} names are in more than one store, e.g. {', '.join(twice[:3])}")
+    return fill_texts(table)

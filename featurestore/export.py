@@ -1,0 +1,107 @@
+"""Out of the store into files that everything reads: .npy, safetensors, CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+import numpy as np
+import pandas as pd
+
+from featurestore.codec import Floats
+from featurestore.errors import StoreError
+from featurestore.feature import FeatureStore
+from featurestore.growth import fill_texts
+from featurestore.store import Store
+
+ExportFormat = Literal["npy", "safetensors"]
+Report = Callable[[float, float], None]
+
+
+def export_frames(
+    store: Store,
+    folder: Path,
+    features: Sequence[str] = (),
+    kind: ExportFormat = "npy",
+    report: Report = lambda *_: None,
+) -> list[str]:
+    """Write the frames of every utterance, (layers, frames, dim) as float32, into ``folder/FEATURE/``.
+
+    Args:
+        store: to read from.
+        folder: to write into.
+        features: to write; all that are complete when empty.
+        kind: ``npy``, one file per utterance, NAME.npy with the name quoted as in a URL; or ``safetensors``, one file
+            per shard, N.safetensors, with a tensor per utterance under its name.
+        report: told the utterances that are done, and of how many.
+
+    Returns:
+        What was left out: FEATURE of NAME and the reason.
+    """
+    chosen = list(features) or list(store.features)
+    done, total, left_out = 0, len(chosen) * len(store.index.names), []
+    for feature in chosen:
+        part = store.feature(feature)
+        left_out += [f"{feature} of {name}: {reason}" for name, reason in part.failed.items()]
+        (folder / feature).mkdir(parents=True, exist_ok=True)
+        for shard in range(part.shards):
+            names = [name for name in part.names_in(shard) if name not in part.failed]
+            _WRITERS[kind](folder / feature, shard, part, names)
+            done += len(part.names_in(shard))
+            report(done, total)
+    return left_out
+
+
+def export_table(store: Store, file: Path) -> None:
+    """Write the utterance table as CSV, the names in the first column."""
+    store.utterances.drop(columns=["shard", "slot"]).to_csv(file)
+
+
+def add_labels(table: pd.DataFrame, file: Path, replace: bool) -> pd.DataFrame:
+    """Return ``table`` with the columns of a CSV file, joined by its column ``name``.
+
+    Raises:
+        StoreError: if a name is not in the store, is there twice, or a column is there already.
+    """
+    try:
+        labels = pd.read_csv(file, dtype={"name": str})
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{file} cannot be read as CSV: {error}") from None
+    if "name" not in labels:
+        raise StoreError(f"{file} has the columns {', '.join(map(str, labels.columns))}; expected name, and the labels")
+    labels = labels.set_index("name")
+    twice = labels.index[labels.index.duplicated()]
+    unknown = labels.index.difference(table.index)
+    for problem, names in (("are there twice", twice), ("are not in the store", unknown)):
+        if len(names):
+            raise StoreError(f"{file}: {len(names)} names {problem}, e.g. {', '.join(map(str, names[:3]))}")
+    there = [str(column) for column in labels if column in table]
+    fixed = [column for column in there if column in ("shard", "slot", "duration", "path")]
+    if fixed or (there and not replace):
+        hint = "they say where frames are" if fixed else "give --replace to write over them"
+        raise StoreError(f"{file}: the store has the columns {', '.join(fixed or there)} already; {hint}")
+    joined = labels.reindex(table.index)
+    filled = fill_texts(joined)
+    return table.assign(**{str(column): filled[column] for column in filled})
+
+
+def _write_npy(folder: Path, _: int, part: FeatureStore, names: Sequence[str]) -> None:
+    for name in names:
+        np.save(folder / f"{quote(name, safe=' ')}.npy", _frames(part, name))
+
+
+def _write_safetensors(folder: Path, shard: int, part: FeatureStore, names: Sequence[str]) -> None:
+    try:
+        from safetensors.numpy import save_file
+    except ImportError:
+        raise StoreError("safetensors is not installed: pip install safetensors") from None
+    save_file({name: _frames(part, name) for name in names}, folder / f"{shard}.safetensors")
+
+
+def _frames(part: FeatureStore, name: str) -> Floats:
+    return part.read(name).decode()
+
+
+_WRITERS = {"npy": _write_npy, "safetensors": _write_safetensors}

@@ -1,0 +1,211 @@
+"""Where the bytes of a store are: a folder of this machine, or any fsspec URL such as s3://bucket/name.zarr."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import resource
+from abc import ABC, abstractmethod
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from featurestore.errors import StoreError
+
+Array = npt.NDArray[Any]
+PREFETCH_PIECE = 1 << 20
+"""The kernel caps a single request for read-ahead; pieces of this size are all honoured."""
+
+
+class Ranges(ABC):
+    """One file, of which byte ranges are read."""
+
+    size: int
+
+    @abstractmethod
+    def array(self, dtype: npt.DTypeLike, count: int, offset: int) -> Array:
+        """Return ``count`` elements from the byte ``offset`` on, read-only, as a view where it can be."""
+
+    @abstractmethod
+    def read_into(self, buffer: Array, offset: int) -> None:
+        """Fill a contiguous ``buffer`` with the bytes from ``offset`` on."""
+
+    def prefetch(self, offset: int, size: int) -> None:  # noqa: B027, nothing to do where there is no kernel to tell
+        """Tell the kernel that a range will be wanted soon."""
+
+
+class Files(ABC):
+    """The files of a store by their paths relative to it; open ones are kept, per process."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._open: dict[str, Ranges] = {}
+        self._lock = Lock()
+        # one file has two descriptors at most, and the program needs some of its own
+        self._most = max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"root": self.root}  # open files do not travel to other processes
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["root"])  # type: ignore[misc]
+
+    def place(self, path: str) -> str:
+        """Return the whole path of a file, for messages and for opening it."""
+        return f"{self.root}/{path}" if path else self.root
+
+    def ranges(self, path: str) -> Ranges:
+        """Return an open file.
+
+        Raises:
+            StoreError: if it is absent or empty.
+        """
+        found = self._open.get(path)
+        if found is None:
+            try:
+                found = self._open_ranges(path)
+            except (OSError, ValueError) as error:
+                raise StoreError(f"{self.place(path)} cannot be read: {error}; run ser-store verify") from None
+            with self._lock:
+                while len(self._open) >= self._most:
+                    self._open.pop(next(iter(self._open)))
+                self._open[path] = found
+        return found
+
+    @abstractmethod
+    def read(self, path: str) -> bytes:
+        """Return the content of a small file.
+
+        Raises:
+            FileNotFoundError: if it is absent.
+        """
+
+    @abstractmethod
+    def exists(self, path: str) -> bool:
+        """Return whether there is a file."""
+
+    @abstractmethod
+    def children(self, path: str) -> list[str]:
+        """Return the names of what is in a folder, sorted; none if there is no folder."""
+
+    @abstractmethod
+    def _open_ranges(self, path: str) -> Ranges: ...
+
+
+class LocalFiles(Files):
+    """Files of this machine, mapped."""
+
+    def read(self, path: str) -> bytes:  # noqa: D102
+        return Path(self.place(path)).read_bytes()
+
+    def exists(self, path: str) -> bool:  # noqa: D102
+        return os.path.exists(self.place(path))
+
+    def children(self, path: str) -> list[str]:  # noqa: D102
+        try:
+            return sorted(os.listdir(self.place(path)))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def _open_ranges(self, path: str) -> Ranges:
+        return _MappedFile(self.place(path))
+
+
+class _MappedFile(Ranges):
+    """A file that is mapped for views, and read with pread into buffers: that is faster when the disk is cold."""
+
+    def __init__(self, path: str) -> None:
+        self._path, self._descriptor = path, -1
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.size = os.fstat(self._descriptor).st_size
+        self._map = mmap.mmap(self._descriptor, 0, prot=mmap.PROT_READ)
+
+    def __del__(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+    def array(self, dtype: npt.DTypeLike, count: int, offset: int) -> Array:
+        try:
+            return np.frombuffer(self._map, dtype, count, offset)
+        except ValueError:
+            raise _truncated(self._path, offset, self.size) from None
+
+    def read_into(self, buffer: Array, offset: int) -> None:
+        rest = memoryview(buffer.data).cast("B") if buffer.size else memoryview(b"")
+        while rest:
+            got = os.preadv(self._descriptor, [rest], offset)
+            if got == 0:
+                raise _truncated(self._path, offset, self.size)
+            rest, offset = rest[got:], offset + got
+
+    def prefetch(self, offset: int, size: int) -> None:
+        for begin in range(offset, offset + size, PREFETCH_PIECE):
+            length = min(PREFETCH_PIECE, offset + size - begin)
+            os.posix_fadvise(self._descriptor, begin, length, os.POSIX_FADV_WILLNEED)
+
+
+class RemoteFiles(Files):
+    """Files behind an fsspec URL, read by ranges."""
+
+    def read(self, path: str) -> bytes:  # noqa: D102
+        return bytes(self.filesystem.cat_file(self.place(path)))
+
+    def exists(self, path: str) -> bool:  # noqa: D102
+        return bool(self.filesystem.exists(self.place(path)))
+
+    def children(self, path: str) -> list[str]:  # noqa: D102
+        try:
+            return sorted(entry.rstrip("/").rpartition("/")[2] for entry in self.filesystem.ls(self.place(path), False))
+        except FileNotFoundError:
+            return []
+
+    def _open_ranges(self, path: str) -> Ranges:
+        return _RemoteFile(self, self.place(path))
+
+    @property
+    def filesystem(self) -> Any:
+        """The fsspec file system, one per process: its event loop does not survive a fork."""
+        if self.__dict__.get("_process") != os.getpid():
+            import fsspec
+
+            self._process = os.getpid()
+            try:
+                self._filesystem = fsspec.core.url_to_fs(self.root, skip_instance_cache=True)[0]
+            except (ImportError, ValueError) as error:
+                raise StoreError(f"{self.root} cannot be opened: {error}") from None
+        return self._filesystem
+
+
+class _RemoteFile(Ranges):
+    def __init__(self, files: RemoteFiles, path: str) -> None:
+        self._files, self._path = files, path
+        self.size = int(files.filesystem.size(path))
+
+    def array(self, dtype: npt.DTypeLike, count: int, offset: int) -> Array:
+        dtype = np.dtype(dtype)
+        content = self._files.filesystem.cat_file(self._path, offset, offset + count * dtype.itemsize)
+        if len(content) < count * dtype.itemsize:
+            raise _truncated(self._path, offset, self.size)
+        return np.frombuffer(content, dtype)
+
+    def read_into(self, buffer: Array, offset: int) -> None:
+        buffer.reshape(-1)[:] = self.array(buffer.dtype, buffer.size, offset)
+
+
+def _truncated(path: str, offset: int, size: int) -> StoreError:
+    return StoreError(f"{path} has {size} bytes, expected frames at byte {offset}: it is damaged; run ser-store verify")
+
+
+def open_files(path: str | Path) -> Files:
+    """Return the files below a path or URL.
+
+    >>> open_files("stores/emotale.zarr").place("zarr.json"), open_files("memory://a.zarr/").place("zarr.json")
+    ('stores/emotale.zarr/zarr.json', 'memory://a.zarr/zarr.json')
+    """
+    root = str(path)
+    if "://" in root and not root.startswith("file://"):
+        return RemoteFiles(root.rstrip("/"))
+    return LocalFiles(str(Path(root.removeprefix("file://"))))

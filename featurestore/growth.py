@@ -1,0 +1,166 @@
+"""Adding utterances to a store: the new ones come after the old ones, in shards of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from featurestore.errors import StoreError
+from featurestore.forms import Form
+from featurestore.layout import PLANNED, array_layouts, plan_checksums
+from featurestore.plan import FeaturePlan, FeatureSpec, Plan, Ranges, assign_shards, number_slots, padded, place_frames
+from featurestore.table import plain_columns, read_table, table_digest, write_table
+
+PLACES = ["shard", "slot"]
+
+
+def as_json_ranges(ranges: Ranges) -> dict[str, list[float]]:
+    """Return ranges as they are in the store's attributes."""
+    return {target: list(scale) for target, scale in ranges.items()}
+
+
+def check_same(form: Form, plan: Plan) -> None:
+    """Check that a store holds the utterances of ``plan`` with the same labels; it may have more columns.
+
+    Raises:
+        StoreError: naming what is different.
+    """
+    there, root = read_table(form), form.files.root
+    found = form.attributes()
+    for key, asked in (("dataset", plan.dataset), ("ranges", as_json_ranges(plan.ranges))):
+        if found[key] != asked and "dataset" not in there:
+            raise StoreError(f"{root} has {key} {found[key]}, asked for was {asked}; use another --store")
+    if "dataset" in there:  # it has grown out of several
+        there = there[there["dataset"] == plan.dataset]
+    new, gone = plan.table.index.difference(there.index), there.index.difference(plan.table.index)
+    if len(new) or len(gone):
+        some = ", ".join([*new[:2], *gone[:2]])
+        raise StoreError(
+            f"{root} holds other utterances or labels: {len(new)} utterances are new and {len(gone)} are gone, e.g. "
+            f"{some}; add the new ones with grow=true, or use another --store"
+        )
+    _check_labels(there, plan.table, root)
+
+
+def grow(form: Form, plan: Plan, features: Mapping[str, FeaturePlan], shard_seconds: float) -> int:
+    """See `featurestore.writer.StoreWriter.grow`."""
+    there, found, root = read_table(form), form.attributes(), form.files.root
+    _check_labels(there, plan.table, root)
+    ranges = merge_ranges(found["ranges"], as_json_ranges(plan.ranges), root)
+    new = ~plan.table.index.isin(there.index)
+    if not new.any():
+        return 0
+    old_shards = int(there["shard"].max()) + 1
+    slots = count_slots(there)
+    shapes = {name: form.shard_shape(name, "data")[1] for name in features}
+    _check_features(form, features)
+    extra = plan.table[new]
+    frames = {name: feature.frames[new] for name, feature in features.items()}
+    _check_lengths(extra, frames, shapes, root)
+    sizes = [extra["duration"].to_numpy(), np.ones(len(extra)), *(padded(count) for count in frames.values())]
+    shard = assign_shards(sizes, [shard_seconds, slots, *shapes.values()])
+    extra = extra.assign(shard=shard + old_shards, slot=number_slots(shard, slots) + old_shards * slots)
+    table = _join(there, extra, str(found["dataset"]), plan.dataset)
+    attributes = {
+        **found,
+        "dataset": "+".join(dict.fromkeys([*str(found["dataset"]).split("+"), plan.dataset])),
+        "ranges": ranges,
+        "table_sha256": table_digest(table),
+        "left_out": {**found["left_out"], **plan.left_out},
+    }
+    shards = old_shards + int(shard.max()) + 1
+    with form.change() as change:
+        write_table(change, table)
+        for name, feature in features.items():
+            group = f"features/{name}"
+            start = place_frames(frames[name], shard, shapes[name])[0] + old_shards * shapes[name]
+            added = dict(zip(PLANNED, (start, frames[name], feature.times[new]), strict=True))
+            planned = {array: np.concatenate([form.array(f"{group}/{array}"), added[array]]) for array in PLANNED}
+            manifest = form.manifest(name)
+            for array, values in planned.items():
+                change.array(f"{group}/{array}", values, "utterance")
+            for array, layout in array_layouts(feature.spec, shapes[name], slots).items():
+                change.sharded(f"{group}/{array}", layout, shards)
+            if manifest is not None:
+                change.manifest(name, {**manifest, "plan": plan_checksums(planned)})
+        change.group("", attributes)
+    return len(extra)
+
+
+def count_slots(table: pd.DataFrame) -> int:
+    """Return the number of slots that each shard of a store has."""
+    first = table.groupby("shard")["slot"].min()
+    return int(first.loc[1]) if len(first) > 1 else int(table["slot"].max()) + 1
+
+
+def _check_labels(there: pd.DataFrame, asked: pd.DataFrame, root: str) -> None:
+    both = asked.index.intersection(there.index)
+    columns = [column for column in asked.columns if column not in PLACES]
+    absent = [column for column in columns if column not in there]
+    if absent and len(both):
+        raise StoreError(f"{root} has no columns {absent}; add them with ser-store add-labels, or use another --store")
+    mine, theirs = plain_columns(there.loc[both]), plain_columns(asked.loc[both])
+    changed = [c for c in columns if len(both) and not _equal(mine[c], theirs[c])]
+    if changed:
+        raise StoreError(f"{root} holds other labels: the columns {changed} have changed; use another --store")
+
+
+def _equal(mine: np.ndarray, theirs: np.ndarray) -> bool:
+    return np.array_equal(mine, theirs, equal_nan=mine.dtype.kind == "f" and theirs.dtype.kind == "f")
+
+
+def merge_ranges(mine: dict[str, list[float]], theirs: dict[str, list[float]], root: str) -> dict[str, list[float]]:
+    """Return the declared ranges of two sets of utterances together.
+
+    Raises:
+        StoreError: if they differ.
+    """
+    for target in mine.keys() & theirs.keys():
+        if mine[target] != theirs[target]:
+            raise StoreError(
+                f"{root} declares {target} on {mine[target]}, what is to be added on {theirs[target]}: "
+                "labels on different scales belong in different stores"
+            )
+    return {**mine, **theirs}
+
+
+def _check_features(form: Form, features: Mapping[str, FeaturePlan]) -> None:
+    there = form.features()
+    if set(features) != set(there):
+        raise StoreError(
+            f"{form.files.root} has the features {', '.join(there)}: new utterances need all of them and no other, "
+            f"asked for were {', '.join(features)}"
+        )
+    for name, feature in features.items():
+        differences = FeatureSpec(**form.attributes(f"features/{name}")).differences(feature.spec)
+        if differences:
+            raise StoreError(f"{form.files.root} has {name} with other settings: {'; '.join(differences)}")
+
+
+def _check_lengths(extra: pd.DataFrame, frames: Mapping[str, np.ndarray], shapes: dict[str, int], root: str) -> None:
+    for name, counts in frames.items():
+        too_long = np.flatnonzero(padded(counts) > shapes[name])
+        if len(too_long):
+            utterance = extra.index[too_long[0]]
+            raise StoreError(
+                f"{utterance} has {counts[too_long[0]]} frames of {name}, a shard of {root} has room for "
+                f"{shapes[name]}: extract it into another store, then ser-store merge"
+            )
+
+
+def _join(there: pd.DataFrame, extra: pd.DataFrame, old: str, new: str) -> pd.DataFrame:
+    """Return both tables as one; where datasets differ, a column says which each utterance is from."""
+    if old != new and "dataset" not in there:
+        there = there.assign(dataset=old)
+    if "dataset" in there:
+        extra = extra.assign(dataset=new)
+    table = pd.concat([there, extra])
+    return fill_texts(table)
+
+
+def fill_texts(table: pd.DataFrame) -> pd.DataFrame:
+    """Return ``table`` with the empty string where a column of text has no value."""
+    texts = [column for column in table if not pd.api.types.is_numeric_dtype(table[column])]
+    return table.assign(**{str(column): table[column].fillna("") for column in texts})
