@@ -42,9 +42,6 @@ class Hdf5Form(Form):
         self._journal = self._path.with_name(f".{self._path.name}.journal")
         self._records = LocalFiles(str(self._path.with_name(f".{self._path.name}.shards")))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_open"}
-
     def exists(self) -> bool:  # noqa: D102
         return self.files.exists("")
 
@@ -55,19 +52,24 @@ class Hdf5Form(Form):
         return self._document(f"{group}/{ATTRIBUTES}")
 
     def array(self, path: str) -> Array:  # noqa: D102
-        return np.asarray(self._dataset(path)[()])
+        with self._open() as file:
+            return np.asarray(self._find(file, path)[()])
 
     def features(self) -> list[str]:  # noqa: D102
-        return sorted(name for name in self._file["features"] if name != ATTRIBUTES)
+        with self._open() as file:
+            return sorted(name for name in file["features"] if name != ATTRIBUTES)
 
     def shard_shape(self, feature: str, array: str) -> tuple[int, int, int]:  # noqa: D102
-        dataset = self._dataset(f"features/{feature}/{array}")
-        layers = int(dataset.attrs["layers"])
-        return layers, dataset.chunks[0] // layers, dataset.chunks[1]
+        with self._open() as file:
+            dataset = self._find(file, f"features/{feature}/{array}")
+            layers, (rows, width) = int(dataset.attrs["layers"]), dataset.chunks
+        return layers, rows // layers, width
 
     def manifest(self, feature: str) -> Tree | None:  # noqa: D102
         path = f"features/{feature}/{MANIFEST}"
-        return self._document(path) if path in self._file else None
+        with self._open() as file:
+            there = path in file
+        return self._document(path) if there else None
 
     def records(self, feature: str) -> dict[int, Record]:  # noqa: D102
         names = [name for name in self._records.children(feature) if name[0] != "."]
@@ -94,7 +96,7 @@ class Hdf5Form(Form):
     @contextmanager
     def change(self) -> Iterator[Change]:  # noqa: D102
         self.recover()
-        self._close()
+        self._bases.clear()
         new = not self._path.exists()
         path = self._path.with_name(f".{self._path.name}.tmp") if new else self._path
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -118,7 +120,6 @@ class Hdf5Form(Form):
 
     def write_shard(self, feature: str, number: int, layouts: dict[str, ArrayLayout]) -> ShardFiles:  # noqa: D102
         bases = {array: self._base(feature, array, number) for array in layouts}
-        self._close()
         return _Hdf5Shard(self._path, bases, layouts)
 
     def write_record(self, feature: str, number: int, record: Record) -> None:  # noqa: D102
@@ -136,20 +137,16 @@ class Hdf5Form(Form):
             if not self._records.children(""):
                 shutil.rmtree(folder.parent, ignore_errors=True)
 
-    @property
-    def _file(self) -> h5py.File:
-        """The file, open for reading."""
-        found = self.__dict__.get("_open")
-        if found is None or found[0] != os.getpid() or not found[1]:
-            found = (os.getpid(), _open(self.files))
-            self.__dict__["_open"] = found
-        return found[1]
-
-    def _close(self) -> None:
-        found = self.__dict__.pop("_open", None)
-        if found is not None:
-            found[1].close()
-        self.__dict__.pop("_bases", None)
+    @contextmanager
+    def _open(self) -> Iterator[h5py.File]:
+        """Open the file for reading, for as short as it takes: nobody can change an open one."""
+        try:
+            remote = self.files.filesystem.open(self.files.root) if isinstance(self.files, RemoteFiles) else None
+            file = h5py.File(remote or self.files.root, "r", locking=False if remote is None else None)
+        except OSError as error:
+            raise StoreError(f"{self.files.root} cannot be opened as HDF5: {error}") from None
+        with file:
+            yield file
 
     @cached_property
     def _bases(self) -> dict[tuple[str, str], list[int]]:
@@ -159,12 +156,14 @@ class Hdf5Form(Form):
         """Return the byte at which a shard's chunk begins."""
         key = feature, array
         if key not in self._bases:
-            self._bases[key] = [offset for offset, _ in _chunks(self._dataset(f"features/{feature}/{array}"))]
+            with self._open() as file:
+                found = self._find(file, f"features/{feature}/{array}")
+                self._bases[key] = [offset for offset, _ in _chunks(found)]
         return self._bases[key][number]
 
-    def _dataset(self, path: str) -> h5py.Dataset:
+    def _find(self, file: h5py.File, path: str) -> h5py.Dataset:
         try:
-            found = self._file[path]
+            found = file[path]
         except (KeyError, OSError) as error:
             raise StoreError(f"{self.files.root} has no {path}, it is damaged: {error}") from None
         if not isinstance(found, h5py.Dataset):
@@ -173,7 +172,8 @@ class Hdf5Form(Form):
 
     def _document(self, path: str) -> Tree:
         try:
-            return dict(json.loads(self._dataset(path)[()]))
+            with self._open() as file:
+                return dict(json.loads(self._find(file, path)[()]))
         except ValueError as error:
             raise StoreError(f"{self.files.root}: {path} is damaged: {error}") from None
 
@@ -245,15 +245,6 @@ class _Hdf5Shard(ShardFiles):
     ) -> None:
         for file in self._files:
             file.close()
-
-
-def _open(files: Files) -> h5py.File:
-    try:
-        if isinstance(files, RemoteFiles):
-            return h5py.File(files.filesystem.open(files.root, "rb"), "r")
-        return h5py.File(files.root, "r", locking=False)
-    except OSError as error:
-        raise StoreError(f"{files.root} cannot be opened as HDF5: {error}") from None
 
 
 def _chunks(dataset: h5py.Dataset) -> list[tuple[int, int]]:

@@ -1,6 +1,8 @@
-"""Reading a store: by name, by layer, from other processes, through other readers, finished or not."""
+"""Reading a store: by name, by layer, from other processes, finished or not; on both forms."""
 
+import pickle
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 
 import numpy as np
@@ -8,43 +10,51 @@ import pytest
 import zarr
 
 import featurestore
+from featurestore.codec import pad
 from featurestore.errors import StoreError
 from featurestore.writer import StoreWriter
-from featurestore.zarr3 import read_json, write_json
+from tests.featurestore.toy import DTYPES, FAILED, FRAMES, HOP
 
-DTYPES = ("float32", "float16", "int8")
-BOUND = {"float32": 0.0, "float16": 2.0**-11, "int8": 1 / 255}
-"""Largest error, as a share of the largest value of the channel."""
+BOUND = {"float32": 0.0, "float16": 2.0**-11, "bfloat16": 2.0**-8, "int8": 1 / 255, "int4": 1 / 15}
+"""Largest error, as a share of the largest absolute value of the channel."""
 
 
-def states(store, name, dtype):
-    return store[name][dtype]
+def states(store, name, feature):
+    return store[name][feature]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_every_utterance_comes_back(written, dtype):
-    store = featurestore.open(written.path)
-    for name in store.names([dtype]):
-        expected = written.values[name]
+def test_every_utterance_comes_back(toy, written, dtype):
+    store = featurestore.open(written)
+    for name in toy.readable:
+        expected = toy.states[name]
         scale = np.abs(expected).max(axis=1, keepdims=True)
-        assert (np.abs(store[name][dtype] - expected) <= BOUND[dtype] * scale + 1e-6).all()
+        found = store[name][dtype]
+        assert found.dtype == np.float32
+        assert (np.abs(found - expected) <= BOUND[dtype] * scale + 1e-6).all()
+
+
+LAYERS = [None, 0, -3, 1, -1, [1], (2, 0), [0, 0, -1], np.array([2, 1]), np.int64(1)]
+SLICES = [slice(1, 3), slice(-2, None), slice(0, 9), slice(None, None, 2), slice(None, None, -1), slice(2, 0, -1)]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("layers", [slice(1, 3), slice(None, None, 2), [2, 0], [-1], 1, -1])
-def test_layers_are_those_of_the_whole(written, dtype, layers):
-    store = featurestore.open(written.path)
-    assert np.array_equal(store["utt_3"][dtype, layers], store["utt_3"][dtype][layers])
+@pytest.mark.parametrize("layers", [*LAYERS, *SLICES, slice(1, 1), slice(5, 9)], ids=str)
+def test_layers_are_those_of_numpy(written, dtype, layers):
+    utterance = featurestore.open(written)["a/3"]
+    index = list(layers) if isinstance(layers, tuple) else slice(None) if layers is None else layers
+    assert np.array_equal(utterance[dtype, layers], utterance[dtype][index])
 
 
-def test_a_layer_that_is_not_there(written):
+@pytest.mark.parametrize("layers", [3, -4, [0, 3], []], ids=str)
+def test_layers_that_are_not_there_are_refused(written, layers):
     with pytest.raises(IndexError, match="numbered 0 to 2"):
-        featurestore.open(written.path)["utt_3"]["int8", 3]
+        featurestore.open(written)["a/3"]["states", layers]
 
 
 def test_a_batch_is_ragged_and_in_the_order_asked_for(written):
-    store = featurestore.open(written.path)
-    names = ["utt_5", "utt_0", "utt_11"]
+    store = featurestore.open(written)
+    names = ["c3", "a1", "ä 4"]
     batch = store.read(names, ["float16", "int8"], {"int8": [1]})
     for i, name in enumerate(names):
         assert np.array_equal(batch["float16"][i].decode(), store[name]["float16"])
@@ -52,85 +62,176 @@ def test_a_batch_is_ragged_and_in_the_order_asked_for(written):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_pooled_statistics_are_those_of_what_was_written(written, dtype):
-    mean, sd = featurestore.open(written.path).feature(dtype).pooled(["utt_2", "utt_9"])
-    for i, name in enumerate(["utt_2", "utt_9"]):
-        assert np.allclose(mean[i], written.values[name].mean(axis=1), rtol=1e-5, atol=1e-5)
-        assert np.allclose(sd[i], written.values[name].std(axis=1), rtol=1e-5, atol=1e-5)
+def test_a_padded_batch_decodes_to_the_same_values_and_zeros_only_where_there_is_nothing(written, dtype):
+    store = featurestore.open(written)
+    names = ["c3", "b1", "ä 4"]
+    padded = pad(store.read(names, [dtype])[dtype])
+    assert padded.values.shape[:3] == (3, 3, 48)
+    for row, name in enumerate(names):
+        alone = store[name][dtype]
+        assert np.array_equal(padded.decode()[row][:, : alone.shape[1]], alone)
+        assert not padded.values[row][:, alone.shape[1] :].any()
+
+
+def test_what_is_read_are_views_of_the_file(written):
+    frames = featurestore.open(written).feature("float16").read("b1")
+    assert not frames.values.flags.owndata
+    assert not frames.values.flags.writeable
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_pooled_statistics_are_those_of_what_was_written(toy, written, dtype):
+    mean, sd = featurestore.open(written).feature(dtype).pooled(["a2", "c2"])
+    for i, name in enumerate(["a2", "c2"]):
+        assert np.allclose(mean[i], toy.states[name].mean(axis=1), rtol=1e-5, atol=1e-5)
+        assert np.allclose(sd[i], toy.states[name].std(axis=1), rtol=1e-5, atol=1e-5)
 
 
 def test_times_are_in_seconds(written):
-    times = featurestore.open(written.path).feature("int8").times("utt_0")
-    assert len(times) == written.frames[0]
-    assert times[:2].tolist() == pytest.approx([0.0125, 0.0325])
+    times = featurestore.open(written).feature("states").times("a1")
+    assert len(times) == FRAMES["a1"]
+    assert times[:2].tolist() == pytest.approx([0.0125, 0.0125 + HOP])
 
 
-def test_the_table(written):
-    store = featurestore.open(written.path)
-    assert store.utterances["speaker"].iloc[1] == "spk 1 é"
-    assert np.array_equal(store.utterances["V"], written.plan.table["V"])
-    assert store["utt_1"].labels["V"] == store.utterances.loc["utt_1", "V"]
+def test_the_table(toy, written):
+    store = featurestore.open(written)
+    assert store.utterances["speaker"].tolist() == [name[0] for name in FRAMES]
+    assert np.array_equal(store.utterances["V"], toy.table["V"])
+    assert store["ä 4"].labels["V"] == store.utterances.loc["ä 4", "V"]
     assert (store.dataset, store.ranges) == ("toy", {"V": (1.0, 5.0)})
 
 
 def test_what_is_missing_has_its_reason(written):
-    store = featurestore.open(written.path)
-    assert store.left_out == {"gone": "no audio file gone.wav"}
-    assert store.feature("int8").failed == {"utt_7": "3 of 100 samples are NaN or infinite"}
-    assert "utt_7" not in store.names(["int8"])
-    with pytest.raises(StoreError, match="utt_7 has no int8: 3 of 100 samples are NaN"):
-        store["utt_7"]["int8"]
-    with pytest.raises(KeyError, match="did you mean 'utt_1"):
-        store["utt_1x"]
-    with pytest.raises(StoreError, match="no feature 'in8'; did you mean 'int8'"):
-        store["utt_1"]["in8"]
-    with pytest.raises(StoreError, match="no store at"):
-        featurestore.open(written.path / "nothing")
+    store = featurestore.open(written)
+    assert store.left_out == {"d1": "no audio file d1.wav"}
+    assert store.feature("states").failed == FAILED
+    assert "b2" not in store.names(["states"])
+    with pytest.raises(StoreError, match="b2 has no states: the encoder ran out of memory"):
+        store["b2"]["states"]
+    with pytest.raises(KeyError, match=r"no utterance 'a11'.*did you mean 'a1'"):
+        store["a11"]
+    with pytest.raises(KeyError, match="no utterance 'a11'"):
+        store.read(["a1", "a11"], ["states"])
+    with pytest.raises(StoreError, match="no feature 'stats'; did you mean 'states'"):
+        store["a1"]["stats"]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_zarr_python_sees_layer_frame_dim(written, dtype):
-    store, group = featurestore.open(written.path), zarr.open_group(written.path, mode="r")[f"features/{dtype}"]
-    start, frames, slots = group["start"][:], group["frames"][:], store.utterances["slot"]
-    for row, name in enumerate(store.utterances.index):
-        if name in store.feature(dtype).failed:
-            continue
-        seen = group["data"][:, start[row] : start[row] + frames[row]].astype(np.float32)
-        if dtype == "int8":
-            scale, offset = (group[a][:, slots[name]][:, None] for a in ("scale", "offset"))
-            seen = seen * scale + offset
-        assert np.array_equal(seen, store[name][dtype])
-        assert np.array_equal(group["mean"][:, slots[name]], store.feature(dtype).pooled([name])[0][0])
+@pytest.mark.parametrize("name", ["nowhere.zarr", "nowhere.h5", "nowhere.hdf5", "nowhere"])
+def test_no_store_there(tmp_path, name):
+    with pytest.raises(StoreError, match=f"no store at .*{name}; ser-extract makes one"):
+        featurestore.open(tmp_path / name)
 
 
-def test_other_processes_read_the_same(written):
-    store = featurestore.open(written.path)
-    expected = store["utt_4"]["int8"]  # maps a shard, which must not travel
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        assert np.array_equal(pool.submit(states, store, "utt_4", "int8").result(), expected)
+def test_a_suffix_that_is_no_form_is_refused(tmp_path):
+    with pytest.raises(StoreError, match=r"ends in '.npz'; expected one of .zarr, .h5, .hdf5"):
+        featurestore.open(tmp_path / "store.npz")
 
 
-def test_an_unfinished_feature_says_so(fresh):
-    (fresh.path / "features/int8/manifest.json").unlink()
-    (fresh.path / "features/int8/shards/1.json").unlink()
-    store = featurestore.open(fresh.path)
+def test_something_else_is_not_a_store(tmp_path):
+    zarr.create_group(tmp_path / "other.zarr")
+    with pytest.raises(StoreError, match=r"other.zarr is not a store that ser-extract has made"):
+        featurestore.open(tmp_path / "other.zarr")
+    (tmp_path / "other.h5").write_bytes(b"not HDF5 at all" * 100)
+    with pytest.raises(StoreError, match=r"other.h5 cannot be opened as HDF5"):
+        featurestore.open(tmp_path / "other.h5")
+
+
+@pytest.mark.parametrize(("version", "hint"), [(99, "update ser-featurestore"), (1, "extract it again")])
+def test_a_store_of_another_version_is_refused(copied, version, hint):
+    form = StoreWriter(copied).form
+    with form.change() as change:
+        change.group("", {**form.attributes(), "format": version})
+    with pytest.raises(StoreError, match=f"has the format {version}, this version reads 2: {hint}"):
+        featurestore.open(copied)
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_other_processes_read_the_same(written, context):
+    store = featurestore.open(written)
+    expected = store["b1"]["states"]  # opens a file, which must not travel
+    with ProcessPoolExecutor(1, get_context(context)) as pool:
+        assert np.array_equal(pool.submit(states, store, "b1", "states").result(), expected)
+        assert np.array_equal(pool.submit(states, store, "c1", "int4").result(), store["c1"]["int4"])
+
+
+def test_a_store_that_has_been_read_is_pickled_small(written):
+    store = featurestore.open(written)
+    for name in store.names(["float32"]):
+        _ = store[name]["float32"]
+    assert len(pickle.dumps(store)) < 60_000
+
+
+def test_many_shards_need_few_open_files(toy, tmp_path, form, monkeypatch):
+    path = tmp_path / f"toy{form}"
+    toy.write(path)
+    store = featurestore.open(path)
+    store.form.files._most = 2
+    for _ in range(3):
+        for name in toy.readable:
+            assert store[name]["states"].shape[1] == FRAMES[name]
+    assert len(store.form.files._open) <= 2
+
+
+def test_an_unfinished_feature_says_so(toy, tmp_path, form):
+    path = toy.write(tmp_path / f"toy{form}", shards=[0])
+    store = featurestore.open(path)
     assert store.features == {}
-    with pytest.raises(StoreError, match=r"int8 in .* is unfinished \(\d of \d shards\): run the same ser-extract"):
-        store.feature("int8")
-    partial = featurestore.open(fresh.path, partial=True)
-    there = partial.names(["int8"])
-    assert 0 < len(there) < 11
-    assert np.allclose(partial[there[0]]["int8"], fresh.values[there[0]], atol=2)
-    missing = next(n for n, shard in partial.utterances["shard"].items() if shard == 1)
+    with pytest.raises(StoreError, match=r"states in .* is unfinished \(1 of 3 shards\): run the same ser-extract"):
+        store.feature("states")
+    partial = featurestore.open(path, partial=True)
+    assert partial.names(["states"]) == ["a1", "a2", "a/3", "ä 4"]
+    assert np.allclose(partial["a1"]["states"], toy.states["a1"], atol=1)
     with pytest.raises(StoreError, match="not extracted yet"):
-        partial[missing]["int8"]
-    with pytest.raises(StoreError, match=r"shards \[1\] are missing"):
-        StoreWriter(fresh.path).commit("int8")
+        _ = partial["c1"]["states"]
+    with pytest.raises(StoreError, match=r"shards \[1, 2\] are missing"):
+        StoreWriter(path).commit("states")
 
 
-def test_a_store_from_a_newer_version_is_refused(fresh):
-    document = read_json(fresh.path / "zarr.json")
-    document["attributes"]["format"] = 99
-    write_json(fresh.path / "zarr.json", document)
-    with pytest.raises(StoreError, match="has the format 99, this version reads up to 1: update"):
-        featurestore.open(fresh.path)
+def test_a_changed_store_under_a_writer_is_seen_when_it_is_opened_again(toy, tmp_path, form):
+    path = toy.write(tmp_path / f"toy{form}", shards=[0])
+    reader = featurestore.open(path, partial=True)
+    assert len(reader.names(["states"])) == 4
+    toy.write(path)
+    assert len(featurestore.open(path).names(["states"])) == 8
+
+
+@pytest.mark.parametrize("compress", [None, "zstd"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_compressed_frames_are_the_same(toy, tmp_path, written, dtype, compress):
+    path = toy.write(tmp_path / "packed.zarr", dtype, compress=compress)
+    mine, theirs = featurestore.open(path), featurestore.open(written)
+    for name in toy.readable:
+        for layers in (slice(None), 1, [2, 0]):
+            assert np.array_equal(mine[name]["states", layers], theirs[name][dtype, layers])
+    assert mine.features["states"].compress == compress
+    for batch in mine.batches(toy.readable, ["states"], frames=100, seed=0):
+        for name, frames in zip(batch.names, batch.frames["states"], strict=True):
+            assert np.array_equal(frames.decode(), mine[name]["states"])
+
+
+def test_hdf5_refuses_compression_and_leaves_nothing(toy, tmp_path):
+    with pytest.raises(StoreError, match=r"give a path that ends in .zarr"):
+        toy.write(tmp_path / "toy.h5", compress="zstd")
+    assert featurestore.open(tmp_path / "toy.h5").parts == {}
+
+
+def test_an_utterance_without_frames_has_its_reason(toy, tmp_path, form):
+    path = tmp_path / f"toy{form}"
+    writer = StoreWriter(path)
+    plan = toy.feature_plan()
+    frames = plan.frames.copy()
+    frames[toy.names.index("c1")] = 0
+    with writer.lock():
+        writer.plan(toy.plan)
+        writer.plan_feature("states", replace(plan, frames=frames))
+        for number in writer.pending("states"):
+            with writer.shard("states", number) as shard:
+                for name in shard.names:
+                    if name == "c1":
+                        shard.fail(name, "too long for the encoder")
+                    else:
+                        shard.add(name, toy.states[name])
+        writer.commit("states")
+    store = featurestore.open(path)
+    assert store.feature("states").failed == {"c1": "too long for the encoder"}
+    assert np.allclose(store["c2"]["states"], toy.states["c2"], atol=2)

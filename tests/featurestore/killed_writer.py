@@ -11,24 +11,31 @@ import signal
 import sys
 from pathlib import Path
 
-from conftest import Toy
+from toy import Toy
 
-EVENTS = ("open", "os.rename", "os.mkdir", "os.remove")
+EVENTS = ("open", "os.rename", "os.mkdir", "os.remove", "os.truncate")
 
 
 def write_and_die(path: Path, operations: int) -> None:
     left = operations
 
-    def count(event: str, arguments: tuple[object, ...]) -> None:
+    def count() -> None:
         nonlocal left
-        if event in EVENTS:
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def counted(function):
+        def call(*arguments, **keywords):
+            count()
+            return function(*arguments, **keywords)
+
+        return call
 
     toy = Toy()
-    sys.addaudithook(count)
-    toy.write(path)
+    sys.addaudithook(lambda event, _: count() if event in EVENTS else None)
+    os.fsync = counted(os.fsync)
+    toy.write(path, features=("states", "pitch"))
 
 
 def main() -> None:
@@ -36,7 +43,7 @@ def main() -> None:
     while True:
         process = os.fork()
         if process == 0:
-            write_and_die(Path(sys.argv[1]), chance.randint(5, 60 * (kills + 1)))
+            write_and_die(Path(sys.argv[1]), chance.randint(2, 60 * (kills + 1)))
             os._exit(0)
         _, status = os.waitpid(process, 0)
         if not os.WIFSIGNALED(status):
