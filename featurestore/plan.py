@@ -135,7 +135,8 @@ def number_slots(shard: Ints, slots: int | None = None) -> Ints:
     [0, 1, 2]
     """
     rank = np.arange(len(shard)) - np.searchsorted(shard, shard)
-    return shard * (slots or rank.max() + 1) + rank
+    slot: Ints = shard * (slots or rank.max() + 1) + rank
+    return slot
 
 
 def padded(frames: Ints) -> Ints:

@@ -90,6 +90,8 @@ class Hdf5Form(Form):
         return "", self._base(feature, array, number)
 
     def recover(self) -> None:  # noqa: D102
+        for unfinished in self._path.parent.glob(f".{self._journal.name}.*.tmp"):
+            unfinished.unlink()
         if self._journal.exists():
             _roll_back(self._path, self._journal)
 
