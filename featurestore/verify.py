@@ -95,7 +95,7 @@ def repair(path: str, report: Callable[[float, float], None] = lambda *_: None) 
         StoreError: if the table is damaged: then there is nothing to stand on.
     """
     writer = StoreWriter(path)
-    if not writer.form.exists():
+    if not (writer.form.exists() or writer.form.interrupted()):
         raise StoreError(f"no store at {path}; ser-extract makes one")
     with writer.lock():
         store = Store(path, partial=True)

@@ -59,6 +59,7 @@ class Toy:
     def feature_plan(self, feature: str = "states", dtype: Dtype = "int8", **settings: object) -> FeaturePlan:
         """Return the plan of a feature, with other ``settings`` where they are given."""
         layers, dim = (1, 1) if feature == "pitch" else (LAYERS, DIM)
+        dtype = "float32" if feature == "pitch" else dtype
         known = {"layers": layers, "dim": dim, "hop": HOP, "dtype": dtype, "provenance": PROVENANCE}
         spec = FeatureSpec(**{**known, **settings})
         return FeaturePlan(spec, np.array(list(FRAMES.values())), np.full(len(FRAMES), FIRST))

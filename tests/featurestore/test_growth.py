@@ -1,0 +1,252 @@
+"""Stores that grow, are merged, converted and exported, and get further labels."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file
+
+import featurestore
+from featurestore.copying import copy_stores
+from featurestore.errors import StoreError
+from featurestore.export import add_labels, export_frames, export_table
+from featurestore.plan import FeaturePlan
+from featurestore.verify import verify
+from featurestore.writer import StoreWriter
+from tests.featurestore.toy import DTYPES, FIRST, FRAMES, SHARD_SECONDS, place_of
+
+MORE = {"d1": 30, "d2": 64, "d3": 3, "d4": 40}
+
+
+def make_more(toy, **columns):
+    """Return a table, plans of the features, and states, of utterances that the toy store does not have."""
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame(
+        {"speaker": "d", "duration": [0.02 * n for n in MORE.values()], "V": 2.0, **columns},
+        index=pd.Index(list(MORE), name="name"),
+    )
+    frames = np.array(list(MORE.values()))
+    plans = {
+        name: FeaturePlan(toy.feature_plan(name).spec, frames, np.full(len(MORE), FIRST))
+        for name in ("states", "pitch")
+    }
+    values = {name: rng.normal(size=(3, count, 5)).astype(np.float32) for name, count in MORE.items()}
+    return table, plans, values
+
+
+def fill(writer, toy, values):
+    for feature in ("states", "pitch"):
+        for number in writer.pending(feature):
+            with writer.shard(feature, number) as shard:
+                for name in shard.names:
+                    shard.add(name, values[name] if feature == "states" else values[name][:1, :, :1])
+        writer.commit(feature)
+
+
+@pytest.mark.parametrize("dataset", ["toy", "other"])
+def test_utterances_are_added_without_rewriting(toy, tmp_path, form, dataset):
+    path = toy.write(tmp_path / f"toy{form}", features=("states", "pitch"))
+    store = featurestore.open(path)
+    before = {n: place_of(store, f, "data", n).read() for f in ("states",) for n in range(3)}
+    frames = {name: store[name]["states"] for name in toy.readable}
+    table, plans, values = make_more(toy)
+    writer = StoreWriter(path)
+    with writer.lock():
+        assert writer.grow(toy.plan_of(table, dataset=dataset), plans, SHARD_SECONDS) == 4
+        with pytest.raises(StoreError, match="is unfinished"):
+            featurestore.open(path).feature("states")
+        assert featurestore.open(path, partial=True).names(["states"]) == toy.readable
+        assert writer.pending("states") == [3, 4, 5]
+        fill(writer, toy, values)
+    grown = featurestore.open(path)
+    assert verify(grown) == []
+    assert {n: place_of(grown, "states", "data", n).read() for n in range(3)} == before
+    assert grown.names(["states"]) == [*toy.readable, *MORE]
+    for name in toy.readable:
+        assert np.array_equal(grown[name]["states"], frames[name])
+    for name in MORE:
+        assert np.allclose(grown[name]["states"], values[name], atol=0.02)
+        assert grown.feature("states").times(name)[0] == FIRST
+    if dataset == "other":
+        assert grown.dataset == "toy+other"
+        assert grown.utterances["dataset"].tolist() == ["toy"] * 9 + ["other"] * 4
+    else:
+        assert (grown.dataset, "dataset" in grown.utterances) == ("toy", False)
+    with writer.lock():  # both are still what the store holds
+        writer.plan(toy.plan_of(table, dataset=dataset) if dataset == "other" else toy.plan_of(_both(toy, table)))
+        assert writer.grow(toy.plan_of(table, dataset=dataset), plans, SHARD_SECONDS) == 0
+
+
+def _both(toy, table):
+    return pd.concat([toy.table, table])
+
+
+def test_growth_keeps_columns_of_either_side(toy, tmp_path, form):
+    path = toy.write(tmp_path / f"toy{form}", features=("states", "pitch"))
+    table, plans, _ = make_more(toy, emotion="joy", age=3.5)
+    writer = StoreWriter(path)
+    with writer.lock():
+        writer.grow(toy.plan_of(table, dataset="other"), plans, SHARD_SECONDS)
+    utterances = featurestore.open(path).utterances
+    assert utterances["emotion"].tolist() == [""] * 9 + ["joy"] * 4
+    assert utterances["age"].isna().tolist() == [True] * 9 + [False] * 4
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("fewer features", "new utterances need all of them and no other"),
+        ("settings", "has states with other settings: dtype"),
+        ("ranges", "labels on different scales belong in different stores"),
+        ("long", "d1 has 3000 frames of states, a shard of .* has room for .*ser-store merge"),
+        ("labels", r"the columns \['V'\] have changed"),
+    ],
+)
+def test_growth_that_contradicts_the_store_is_refused_and_changes_nothing(toy, copied_toy, tree, change, message):
+    table, plans, _ = make_more(toy)
+    ranges = {"V": (0.0, 1.0)} if change == "ranges" else {"V": (1.0, 5.0)}
+    if change == "fewer features":
+        del plans["pitch"]
+    if change == "settings":
+        plans["states"] = FeaturePlan(
+            toy.feature_plan(dtype="int4").spec, plans["states"].frames, plans["states"].times
+        )
+    if change == "long":
+        plans["states"] = FeaturePlan(plans["states"].spec, plans["states"].frames * 100, plans["states"].times)
+    if change == "labels":
+        table = pd.concat([table, toy.table.assign(V=1.0)])
+        plans = {
+            k: FeaturePlan(p.spec, np.resize(p.frames, len(table)), np.resize(p.times, len(table)))
+            for k, p in plans.items()
+        }
+    before = tree(copied_toy)
+    with pytest.raises(StoreError, match=message):
+        StoreWriter(copied_toy).grow(toy.plan_of(table, ranges=ranges), plans, SHARD_SECONDS)
+    assert tree(copied_toy) == before
+
+
+@pytest.fixture
+def copied_toy(toy, tmp_path, form):
+    return toy.write(tmp_path / f"toy{form}", features=("states", "pitch"))
+
+
+@pytest.mark.parametrize("target", [".zarr", ".h5"])
+def test_converting_copies_bit_by_bit(toy, written, tmp_path, target, tree):
+    path = copy_stores([featurestore.open(written)], tmp_path / f"copy{target}", shard_seconds=SHARD_SECONDS)
+    mine, theirs = featurestore.open(path), featurestore.open(written)
+    assert verify(mine) == []
+    pd.testing.assert_frame_equal(mine.utterances, theirs.utterances)
+    for dtype in (*DTYPES, "states", "pitch"):
+        assert mine.feature(dtype).failed == theirs.feature(dtype).failed
+        for name in theirs.names([dtype]):
+            assert np.array_equal(mine[name][dtype], theirs[name][dtype])
+        names = theirs.names([dtype])
+        assert all(map(np.array_equal, mine.feature(dtype).pooled(names), theirs.feature(dtype).pooled(names)))
+    again = copy_stores([mine], tmp_path / f"again{written.suffix}", shard_seconds=SHARD_SECONDS)
+    if written.is_dir():  # the order in which features came into an HDF5 file shows in its bytes
+        assert tree(again) == tree(written)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_converting_to_another_data_type_is_the_same_as_writing_it(toy, tmp_path, form, dtype, tree):
+    exact = toy.write(tmp_path / f"exact{form}", "float32")
+    path = copy_stores(
+        [featurestore.open(exact)], tmp_path / f"{dtype}{form}", dtype=dtype, shard_seconds=SHARD_SECONDS
+    )
+    assert tree(path) == tree(toy.write(tmp_path / f"direct{form}", dtype))
+
+
+def test_a_copy_into_the_archive_form_and_back(toy, tmp_path, tree):
+    path = toy.write(tmp_path / "toy.zarr")
+    packed = copy_stores(
+        [featurestore.open(path)], tmp_path / "packed.zarr", compress="zstd", shard_seconds=SHARD_SECONDS
+    )
+    back = copy_stores([featurestore.open(packed)], tmp_path / "back.zarr", shard_seconds=SHARD_SECONDS)
+    assert tree(back) == tree(path)
+
+
+def test_stores_are_merged(toy, tmp_path, form):
+    one = toy.write(tmp_path / "one.zarr", features=("states", "pitch"))
+    table, plans, values = make_more(toy)
+    writer = StoreWriter(tmp_path / "two.h5")
+    with writer.lock():
+        writer.plan(toy.plan_of(table, dataset="other", left_out={}))
+        for name, plan in plans.items():
+            writer.plan_feature(name, plan)
+        fill(writer, toy, values)
+    stores = [featurestore.open(one), featurestore.open(tmp_path / "two.h5")]
+    merged = featurestore.open(copy_stores(stores, tmp_path / f"merged{form}"))
+    assert merged.dataset == "toy+other"
+    assert list(merged.index.names) == [*FRAMES, *MORE]
+    assert verify(merged) == []
+    for store in stores:
+        for name in store.names(["states"]):
+            assert np.array_equal(merged[name]["states"], store[name]["states"])
+    assert merged.feature("states").failed == stores[0].feature("states").failed
+
+
+def test_merging_refuses_what_does_not_fit(toy, tmp_path):
+    one = featurestore.open(toy.write(tmp_path / "one.zarr"))
+    four = featurestore.open(toy.write(tmp_path / "four.zarr", "int4"))
+    more = featurestore.open(toy.write(tmp_path / "more.zarr", features=("states", "pitch")))
+    for sources, message in (
+        ([one, four], "states of .*four.zarr is not that of .*one.zarr: dtype: int8"),
+        ([one, more], "pitch of .*more.zarr is not in .*one.zarr: name --features"),
+        ([one, one], "9 names are in more than one store, e.g. a1"),
+    ):
+        with pytest.raises(StoreError, match=message):
+            copy_stores(sources, tmp_path / "merged.zarr")
+    assert not (tmp_path / "merged.zarr").exists()
+
+
+def test_export_to_npy_and_safetensors(toy, written, tmp_path):
+    store = featurestore.open(written)
+    left_out = export_frames(store, tmp_path / "npy", ["states", "bfloat16"])
+    assert left_out == [f"{f} of b2: the encoder ran out of memory" for f in ("states", "bfloat16")]
+    export_frames(store, tmp_path / "tensors", ["states"], kind="safetensors")
+    tensors = {k: v for file in sorted((tmp_path / "tensors/states").iterdir()) for k, v in load_file(file).items()}
+    assert set(tensors) == set(toy.readable)
+    for name in toy.readable:
+        assert np.array_equal(tensors[name], store[name]["states"])
+        file = name.replace("/", "%2F").replace("ä", "%C3%A4")
+        assert np.array_equal(np.load(tmp_path / f"npy/bfloat16/{file}.npy"), store[name]["bfloat16"])
+
+
+def test_export_of_the_table_comes_back_as_a_label_file(toy, written, tmp_path):
+    export_table(featurestore.open(written), tmp_path / "table.csv")
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "table.csv", index_col="name"), toy.table)
+
+
+def test_labels_are_added_by_name(toy, copied_toy, tmp_path):
+    file = tmp_path / "labels.csv"
+    file.write_text("name,emotion,A\nc1,joy,2.5\na1,anger,1\n")
+    writer = StoreWriter(copied_toy)
+    with writer.lock():
+        writer.replace_table(add_labels(writer.table, file, replace=False))
+    store = featurestore.open(copied_toy)
+    assert store.utterances.loc[["a1", "a2", "c1"], "emotion"].tolist() == ["anger", "", "joy"]
+    assert store.utterances.loc[["a1", "c1"], "A"].tolist() == [1.0, 2.5]
+    assert np.isnan(store.utterances.loc["a2", "A"])
+    assert verify(store) == []
+    with writer.lock():
+        writer.plan(toy.plan)  # the dataset's own labels are still the same
+    assert json.loads(json.dumps(store.left_out)) == {"d1": "no audio file d1.wav"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name,A\nzz,1\n", "1 names are not in the store, e.g. zz"),
+        ("name,A\na1,1\na1,2\n", "1 names are there twice, e.g. a1"),
+        ("id,A\na1,1\n", "has the columns id, A; expected name"),
+        ("name,V\na1,1\n", "the store has the columns V already; give --replace"),
+        ("name,duration\na1,1\n", "has the columns duration already; they say where frames are"),
+        ("", "cannot be read as CSV"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(toy, tmp_path, text, message):
+    file = tmp_path / "labels.csv"
+    file.write_text(text)
+    with pytest.raises(StoreError, match=message):
+        add_labels(toy.table, file, replace=False)

@@ -1,0 +1,164 @@
+"""Damage of every kind is found and named, dropped, and filled in again."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+import featurestore
+from featurestore.errors import StoreError
+from featurestore.verify import repair, verify, verify_utterance
+from featurestore.writer import StoreWriter
+from tests.featurestore.toy import SHARDS, place_of
+
+ARRAYS = ["data", "scale", "offset", "mean", "sd"]
+
+
+def names_in(shard):
+    return [name for name, number in SHARDS.items() if number == shard]
+
+
+def test_a_good_store_has_no_damage(written):
+    told = []
+    store = featurestore.open(written)
+    assert verify(store, lambda done, total: told.append((done, total))) == []
+    assert told[-1][0] == told[-1][1] == sum(part.size for part in store.parts.values())
+    assert verify_utterance(store, "a1") == []
+
+
+@pytest.mark.parametrize("array", ARRAYS)
+@pytest.mark.parametrize("where", ["first", "middle", "last"])
+def test_a_flipped_bit_is_found_with_the_shard_and_its_utterances(copied, array, where):
+    store = featurestore.open(copied)
+    place = place_of(store, "states", array, 1)
+    place.flip({"first": 0, "middle": place.size // 2, "last": place.size - 1}[where])
+    (damage,) = verify(featurestore.open(copied))
+    assert (damage.feature, damage.shard, damage.names) == ("states", 1, names_in(1))
+    assert damage.place == str(place.file)
+    assert "checksum" in damage.problem
+
+
+@pytest.mark.parametrize("array", ARRAYS)
+@pytest.mark.parametrize("harm", ["truncate", "empty", "delete"])
+def test_a_file_that_is_cut_or_gone_is_found(toy, tmp_path, array, harm):
+    path = toy.write(tmp_path / "toy.zarr")
+    file = path / f"features/states/{array}/c/0/1/0"
+    if harm == "delete":
+        file.unlink()
+    else:
+        file.write_bytes(b"" if harm == "empty" else file.read_bytes()[:-1])
+    (damage,) = verify(featurestore.open(path))
+    assert (damage.place, damage.names) == (str(file), names_in(1))
+    assert {"truncate": "bytes, expected", "empty": "missing or empty", "delete": "missing or empty"}[
+        harm
+    ] in damage.problem
+
+
+@pytest.mark.parametrize("compress", [None, "zstd"])
+def test_one_utterance_is_checked_alone(toy, tmp_path, form, compress):
+    if compress and form == ".h5":
+        pytest.skip("the HDF5 form does not compress")
+    path = toy.write(tmp_path / f"toy{form}", compress=compress)
+    store = featurestore.open(path)
+    place_of(store, "states", "data", 0).flip(3)
+    (damage,) = verify_utterance(featurestore.open(path), "a1")
+    assert (damage.feature, damage.names) == ("states", ["a1"])
+    assert "checksum" in damage.problem
+    assert verify_utterance(featurestore.open(path), "a2") == []
+
+
+@pytest.mark.parametrize("array", ["start", "frames", "time"])
+def test_a_changed_place_is_found(copied, array):
+    form = StoreWriter(copied).form
+    values = form.array(f"features/states/{array}").copy()
+    values[1] += 16
+    with form.change() as change:
+        change.array(f"features/states/{array}", values, "utterance")
+    (damage,) = verify(featurestore.open(copied))
+    assert (damage.feature, damage.shard, damage.problem) == ("states", None, f"{array} not as written")
+
+
+def test_a_changed_table_is_found_and_cannot_be_repaired(copied):
+    form = StoreWriter(copied).form
+    with form.change() as change:
+        change.array("table/V", form.array("table/V") + 1, "utterance")
+    (damage,) = verify(featurestore.open(copied))
+    assert damage.place == f"{copied}: table"
+    with pytest.raises(StoreError, match="this cannot be repaired: extract into a new store"):
+        repair(str(copied))
+
+
+def test_a_table_that_is_not_text_is_found(toy, tmp_path):
+    path = toy.write(tmp_path / "toy.zarr")
+    file = path / "table/speaker/bytes/c/0"
+    file.write_bytes(b"\xff" + file.read_bytes()[1:])
+    (damage,) = verify(featurestore.open(path))
+    assert damage.place == f"{path}: table"
+
+
+def test_verify_reads_only(copied, tree):
+    before = tree(copied)
+    verify(featurestore.open(copied))
+    verify_utterance(featurestore.open(copied), "a1")
+    assert tree(copied) == before
+
+
+@pytest.mark.parametrize("array", ARRAYS)
+def test_repair_drops_the_shard_and_writing_again_gives_the_same_bytes(toy, tmp_path, form, tree, array):
+    path = toy.write(tmp_path / f"toy{form}", features=("states", "pitch"))
+    before = featurestore.open(path)["b1"]["states"]
+    place_of(featurestore.open(path), "states", array, 1).flip(7)
+    (dropped,) = repair(str(path))
+    assert (dropped.feature, dropped.shard) == ("states", 1)
+    half = featurestore.open(path, partial=True)
+    assert half.feature("states").failed["b1"] == "not extracted yet"
+    assert half.feature("pitch").complete
+    assert half["a1"]["states"].shape[0] == 3
+    toy.write(path, features=("states", "pitch"))
+    assert verify(featurestore.open(path)) == []
+    assert np.array_equal(featurestore.open(path)["b1"]["states"], before)
+    if form == ".zarr":
+        assert tree(path) == tree(toy.write(tmp_path / f"whole{form}", features=("states", "pitch")))
+
+
+def test_repair_of_a_shard_that_is_not_committed_yet(toy, tmp_path, form):
+    path = toy.write(tmp_path / f"toy{form}", shards=[0, 1])
+    place_of(featurestore.open(path, partial=True), "states", "data", 1).flip(0)
+    (dropped,) = repair(str(path))
+    assert dropped.shard == 1
+    assert StoreWriter(path).pending("states") == [1, 2]
+
+
+def test_repair_of_a_damaged_plan_drops_the_feature(toy, tmp_path, form):
+    path = toy.write(tmp_path / f"toy{form}", features=("states", "pitch"))
+    changed = StoreWriter(path).form
+    with changed.change() as change:
+        change.array("features/pitch/start", changed.array("features/pitch/start") + 16, "utterance")
+    repair(str(path))
+    assert list(featurestore.open(path).parts) == ["states"]
+    toy.write(path, features=("pitch",))
+    assert np.array_equal(featurestore.open(path)["b1"]["pitch"], toy.pitch["b1"])
+
+
+def test_repair_of_a_good_store_changes_nothing(copied, tree):
+    before = tree(copied)
+    assert repair(str(copied)) == []
+    assert tree(copied) == before
+
+
+def test_an_interrupted_change_is_said_and_repaired(toy, tmp_path, form):
+    path = toy.write(tmp_path / f"toy{form}")
+    if form == ".zarr":
+        stage = path / ".change"
+        stage.mkdir()
+        shutil.move(path / "zarr.json", stage / "zarr.json")  # staged, and not in its place yet
+    else:
+        from featurestore.forms.hdf5 import _everything_but_chunks
+
+        (tmp_path / ".toy.h5.journal").write_bytes(_everything_but_chunks(path))
+        with path.open("r+b") as file:  # half-written metadata
+            file.write(b"garbage")
+    with pytest.raises(StoreError, match="a change was interrupted: run ser-store repair"):
+        featurestore.open(path)
+    assert repair(str(path)) == []
+    assert np.allclose(featurestore.open(path)["a1"]["states"], toy.states["a1"], atol=2)
