@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from featurestore.codec import encode
+from featurestore.codec import encode, pool, stored_width
 
 EPS = float(np.finfo(np.float32).eps)
 
@@ -34,13 +35,30 @@ def test_float16_is_within_half_of_its_last_digit(values):
     assert (error <= 2**-11 * np.abs(values.astype(float)) + 2**-25).all()
 
 
+@settings(max_examples=100, deadline=None)
+@given(frames(3e38))
+def test_bfloat16_is_within_half_of_its_last_digit(values):
+    stored = encode(values, "bfloat16")
+    assert stored.values.dtype == np.uint16
+    error = np.abs(stored.decode().astype(float) - values)
+    assert (error <= 2**-8 * np.abs(values.astype(float)) + 2**-134).all()
+
+
+def test_bfloat16_is_that_of_torch():
+    values = np.random.default_rng(0).normal(0, 100, (2, 500, 3)).astype(np.float32)
+    expected = torch.from_numpy(values).to(torch.bfloat16)
+    assert np.array_equal(encode(values, "bfloat16").values, expected.view(torch.uint16).numpy())
+
+
+@pytest.mark.parametrize(("dtype", "element", "steps"), [("int8", np.int8, 255), ("int4", np.uint8, 15)])
 @settings(max_examples=200, deadline=None)
-@given(frames(1e30))
-def test_int8_is_within_half_a_step_of_the_channel(values):
-    stored = encode(values, "int8")
-    assert stored.values.dtype == np.int8
+@given(values=frames(1e30))
+def test_quantised_values_are_within_half_a_step_of_the_channel(dtype, element, steps, values):
+    stored = encode(values, dtype)
+    assert stored.values.dtype == element
+    assert stored.values.shape[2] == stored_width(dtype, values.shape[2])
     exact = values.astype(float)
-    step = (exact.max(axis=1) - exact.min(axis=1)) / 255
+    step = (exact.max(axis=1) - exact.min(axis=1)) / steps
     rounding = 8 * EPS * np.abs(exact).max(axis=1) + 1e-42
     error = np.abs(stored.decode() - exact).max(axis=1)
     assert (error <= step / 2 + rounding).all()
@@ -48,9 +66,10 @@ def test_int8_is_within_half_a_step_of_the_channel(values):
 
 @settings(max_examples=50, deadline=None)
 @given(arrays(np.float32, (2, 1, 3), elements=st.floats(-(2.0**126), 2.0**126, width=32)), st.integers(1, 40))
-def test_int8_keeps_constant_channels_exactly(values, count):
+def test_quantised_constant_channels_are_exact(values, count):
     constant = np.repeat(values, count, axis=1)
-    assert np.array_equal(encode(constant, "int8").decode(), constant)
+    for dtype in ("int8", "int4"):
+        assert np.array_equal(encode(constant, dtype).decode(), constant)
 
 
 def test_int8_scale_belongs_to_one_layer_and_channel():
@@ -65,7 +84,7 @@ def test_int8_scale_belongs_to_one_layer_and_channel():
     assert np.array_equal(other.decode()[0], stored.decode()[0])
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8", "int4"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite_are_refused_with_their_layers(dtype, bad):
     values = np.zeros((4, 5, 2), np.float32)
@@ -78,7 +97,7 @@ def test_values_that_are_not_finite_are_refused_with_their_layers(dtype, bad):
 def test_float16_refuses_what_it_cannot_hold(bad):
     values = np.zeros((2, 3, 2), np.float32)
     values[1, 2, 0] = bad
-    with pytest.raises(ValueError, match="float16 ends at 65504: store it as float32 or int8"):
+    with pytest.raises(ValueError, match="float16 ends at 65504: store it as float32"):
         encode(values, "float16")
 
 
@@ -93,3 +112,33 @@ def test_golden_int8_values():
     assert stored.values[0].T.tolist() == [[-128, 12, 31, 127], [0, 0, 0, 0]]
     assert stored.scale.tolist() == [[np.float32(2) / np.float32(255), 0.0]]
     assert np.allclose(stored.offset, [[-1 + 128 * 2 / 255, 7.0]], atol=1e-6)
+
+
+def test_golden_int4_bytes():
+    values = np.array([[0.0, 10.0, -3.0], [1.0, 40.0, -3.0], [0.6, 24.0, -3.0]], np.float32)[None]
+    stored = encode(values, "int4")
+    assert stored.values[0].tolist() == [[0x00, 0x00], [0xFF, 0x00], [0x79, 0x00]]
+    assert stored.scale.tolist() == [[np.float32(1) / np.float32(15), 2.0, 0.0]]
+    assert stored.offset.tolist() == [[0.0, 10.0, -3.0]]
+
+
+def test_golden_bfloat16_bits():
+    values = np.array([1.0, -2.0, 1.0 + 2**-8, 1.0 + 3 * 2**-8, 1 / 3], np.float32).reshape(1, 5, 1)
+    assert encode(values, "bfloat16").values.ravel().tolist() == [0x3F80, 0xC000, 0x3F80, 0x3F82, 0x3EAB]
+
+
+@settings(max_examples=100, deadline=None)
+@given(frames(1e6))
+def test_pooled_statistics_are_those_of_double_precision(values):
+    mean, sd = pool(values)
+    exact = values.astype(float)
+    size = np.abs(exact).max(axis=1)
+    assert (np.abs(mean - exact.mean(axis=1)) <= 4 * EPS * size + 1e-30).all()
+    assert (np.abs(sd - exact.std(axis=1)) <= 4e-4 * size + 1e-30).all()
+
+
+def test_pooled_statistics_of_a_channel_far_from_zero():
+    values = (500 + np.random.default_rng(0).normal(0, 0.01, (2, 1500, 4))).astype(np.float32)
+    mean, sd = pool(values)
+    assert np.allclose(mean, values.mean(axis=1, dtype=float), rtol=1e-7)
+    assert np.allclose(sd, values.std(axis=1, dtype=float), rtol=1e-3)

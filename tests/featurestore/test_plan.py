@@ -14,7 +14,7 @@ counts = st.lists(st.integers(1, 200), min_size=1, max_size=40).map(np.array)
 
 @given(counts, st.integers(1, 400))
 def test_shards_are_filled_in_order_up_to_their_length(durations, limit):
-    shard = assign_shards(durations.astype(float), float(limit))
+    shard = assign_shards([durations.astype(float)], [float(limit)])
     assert shard[0] == 0
     assert set(np.diff(shard)) <= {0, 1}
     filled = np.bincount(shard, durations)
@@ -25,7 +25,7 @@ def test_shards_are_filled_in_order_up_to_their_length(durations, limit):
 
 @given(counts, st.integers(1, 400))
 def test_frames_start_on_chunks_keep_their_order_and_never_overlap_or_cross_a_shard(frames, limit):
-    shard = assign_shards(frames.astype(float), float(limit))
+    shard = assign_shards([frames.astype(float)], [float(limit)])
     start, shard_frames = place_frames(frames, shard)
     assert shard_frames % CHUNK_FRAMES == 0
     assert (start % CHUNK_FRAMES == 0).all()
@@ -37,12 +37,19 @@ def test_frames_start_on_chunks_keep_their_order_and_never_overlap_or_cross_a_sh
 
 @given(counts, st.integers(1, 400))
 def test_shards_have_no_more_padding_than_their_chunks(frames, limit):
-    shard = assign_shards(frames.astype(float), float(limit))
+    shard = assign_shards([frames.astype(float)], [float(limit)])
     start, shard_frames = place_frames(frames, shard)
     padded = -(-frames // CHUNK_FRAMES) * CHUNK_FRAMES
     assert shard_frames == np.bincount(shard, padded).max()
     alone = [place_frames(frames[shard == k], np.zeros((shard == k).sum(), int))[0] for k in range(shard[-1] + 1)]
     assert np.array_equal(start % shard_frames, np.concatenate(alone))
+
+
+@given(counts, st.integers(1, 400), st.integers(1, 5))
+def test_every_limit_of_a_shard_counts(durations, limit, most):
+    shard = assign_shards([durations.astype(float), np.ones(len(durations))], [float(limit), most])
+    assert np.bincount(shard).max() <= most
+    assert ((np.bincount(shard, durations) <= limit) | (np.bincount(shard) == 1)).all()
 
 
 @given(counts, st.integers(1, 400))

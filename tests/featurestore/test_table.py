@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featurestore.errors import StoreError
+from featurestore.forms import open_form
 from featurestore.table import read_table, table_digest, write_table
 
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
@@ -34,6 +35,15 @@ def tables(draw):
     return pd.DataFrame(values, index=pd.Index(names, name="name", dtype="str"))
 
 
+def stored(path, table):
+    """Write a table alone as a store, and open it."""
+    form = open_form(path)
+    with form.change() as change:
+        write_table(change, table)
+        change.group("", {})
+    return open_form(path)
+
+
 @pytest.fixture
 def table():
     return pd.DataFrame(
@@ -50,26 +60,23 @@ def table():
 
 @settings(max_examples=40, deadline=None)
 @given(tables())
-def test_round_trip(tmp_path_factory, table):
-    folder = tmp_path_factory.mktemp("round") / "table"
-    write_table(folder, table)
-    again = read_table(folder)
+def test_round_trip(tmp_path_factory, form, table):
+    again = read_table(stored(tmp_path_factory.mktemp("round") / f"store{form}", table))
     pd.testing.assert_frame_equal(again, table, check_dtype=True, check_exact=True)
     assert table_digest(again) == table_digest(table)
 
 
-def test_missing_text_is_the_empty_string(tmp_path):
+def test_missing_text_is_the_empty_string(tmp_path, form):
     table = pd.DataFrame({"emotion": ["joy", None, np.nan]}, index=pd.Index(["a", "b", "c"], name="name"))
-    write_table(tmp_path, table)
-    assert read_table(tmp_path)["emotion"].tolist() == ["joy", "", ""]
+    assert read_table(stored(tmp_path / f"store{form}", table))["emotion"].tolist() == ["joy", "", ""]
 
 
 @pytest.mark.parametrize("narrow", ["int32", "uint8", "Int64"])
-def test_narrow_integers_come_back_as_int64(tmp_path, narrow):
+def test_narrow_integers_come_back_as_int64(tmp_path, form, narrow):
     table = pd.DataFrame({"session": pd.array([1, 2], narrow)}, index=pd.Index(["a", "b"], name="name"))
-    write_table(tmp_path, table)
-    assert read_table(tmp_path)["session"].dtype == np.int64
-    assert table_digest(table) == table_digest(read_table(tmp_path))
+    again = read_table(stored(tmp_path / f"store{form}", table))
+    assert again["session"].dtype == np.int64
+    assert table_digest(table) == table_digest(again)
 
 
 @pytest.mark.parametrize(
@@ -110,9 +117,10 @@ def test_golden_digest(table):
 
 
 def test_zarr_python_opens_it(tmp_path, table):
-    write_table(tmp_path, table)
-    group = zarr.open_group(tmp_path, mode="r")
-    assert group.attrs["columns"] == ["name", *table.columns]
+    stored(tmp_path / "store.zarr", table)
+    group = zarr.open_group(tmp_path / "store.zarr/table", mode="r")
+    assert list(group.attrs["columns"]) == ["name", *table.columns]
+    assert group.attrs["columns"]["V"] == "float64"
     assert group["session"][:].tolist() == table["session"].tolist()
     assert np.array_equal(group["V"][:], table["V"], equal_nan=True)
     assert group["acted"][:].tolist() == [True, False, True]
@@ -122,8 +130,9 @@ def test_zarr_python_opens_it(tmp_path, table):
 
 @pytest.mark.parametrize("file", ["V/c/0", "speaker/bytes/c/0", "name/offsets/c/0"])
 def test_truncated_column_is_refused(tmp_path, table, file):
-    write_table(tmp_path, table)
-    content = (tmp_path / file).read_bytes()
-    (tmp_path / file).write_bytes(content[: len(content) // 8 // 2 * 8])
+    form = stored(tmp_path / "store.zarr", table)
+    path = tmp_path / "store.zarr/table" / file
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 8 // 2 * 8])
     with pytest.raises(StoreError, match="damaged"):
-        read_table(tmp_path)
+        read_table(form)

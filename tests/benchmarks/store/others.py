@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-
-import featurestore
 from measure import aligned
 from states import DIM, FEATURE, LAYERS, Data
 from ways import Read, Way
+
+import featurestore
 
 TOGETHER = 32
 """Utterances in a safetensors file."""

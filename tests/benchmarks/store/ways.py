@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
+from measure import aligned
+from states import FEATURE, LAYER, ROW_BYTES, Data
 
 import featurestore
-from measure import aligned
-from states import FEATURE, ROW_BYTES, Data
 
 Read = Callable[[Sequence[int], int | None], object]
 """Reads utterances, by their rows: all layers, or one."""
@@ -43,7 +43,7 @@ class Way(ABC):
         """Return the utterances that are stored, shuffled."""
         return data.order[: max(8, round(self.share * len(data.order)))]
 
-    def write(self, data: Data, folder: Path, rows: Sequence[int]) -> None:
+    def write(self, data: Data, folder: Path, rows: Sequence[int]) -> None:  # noqa: B027, most read what is there
         """Store the utterances in a new folder."""
 
     def places(self, data: Data, folder: Path) -> list[Path]:
@@ -179,7 +179,7 @@ def batch_utterances(data: Data, layer: int | None) -> int:
 
 MEMMAP = "np.memmap, one raw file"
 PREAD = "pread, one raw file"
-DIRECT = {None: "O_DIRECT, 4 in flight", 12: "O_DIRECT, 8 in flight"}
+DIRECT = {None: "O_DIRECT, 4 in flight", LAYER: "O_DIRECT, 8 in flight"}
 BATCHES, BATCHES_HDF5 = "ours, batches, Zarr", "ours, batches, HDF5"
 BATCHES_CORES = "ours, batches, Zarr, all cores"
 INTO, INTO_HDF5 = "ours, read_into, Zarr", "ours, read_into, HDF5"
