@@ -15,6 +15,8 @@ from featurestore.feature import FeatureStore
 
 BLOCK_FRAMES = 2000
 """Frames that are decoded together, about: some 200 MB of a large encoder."""
+POOLED_FRAMES = 100_000
+"""Frames of the utterances whose pooled statistics are merged together, about: as many bytes."""
 
 
 def to_dask(part: FeatureStore, names: Sequence[str]) -> Any:
@@ -38,7 +40,7 @@ def to_dask(part: FeatureStore, names: Sequence[str]) -> Any:
     layers, dim = part.spec.layers, part.spec.dim
     blocks = [
         da.from_delayed(read(part, group), (layers, sum(part.frames(name) for name in group), dim), np.float32)
-        for group in _groups(part, names)
+        for group in _groups(part, names, BLOCK_FRAMES)
     ]
     return da.concatenate(blocks, axis=1)
 
@@ -46,15 +48,18 @@ def to_dask(part: FeatureStore, names: Sequence[str]) -> Any:
 def corpus_statistics(part: FeatureStore, names: Sequence[str]) -> tuple[Floats, Floats]:
     """Return the mean and standard deviation over all frames of some utterances, each (layers, dim).
 
-    Every block gives its count, mean and sum of squared deviations, which are merged pairwise (Chan, Golub and LeVeque
-    1979), so that large means cost no precision.
+    They come from the pooled statistics of the utterances, without reading a frame; groups of utterances are merged
+    as in Chan, Golub and LeVeque 1979, so that large means cost no precision.
+
+    Raises:
+        StoreError: if there is no utterance, or one has no frames.
     """
     from dask.delayed import delayed
 
     if not names:
         raise StoreError(f"no utterance to read {part.name} of")
     moments, merge = delayed(_moments, pure=True), delayed(_merge, pure=True)
-    found = [moments(part, group) for group in _groups(part, names)]
+    found = [moments(part, group) for group in _groups(part, names, POOLED_FRAMES)]
     while len(found) > 1:
         pairs = [merge(a, b) for a, b in zip(found[::2], found[1::2], strict=False)]
         found = pairs + found[len(pairs) * 2 :]
@@ -65,10 +70,10 @@ def corpus_statistics(part: FeatureStore, names: Sequence[str]) -> tuple[Floats,
 Moments = tuple[int, npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 
-def _groups(part: FeatureStore, names: Sequence[str]) -> list[list[str]]:
-    """Cut ``names`` into runs of about `BLOCK_FRAMES` frames."""
+def _groups(part: FeatureStore, names: Sequence[str], frames: int) -> list[list[str]]:
+    """Cut ``names`` into runs of about so many frames."""
     ends = np.cumsum([part.frames(name) for name in names])
-    numbered = groupby(zip(names, (ends // BLOCK_FRAMES).tolist(), strict=True), key=lambda pair: pair[1])
+    numbered = groupby(zip(names, (ends // frames).tolist(), strict=True), key=lambda pair: pair[1])
     return [[name for name, _ in group] for _, group in numbered]
 
 
@@ -77,12 +82,13 @@ def _read(part: FeatureStore, names: list[str]) -> Floats:
 
 
 def _moments(part: FeatureStore, names: list[str]) -> Moments:
-    frames = _read(part, names)
-    mean = frames.mean(axis=1, dtype=np.float64)
-    centred = frames - mean[:, None].astype(np.float32)
-    rest = centred.mean(axis=1, dtype=np.float64)  # what the rounded mean leaves
-    squares = np.einsum("ltd,ltd->ld", centred, centred, dtype=np.float64) - frames.shape[1] * rest**2
-    return frames.shape[1], mean, squares
+    """Return the number of frames, their mean, and the sum of their squared deviations from it."""
+    counts = np.array([part.frames(name) for name in names], np.int64)
+    means, sds = (values.astype(np.float64) for values in part.pooled(names))
+    weights = counts[:, None, None]
+    mean = (means * weights).sum(axis=0) / counts.sum()
+    squares = ((sds**2 + (means - mean) ** 2) * weights).sum(axis=0)
+    return int(counts.sum()), mean, squares
 
 
 def _merge(one: Moments, other: Moments) -> Moments:

@@ -2,25 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import nn
 
-from featurestore.feature import FeatureStore
-
 SMALLEST_SD = 1e-3  # a channel that is all but constant must not be blown up
-
-
-def layer_statistics(feature: FeatureStore, names: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the mean and standard deviation over all frames of some utterances, each (layers, dim).
-
-    They come from the pooled statistics in the store: no frame is read.
-    """
-    mean, sd = (values.astype(np.float64) for values in feature.pooled(names))
-    frames = np.array([feature.frames(name) for name in names], np.float64)[:, None, None]
-    overall = (mean * frames).sum(axis=0) / frames.sum()
-    variance = ((sd**2 + (mean - overall) ** 2) * frames).sum(axis=0) / frames.sum()
-    return torch.tensor(overall, dtype=torch.float32), torch.tensor(np.sqrt(variance), dtype=torch.float32)
 
 
 class LayerSum(nn.Module):

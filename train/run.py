@@ -11,11 +11,12 @@ import torch
 import yaml
 
 from featurestore.errors import SerError
+from featurestore.statistics import corpus_statistics
 from featurestore.store import Store
 from train.config import TrainConfig
 from train.evaluate import compare, predictions_table, selection_score
 from train.examples import Examples, load_examples
-from train.layers import SMALLEST_SD, LayerSum, layer_statistics
+from train.layers import SMALLEST_SD, LayerSum
 from train.loop import Variant, fit, predict
 from train.memory import keep_freed_memory
 from train.model import Model, PitchNorm
@@ -151,7 +152,7 @@ def _describe(log: _Log, store: Store, examples: Examples, folds: list[Fold], le
 def _variant(config: TrainConfig, examples: Examples, train: list[str], dev: list[str], epochs: int) -> Variant:
     torch.manual_seed(config.seed)
     rows = examples.rows(train)
-    layers = LayerSum(*layer_statistics(examples.states, train))
+    layers = LayerSum(*map(torch.from_numpy, corpus_statistics(examples.states, train)))
     model = Model(config, layers, _pitch_norm(config, examples, rows), examples.outputs)
     return Variant(model.to(_device(config.device)), rows, examples.rows(dev), epochs)
 

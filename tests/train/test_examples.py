@@ -2,14 +2,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from featurestore.config import load
 from featurestore.errors import SerError
 from train.config import TrainConfig
-from train.examples import batch_order, load_examples
-from train.layers import LayerSum, layer_statistics
+from train.examples import load_examples
+from train.layers import LayerSum
 
 
 def config(*overrides):
@@ -55,13 +53,6 @@ def test_every_row_is_read_once_an_epoch_in_an_order_that_the_seed_decides(store
     assert sorted(row for rows_of_batch in first for row in rows_of_batch) == rows.tolist()
 
 
-@given(st.lists(st.integers(1, 500), min_size=1, max_size=300), st.integers(1, 40), st.integers(0, 5))
-def test_batch_order_is_a_permutation(lengths, size, seed):
-    batches = batch_order(lengths, size, seed)
-    assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
-    assert max(map(len, batches)) <= size
-
-
 def test_utterances_without_a_label_are_skipped_by_name(store):
     store.utterances.loc["u003", "D"] = np.nan
     examples = load_examples(store, config())
@@ -103,14 +94,6 @@ def test_pitch_normalisations(store, normalize):
     assert heard.mean() == pytest.approx(expected, abs=0.05)
     if normalize == "utterance":
         assert heard.std() == pytest.approx(1, abs=1e-3)
-
-
-def test_layer_statistics_are_those_of_all_frames(store):
-    names = store.names()[:20]
-    frames = np.concatenate([store[name]["states"] for name in names], axis=1)
-    mean, sd = layer_statistics(store.feature("states"), names)
-    assert np.allclose(mean, frames.mean(axis=1), atol=0.01)  # int8 frames against statistics of the originals
-    assert np.allclose(sd, frames.std(axis=1), atol=0.01)
 
 
 def test_the_layer_sum_weighs_normalised_layers():

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from featurestore.config import load
+from featurestore.statistics import corpus_statistics
 from train.config import TrainConfig
 from train.examples import load_examples
-from train.layers import layer_statistics
 from train.metrics import ccc
 from train.ridge import PENALTIES, fit_ridges
 from train.run import run
@@ -109,7 +109,7 @@ def test_refit_trains_on_dev_too_after_the_same_selection(store, tmp_path):
     assert refitted["results"] != selected["results"]
     mean = torch.load(folder / "best_model.pth", weights_only=True)["folds"][0]["layers.mean"]
     both = store.utterances.index[store.utterances["split"] != "test"].tolist()
-    assert torch.equal(mean, layer_statistics(store.feature("states"), both)[0])
+    assert np.array_equal(mean, corpus_statistics(store.feature("states"), both)[0])
 
 
 @pytest.mark.parametrize("refit", [False, True])
