@@ -29,6 +29,9 @@ WINDOW_SHARDS = 8
 """Shards whose utterances are mixed by a shard-local shuffle."""
 AHEAD = 4
 """Utterances that the kernel is asked for before they are read."""
+HUGE_PAGE = 2 << 20
+MOST_FREE = 1 << 30
+"""Bytes that are kept for batches to come."""
 
 
 @dataclass(frozen=True)
@@ -162,13 +165,13 @@ def _fill(order: Ints, lengths: Ints, frames: int | None, utterances: int | None
 
 
 def read_ahead(read: Callable[[Ints], T], order: Sequence[Ints], threads: int = 1) -> Iterator[T]:
-    """Yield ``read`` of each element of ``order``, in order; each thread is one or two elements ahead."""
+    """Yield ``read`` of each element of ``order``, in order, a little ahead of its use."""
     with ThreadPoolExecutor(max_workers=threads) as pool:
         ahead: deque[Future[T]] = deque()
         try:
             for positions in order:
                 ahead.append(pool.submit(read, positions))
-                if len(ahead) > 2 * threads:
+                if len(ahead) > threads:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
@@ -182,7 +185,6 @@ class _Reader:
 
     def __init__(self, parts: dict[str, FeatureStore], layers: dict[str, Layers], copy: bool) -> None:
         self._parts, self._layers, self._copy = parts, layers, copy
-        self._pool = _Buffers()
 
     def read(self, names: list[str]) -> Batch:
         return Batch(names, {feature: self._read(part, names) for feature, part in self._parts.items()})
@@ -203,7 +205,7 @@ class _Reader:
         dtype = part.layouts["data"].dtype
         shapes = [block.shape for block in blocks]
         sizes = [prod(shape) for shape in shapes]
-        buffer = self._pool.take(sum(sizes) * dtype.itemsize).view(dtype)
+        buffer = BUFFERS.take(sum(sizes) * dtype.itemsize).view(dtype)
         frames, end = [], 0
         for block, shape, size, next_name in zip(blocks, shapes, sizes, later, strict=False):
             values = buffer[end : end + size].reshape(shape)
@@ -224,13 +226,36 @@ class _Buffers:
 
     def take(self, size: int) -> npt.NDArray[np.uint8]:
         """Return ``size`` bytes."""
+        buffer = self._reuse(size) or _map_memory(size)
+        array = np.frombuffer(buffer, np.uint8, size)
+        weakref.finalize(array, self._give_back, buffer)
+        return array
+
+    def _reuse(self, size: int) -> mmap.mmap | None:
+        """Return the smallest free buffer that is large enough."""
         with self._lock:
             fitting = [buffer for buffer in self._free if len(buffer) >= size]
-            buffer = min(fitting, key=len, default=None)
-            if buffer is not None:
-                self._free.remove(buffer)
-        if buffer is None:
-            buffer = mmap.mmap(-1, max(mmap.PAGESIZE, size + size // 8))
-        array = np.frombuffer(buffer, np.uint8, size)
-        weakref.finalize(array, self._free.append, buffer)
-        return array
+            if not fitting:
+                return None
+            smallest = min(fitting, key=len)
+            self._free.remove(smallest)
+            return smallest
+
+    def _give_back(self, buffer: mmap.mmap) -> None:
+        with self._lock:
+            self._free.append(buffer)
+            self._free.sort(key=len)
+            while len(self._free) > 1 and sum(map(len, self._free)) > MOST_FREE:
+                del self._free[0]  # small ones are made again soon
+
+
+def _map_memory(size: int) -> mmap.mmap:
+    """Return new memory, with room to be used again for a batch that is a little larger."""
+    buffer = mmap.mmap(-1, -(-(size + size // 8) // HUGE_PAGE) * HUGE_PAGE)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        buffer.madvise(mmap.MADV_HUGEPAGE)
+    return buffer
+
+
+BUFFERS = _Buffers()
+"""Of this process."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -71,6 +71,7 @@ class FeatureStore:
     def __init__(self, form: Form, name: str, index: Index) -> None:
         self._form, self.name, self._index = form, name, index
         self.spec = FeatureSpec(**form.attributes(f"features/{name}"))
+        self._dtype, self._dim = self.spec.dtype, self.spec.dim
         self._readers: dict[tuple[str, int], BlockReader] = {}
 
     @cached_property
@@ -155,11 +156,14 @@ class FeatureStore:
 
     def frames_of(self, block: Block, values: Array) -> Frames:
         """Return the frames of a block whose values have been read, with the padding or without."""
-        spec, values = self.spec, values[block.within, : block.length]
+        if block.within is not ALL:
+            values = values[block.within]
+        if values.shape[1] != block.length:
+            values = values[:, : block.length]
         if not self._affine:
-            return Frames(values, spec.dtype, spec.dim)
+            return Frames(values, self._dtype, self._dim)
         scale, offset = (self._slot(array, block.row, block.run)[block.within] for array in AFFINE)
-        return Frames(values, spec.dtype, spec.dim, scale, offset)
+        return Frames(values, self._dtype, self._dim, scale, offset)
 
     def prefetch(self, name: str, layers: Layers = None) -> None:
         """Tell the kernel that an utterance will be read soon."""
@@ -234,15 +238,19 @@ class FeatureStore:
 
 def _layer_range(layers: Layers, count: int) -> tuple[slice, slice | Array]:
     """Return the contiguous run of layers to read, and which of them are wanted."""
-    if layers is None or isinstance(layers, slice):
-        wanted = np.arange(count)[layers or slice(None)]
-    else:
-        wanted = np.atleast_1d(layers)
-        if wanted.size == 0 or wanted.min() < -count or wanted.max() >= count:
-            raise IndexError(f"layers {layers} of a feature with {count} layers, numbered 0 to {count - 1}")
-        wanted = wanted % count
+    if isinstance(layers, slice):
+        return _range_of(range(count)[layers], count)
+    return _range_of(layers if isinstance(layers, int) else tuple(np.atleast_1d(np.asarray(layers)).tolist()), count)
+
+
+@lru_cache(maxsize=256)
+def _range_of(layers: int | range | tuple[int, ...], count: int) -> tuple[slice, slice | Array]:
+    wanted = np.atleast_1d(np.array(layers, np.int64))
+    if not isinstance(layers, range) and (wanted.size == 0 or wanted.min() < -count or wanted.max() >= count):
+        raise IndexError(f"layers {layers} of a feature with {count} layers, numbered 0 to {count - 1}")
     if wanted.size == 0:
         return slice(0, 1), wanted
+    wanted = wanted % count
     run = slice(int(wanted.min()), int(wanted.max()) + 1)
     whole = wanted.size == run.stop - run.start and (np.diff(wanted) == 1).all()
-    return run, slice(None) if whole else wanted - run.start
+    return run, ALL if whole else wanted - run.start

@@ -110,6 +110,8 @@ class BlockReader:
 
     def __init__(self, ranges: Callable[[], Ranges], layout: ArrayLayout, base: int = 0, index: Array | None = None):
         self._ranges, self._layout, self._base, self._index = ranges, layout, base, index
+        self._layers, _, self._width = layout.shard  # kept, because they are looked up for every utterance that is read
+        self._unit, self._row_bytes, self._itemsize = layout.chunk[1], layout.row_bytes, layout.dtype.itemsize
 
     @property
     def contiguous(self) -> bool:
@@ -126,13 +128,12 @@ class BlockReader:
 
     def block(self, first: int, count: int, layers: slice = ALL) -> tuple[int, tuple[int, int, int]]:
         """Return the byte where ``layers`` of a contiguous block begin, and their shape with the padding."""
-        layout = self._layout
-        rows, width = -(-count // layout.chunk[1]) * layout.chunk[1], layout.shard[2]
-        offset = self._base + first * layout.row_bytes
+        rows, width = count + -count % self._unit, self._width
+        offset = self._base + first * self._row_bytes
         if layers is ALL:
-            return offset, (layout.shard[0], rows, width)
-        low, high, _ = layers.indices(layout.shard[0])
-        return offset + low * rows * width * layout.dtype.itemsize, (high - low, rows, width)
+            return offset, (self._layers, rows, width)
+        low, high = layers.start, layers.stop
+        return offset + low * rows * width * self._itemsize, (high - low, rows, width)
 
     def read_into(self, buffer: Array, offset: int) -> None:
         """Fill ``buffer`` from a byte of the file on."""
@@ -142,7 +143,7 @@ class BlockReader:
         """Tell the kernel that a block will be wanted soon."""
         if self._index is None:
             offset, shape = self.block(first, count, layers)
-            self._ranges().prefetch(offset, shape[0] * shape[1] * shape[2] * self._layout.dtype.itemsize)
+            self._ranges().prefetch(offset, shape[0] * shape[1] * shape[2] * self._itemsize)
 
     def checksum(self, first: int, count: int) -> int:
         """Return the CRC-32C of a block as it lies on the disk."""
