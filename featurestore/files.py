@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import resource
+import weakref
 from abc import ABC, abstractmethod
 from pathlib import Path
 from threading import Lock
@@ -44,8 +45,7 @@ class Files(ABC):
         self.root = root
         self._open: dict[str, Ranges] = {}
         self._lock = Lock()
-        # one file has two descriptors at most, and the program needs some of its own
-        self._most = max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+        self._most = _most_files()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"root": self.root}  # open files do not travel to other processes
@@ -121,15 +121,20 @@ class _MappedFile(Ranges):
         self._path, self._descriptor = path, -1
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self.size = os.fstat(self._descriptor).st_size
-        self._map = mmap.mmap(self._descriptor, 0, prot=mmap.PROT_READ)
+        self._map: mmap.mmap | None = None
 
     def __del__(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
 
     def array(self, dtype: npt.DTypeLike, count: int, offset: int) -> Array:
+        if self._map is None and not self._make_map():
+            values = np.empty(count, dtype)
+            self.read_into(values, offset)
+            values.flags.writeable = False
+            return values
         try:
-            return np.frombuffer(self._map, dtype, count, offset)
+            return np.frombuffer(self._map, dtype, count, offset)  # type: ignore[arg-type]
         except ValueError:
             raise _truncated(self._path, offset, self.size) from None
 
@@ -145,6 +150,23 @@ class _MappedFile(Ranges):
         for begin in range(offset, offset + size, PREFETCH_PIECE):
             length = min(PREFETCH_PIECE, offset + size - begin)
             os.posix_fadvise(self._descriptor, begin, length, os.POSIX_FADV_WILLNEED)
+
+    def _make_map(self) -> bool:
+        """Map the file, unless too many are mapped: a map keeps its file open for as long as a view of it is used."""
+        if len(MAPS) >= _most_files() or self.size == 0:
+            return False
+        self._map = mmap.mmap(self._descriptor, 0, prot=mmap.PROT_READ)
+        MAPS.add(self._map)
+        return True
+
+
+MAPS: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
+"""The maps of this process that are still in use."""
+
+
+def _most_files() -> int:
+    """Return how many files may be open, and how many mapped: the program needs half of the descriptors itself."""
+    return max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
 
 
 class RemoteFiles(Files):

@@ -144,7 +144,7 @@ def _check(job: _Job, store: Store) -> str | None:
     try:
         ranges = store.form.files.ranges(job.path)
     except StoreError:
-        return "the file is missing or empty"
+        return "the file is missing"
     if job.begin + size > ranges.size or (job.begin == 0 and size != ranges.size):  # at 0: a file of its own
         return f"it has {ranges.size} bytes, expected {job.begin + size}"
     crc, buffer = 0, np.empty(min(PIECE, size), np.uint8)

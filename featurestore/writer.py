@@ -17,7 +17,8 @@ import pandas as pd
 
 from featurestore.codec import Floats, Frames, encode, pool
 from featurestore.errors import StoreError
-from featurestore.files import Array, LocalFiles
+from featurestore.feature import FeatureStore
+from featurestore.files import LocalFiles
 from featurestore.forms import open_form
 from featurestore.growth import as_json_ranges, check_same, count_slots, grow
 from featurestore.layout import PLANNED, array_layouts, plan_checksums
@@ -45,7 +46,7 @@ class StoreWriter:
             raise StoreError(f"{path} can be read, not written: write the store to this machine's disk and copy it")
         self.path = Path(path)
         self._index: Index | None = None
-        self._planned: dict[str, dict[str, Array]] = {}
+        self._parts: dict[str, FeatureStore] = {}
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -108,7 +109,7 @@ class StoreWriter:
         Raises:
             StoreError: if the labels or features contradict the store, or an utterance is longer than its shards.
         """
-        self._index, self._planned = None, {}
+        self._index, self._parts = None, {}
         return grow(self.form, plan, features, shard_seconds)
 
     def replace_table(self, table: pd.DataFrame) -> None:
@@ -171,13 +172,14 @@ class StoreWriter:
         if manifest is None or len(manifest["shards"]) < len(records):
             with self.form.change() as change:
                 shards = {str(number): records[number] for number in sorted(records)}
-                change.manifest(name, {"plan": plan_checksums(self.planned(name)), "shards": shards})
+                change.manifest(name, {"plan": plan_checksums(self.part(name).planned), "shards": shards})
         self.form.clear(name, keep_records=False)
         return {name: reason for record in records.values() for name, reason in record["failed"].items()}
 
     def drop(self, name: str, shards: set[int] | None) -> None:
         """Take ``shards`` of a feature for not written, or forget all of the feature where it is None."""
         manifest = self.form.manifest(name)
+        self._parts.pop(name, None)
         with self.form.change() as change:
             if shards is None:
                 change.remove(name)
@@ -200,11 +202,11 @@ class StoreWriter:
             self._index = Index(self.form)
         return self._index
 
-    def planned(self, name: str) -> dict[str, Array]:
-        """Return the arrays that say where the frames of a feature lie."""
-        if name not in self._planned:
-            self._planned[name] = {array: self.form.array(f"features/{name}/{array}") for array in PLANNED}
-        return self._planned[name]
+    def part(self, name: str) -> FeatureStore:
+        """Return the plan of a feature."""
+        if name not in self._parts:
+            self._parts[name] = FeatureStore(self.form, name, self.index)
+        return self._parts[name]
 
 
 class FeatureShard:
@@ -212,14 +214,11 @@ class FeatureShard:
 
     def __init__(self, writer: StoreWriter, name: str, number: int) -> None:
         self._form, self._name, self._number = writer.form, name, number
-        self._spec = FeatureSpec(**self._form.attributes(f"features/{name}"))
-        rows = np.flatnonzero(writer.index.shard == number)
-        self.names = [writer.index.names[row] for row in rows]
-        shard_frames, slots = (self._form.shard_shape(name, array)[1] for array in ("data", "mean"))
-        self._layouts = array_layouts(self._spec, shard_frames, slots)
-        start, frames = (writer.planned(name)[array][rows] for array in ("start", "frames"))
-        slot = writer.index.slot[rows] % slots
-        self._starts, self._slots, self._counts = (start % shard_frames).tolist(), slot.tolist(), frames.tolist()
+        part = writer.part(name)
+        self._spec, self._layouts, self.names = part.spec, part.layouts, part.names_in(number)
+        starts, counts = part.shard_places("data", number)
+        slots, _ = part.shard_places("mean", number)
+        self._starts, self._counts, self._slots = starts.tolist(), counts.tolist(), slots.tolist()
         self._waiting: dict[int, str | tuple[Frames, Floats, Floats]] = {}
         self._ranks = {utterance: rank for rank, utterance in enumerate(self.names)}
         self._next = 0

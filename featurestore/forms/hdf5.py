@@ -252,8 +252,11 @@ class _Hdf5Shard(ShardFiles):
 def _chunks(dataset: h5py.Dataset) -> list[tuple[int, int]]:
     """Return where each shard begins, and its bytes."""
     rows = dataset.chunks[0]
-    found = [dataset.id.get_chunk_info_by_coord((k * rows, 0)) for k in range(dataset.shape[0] // rows)]
-    return [(chunk.byte_offset, chunk.size) for chunk in found]
+    found: dict[int, tuple[int, int]] = {}
+    dataset.id.chunk_iter(
+        lambda chunk: found.__setitem__(chunk.chunk_offset[0] // rows, (chunk.byte_offset, chunk.size))
+    )
+    return [found[number] for number in range(dataset.shape[0] // rows)]
 
 
 def _everything_but_chunks(path: Path) -> bytes:

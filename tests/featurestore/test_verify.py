@@ -49,7 +49,7 @@ def test_a_file_that_is_cut_or_gone_is_found(toy, tmp_path, array, harm):
         file.write_bytes(b"" if harm == "empty" else file.read_bytes()[:-1])
     (damage,) = verify(featurestore.open(path))
     assert (damage.place, damage.names) == (str(file), names_in(1))
-    assert {"truncate": "bytes, expected", "empty": "missing or empty", "delete": "missing or empty"}[
+    assert {"truncate": "bytes, expected", "empty": "it has 0 bytes, expected", "delete": "missing"}[
         harm
     ] in damage.problem
 
