@@ -118,14 +118,19 @@ class _MappedFile(Ranges):
     """A file that is mapped for views, and read with pread into buffers: that is faster when the disk is cold."""
 
     def __init__(self, path: str) -> None:
-        self._path, self._descriptor = path, -1
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self.size = os.fstat(self._descriptor).st_size
+        self._path, self._file = path, -1
+        self.size = os.stat(path).st_size
         self._map: mmap.mmap | None = None
 
     def __del__(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
+        if self._file >= 0:
+            os.close(self._file)
+
+    @property
+    def _descriptor(self) -> int:
+        if self._file < 0:
+            self._file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        return self._file
 
     def array(self, dtype: npt.DTypeLike, count: int, offset: int) -> Array:
         if self._map is None and not self._make_map():
@@ -155,7 +160,8 @@ class _MappedFile(Ranges):
         """Map the file, unless too many are mapped: a map keeps its file open for as long as a view of it is used."""
         if len(MAPS) >= _most_files() or self.size == 0:
             return False
-        self._map = mmap.mmap(self._descriptor, 0, prot=mmap.PROT_READ)
+        with open(self._path, "rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
         MAPS.add(self._map)
         return True
 

@@ -124,7 +124,8 @@ class BlockReader:
             return self._from_chunks(first, count, layers)
         offset, shape = self.block(first, count, layers)
         values = self._ranges().array(self._layout.dtype, shape[0] * shape[1] * shape[2], offset)
-        return values.reshape(shape)[:, :count]
+        values = values.reshape(shape)
+        return values if shape[1] == count else values[:, :count]
 
     def block(self, first: int, count: int, layers: slice = ALL) -> tuple[int, tuple[int, int, int]]:
         """Return the byte where ``layers`` of a contiguous block begin, and their shape with the padding."""
@@ -218,10 +219,14 @@ def _lies_in_blocks(index: Array, layout: ArrayLayout, starts: Ints, counts: Int
 
 def _filled(values: Array, layout: ArrayLayout) -> Array:
     """Return ``values`` (layers, count, width) with zeros up to whole chunks, contiguous."""
-    missing = -values.shape[1] % layout.chunk[1]
-    if missing:
-        values = np.pad(values, ((0, 0), (0, missing), (0, 0)))
-    return np.ascontiguousarray(values, layout.dtype.newbyteorder("<"))
+    layers, count, width = values.shape
+    missing = -count % layout.chunk[1]
+    if not missing:
+        return np.ascontiguousarray(values, layout.dtype)
+    filled = np.empty((layers, count + missing, width), layout.dtype)
+    filled[:, :count] = values
+    filled[:, count:] = 0
+    return filled
 
 
 def _as_chunks(block: Array, layout: ArrayLayout) -> Array:

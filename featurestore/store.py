@@ -39,7 +39,7 @@ class Index:
         self._root = form.files.root
         self.names: list[str] = list(read_column(form, "name"))
         self.shard, self.slot = (np.asarray(read_column(form, c, "int64")) for c in ("shard", "slot"))
-        self._rows = {name: row for row, name in enumerate(self.names)}
+        self._rows = dict(zip(self.names, range(len(self.names)), strict=True))
 
     shard: Ints
     slot: Ints

@@ -72,7 +72,8 @@ def verify_utterance(store: Store, name: str) -> list[Damage]:
             continue
         block = part.block(name)
         shard = int(store.index.shard[store.index[name]])
-        expected = part.records[shard]["utterances"][part.names_in(shard).index(name)]
+        rank = part.names_in(shard).index(name)
+        expected = int(part.records[shard]["utterances"][8 * rank : 8 * rank + 8], 16)
         place = f"{store.path}: {part.name} of {name}"
         try:
             checksum = block.checksum()

@@ -282,5 +282,5 @@ class FeatureShard:
                 missing = [self.names[rank] for rank in range(self._next, len(self.names)) if rank not in self._waiting]
                 raise StoreError(f"{self._name}: shard {self._number} got nothing for {', '.join(missing[:5])}")
             files = self._files.close()
-        record = {"files": files, "utterances": self._crcs, "failed": self._failed}
+        record = {"files": files, "utterances": "".join(f"{crc:08x}" for crc in self._crcs), "failed": self._failed}
         self._form.write_record(self._name, self._number, record)
