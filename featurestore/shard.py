@@ -128,12 +128,12 @@ class BlockReader:
         return values if shape[1] == count else values[:, :count]
 
     def block(self, first: int, count: int, layers: slice = ALL) -> tuple[int, tuple[int, int, int]]:
-        """Return the byte where ``layers`` of a contiguous block begin, and their shape with the padding."""
+        """Return the byte where ``layers`` (begin and end, or all) of a block begin, and their shape with padding."""
         rows, width = count + -count % self._unit, self._width
         offset = self._base + first * self._row_bytes
-        if layers is ALL:
-            return offset, (self._layers, rows, width)
         low, high = layers.start, layers.stop
+        if low is None:
+            return offset, (self._layers, rows, width)
         return offset + low * rows * width * self._itemsize, (high - low, rows, width)
 
     def read_into(self, buffer: Array, offset: int) -> None:

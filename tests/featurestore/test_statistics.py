@@ -10,7 +10,8 @@ from featurestore.errors import StoreError
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(statistics, "BLOCK_FRAMES", 30)  # several blocks even here
+    for name in ("BLOCK_FRAMES", "POOLED_FRAMES"):
+        monkeypatch.setattr(statistics, name, 30)  # several blocks even here
 
 
 @pytest.mark.parametrize("feature", ["states", "float16", "int4", "pitch"])

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from measure import aligned
@@ -141,7 +141,7 @@ class ZarrPerUtterance(Way):
     """zarr-python's default layout: an array per utterance, in chunks that it chooses, zstd unless told not to."""
 
     needs = ("zarr",)
-    share: ClassVar[float] = 0.25
+    most = 64
 
     def __init__(self, **settings: object) -> None:
         self._settings = settings
@@ -170,13 +170,13 @@ class Lhotse(Way):
 
     Args:
         kind: of lhotse's writers and readers, before ``Writer``.
+        most: see `Way`.
     """
 
     needs = ("lhotse", "lilcom")
-    share: ClassVar[float] = 0.1
 
-    def __init__(self, kind: str) -> None:
-        self._kind = kind
+    def __init__(self, kind: str, most: int) -> None:
+        self._kind, self.most = kind, most
 
     def write(self, data: Data, folder: Path, rows: Sequence[int]) -> None:
         kind = getattr(import_module("lhotse.features.io"), f"{self._kind}Writer")
@@ -202,7 +202,7 @@ class Lhotse(Way):
 
 ZARR_ON_OURS, H5PY = "zarr-python on our store", "h5py, contiguous dataset per utterance"
 OTHERS: dict[str, Way] = {
-    ".npy per utterance": Npy(),
+    "npy file per utterance": Npy(),
     "safetensors, 32 utterances a file": Safetensors(),
     H5PY: H5py(),
     ZARR_ON_OURS: ZarrOnOurs(),
@@ -210,7 +210,7 @@ OTHERS: dict[str, Way] = {
     "tensorstore on our store": TensorstoreOnOurs(),
     "zarr-python, array per utterance, its defaults": ZarrPerUtterance(),
     "zarr-python, array per utterance, uncompressed": ZarrPerUtterance(compressors=None),
-    "lhotse NumpyHdf5Writer": Lhotse("NumpyHdf5"),
-    "lhotse LilcomChunkyWriter": Lhotse("LilcomChunky"),
-    "lhotse ChunkedLilcomHdf5Writer": Lhotse("ChunkedLilcomHdf5"),
+    "lhotse NumpyHdf5Writer": Lhotse("NumpyHdf5", 64),
+    "lhotse LilcomChunkyWriter": Lhotse("LilcomChunky", 8),
+    "lhotse ChunkedLilcomHdf5Writer": Lhotse("ChunkedLilcomHdf5", 8),
 }

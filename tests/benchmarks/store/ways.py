@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 from measure import aligned
 from states import FEATURE, LAYER, ROW_BYTES, Data
 
@@ -21,7 +22,8 @@ import featurestore
 Read = Callable[[Sequence[int], int | None], object]
 """Reads utterances, by their rows: all layers, or one."""
 BATCH_BYTES = 100e6
-BLOCK = 4096
+BLOCK, RING = 4096, 5
+Octets = npt.NDArray[np.uint8]
 
 
 class Way(ABC):
@@ -30,18 +32,20 @@ class Way(ABC):
     Attributes:
         group: ``raw``, ``ours`` or ``others``.
         needs: modules that may not be installed.
-        share: of the data that is stored, where storing it is slow.
+        most: utterances that are stored, where it is slow; None for all.
         one_core: whether the warm measurements keep to one core.
+        once: whether a warm pass reads each utterance just once, however soon that is done.
     """
 
     group: ClassVar[str] = "others"
     needs: ClassVar[tuple[str, ...]] = ()
-    share: ClassVar[float] = 1.0
+    most: int | None = None
     one_core: bool = True
+    once: bool = False
 
     def rows(self, data: Data) -> list[int]:
         """Return the utterances that are stored, shuffled."""
-        return data.order[: max(8, round(self.share * len(data.order)))]
+        return data.order[: self.most]
 
     def write(self, data: Data, folder: Path, rows: Sequence[int]) -> None:  # noqa: B027, most read what is there
         """Store the utterances in a new folder."""
@@ -56,31 +60,50 @@ class Way(ABC):
 
 
 class Raw(Way):
-    """The raw file, by np.memmap or pread, into one page-aligned buffer."""
+    """The raw file, by np.memmap or pread, into page-aligned memory that is used again.
+
+    Args:
+        how: it is read.
+        ring: into as much memory as some batches take, one utterance behind the other, not one buffer for all: what is
+            written there does not stay in the processor's cache.
+    """
 
     group = "raw"
 
-    def __init__(self, how: Literal["memmap", "pread"]) -> None:
-        self._how = how
+    def __init__(self, how: Literal["memmap", "pread"], ring: bool = False) -> None:
+        self._how, self._ring = how, ring
 
     def places(self, data: Data, folder: Path) -> list[Path]:
         return [data.raw]
 
     def open(self, data: Data, folder: Path) -> Read:
-        buffer = aligned(data.largest)
-        if self._how == "memmap":
-            mapped = np.memmap(data.raw, np.uint8, "r")
+        fetch = (_mapped if self._how == "memmap" else _preads)(data.raw)
+        buffer = aligned(max(data.largest, round(RING * BATCH_BYTES) if self._ring else 0))
 
-            def fetch(begin: int, size: int) -> None:
-                np.copyto(buffer[:size], mapped[begin : begin + size])
-        else:
-            descriptor = os.open(data.raw, os.O_RDONLY)
+        def read(rows: Sequence[int], layer: int | None) -> None:
+            end, most = 0, RING * batch_bytes(data, layer) if self._ring else 0
+            for row in rows:
+                begin, size = data.place(row, layer)
+                end = 0 if end + size > most else end
+                fetch(buffer[end : end + size], begin)
+                end += size
 
-            def fetch(begin: int, size: int) -> None:
-                if os.preadv(descriptor, [buffer[:size].data], begin) != size:
-                    raise OSError(f"{data.raw} is shorter than expected")
+        return read
 
-        return lambda rows, layer: deque((fetch(*data.place(row, layer)) for row in rows), 0)
+
+def _mapped(path: Path) -> Callable[[Octets, int], None]:
+    mapped = np.memmap(path, np.uint8, "r")
+    return lambda buffer, begin: np.copyto(buffer, mapped[begin : begin + buffer.size])
+
+
+def _preads(path: Path) -> Callable[[Octets, int], None]:
+    descriptor = os.open(path, os.O_RDONLY)
+
+    def fetch(buffer: Octets, begin: int) -> None:
+        if os.preadv(descriptor, [buffer.data], begin) != buffer.size:
+            raise OSError(f"{path} is shorter than expected")
+
+    return fetch
 
 
 class Direct(Way):
@@ -118,6 +141,7 @@ class Ours(Way):
         form: its suffix.
         how: through ``Store.batches``, through ``Block.read_into`` one buffer, or as views that copy nothing.
         one_core: see `Way`.
+        once: see `Way`.
         store: the name of the store's file or folder.
         shuffle: of the batches.
     """
@@ -128,11 +152,14 @@ class Ours(Way):
         self,
         form: str,
         how: Literal["batches", "read_into", "views"],
+        *,
         one_core: bool = True,
+        once: bool = False,
         store: str = "store",
         shuffle: Literal["all", "shards"] = "all",
     ) -> None:
-        self._form, self._how, self.one_core, self._store, self._shuffle = form, how, one_core, store, shuffle
+        self._form, self._how, self.one_core, self.once = form, how, one_core, once
+        self._store, self._shuffle = store, shuffle
 
     def places(self, data: Data, folder: Path) -> list[Path]:
         return [data.folder / f"{self._store}{self._form}"]
@@ -174,13 +201,44 @@ def _into_buffer(part: featurestore.feature.FeatureStore, data: Data) -> Read:
 
 def batch_utterances(data: Data, layer: int | None) -> int:
     """Return how many utterances a batch has: 32, or what 100 MB hold."""
-    return max(1, min(32, round(BATCH_BYTES * len(data.frames) / data.bytes_of(range(len(data.frames)), layer))))
+    return max(1, min(32, round(BATCH_BYTES / _mean_bytes(data, layer))))
 
 
-MEMMAP = "np.memmap, one raw file"
+def batch_bytes(data: Data, layer: int | None) -> float:
+    """Return the bytes of a batch, on average."""
+    return batch_utterances(data, layer) * _mean_bytes(data, layer)
+
+
+def _mean_bytes(data: Data, layer: int | None) -> float:
+    return data.bytes_of(range(len(data.frames)), layer) / len(data.frames)
+
+
+MEMMAP, MEMMAP_RING = "np.memmap, one raw file", "np.memmap, into memory for five batches"
 PREAD = "pread, one raw file"
 DIRECT = {None: "O_DIRECT, 4 in flight", LAYER: "O_DIRECT, 8 in flight"}
 BATCHES, BATCHES_HDF5 = "ours, batches, Zarr", "ours, batches, HDF5"
-BATCHES_CORES = "ours, batches, Zarr, all cores"
+BATCHES_CORES, BATCHES_ONCE = "ours, batches, Zarr, all cores", "ours, batches, Zarr, one epoch"
 INTO, INTO_HDF5 = "ours, read_into, Zarr", "ours, read_into, HDF5"
 VIEWS, VIEWS_HDF5 = "ours, views, Zarr", "ours, views, HDF5"
+SMALL_STORE = "small_shards"
+"""The store on which the shuffles are compared."""
+SHUFFLES: dict[str, Way] = {
+    "shuffle=all": Ours(".zarr", "batches", one_core=False, store=SMALL_STORE),
+    "shuffle=shards": Ours(".zarr", "batches", one_core=False, store=SMALL_STORE, shuffle="shards"),
+}
+RAW_AND_OURS: dict[str, Way] = {
+    MEMMAP: Raw("memmap"),
+    MEMMAP_RING: Raw("memmap", ring=True),
+    PREAD: Raw("pread"),
+    DIRECT[None]: Direct(4),
+    DIRECT[LAYER]: Direct(8),
+    BATCHES: Ours(".zarr", "batches"),
+    BATCHES_HDF5: Ours(".h5", "batches"),
+    BATCHES_CORES: Ours(".zarr", "batches", one_core=False),
+    BATCHES_ONCE: Ours(".zarr", "batches", once=True),
+    INTO: Ours(".zarr", "read_into"),
+    INTO_HDF5: Ours(".h5", "read_into"),
+    VIEWS: Ours(".zarr", "views"),
+    VIEWS_HDF5: Ours(".h5", "views"),
+    **SHUFFLES,
+}
