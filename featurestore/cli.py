@@ -105,7 +105,7 @@ def repair(store: str) -> int:
 
 
 @app.command
-def convert(source: str, target: Path, *, dtype: Dtype | None = None, compress: Literal["zstd"] | None = None) -> None:
+def convert(source: str, target: str, *, dtype: Dtype | None = None, compress: Literal["zstd"] | None = None) -> None:
     """Copy a store into another form (.zarr or .h5, by the suffix), or with another data type.
 
     Args:
@@ -118,7 +118,7 @@ def convert(source: str, target: Path, *, dtype: Dtype | None = None, compress: 
 
 
 @app.command
-def merge(target: Path, *sources: str, features: str = "") -> None:
+def merge(target: str, *sources: str, features: str = "") -> None:
     """Make one store out of several with different utterances.
 
     Args:
@@ -165,7 +165,7 @@ def export(
 
 
 @app.command
-def add_labels(store: Path, file: Path, *, replace: bool = False) -> None:
+def add_labels(store: str, file: Path, *, replace: bool = False) -> None:
     """Add the columns of a CSV file to the table, joined by its column ``name``.
 
     Args:
@@ -188,7 +188,7 @@ def add_labels(store: Path, file: Path, *, replace: bool = False) -> None:
 
 def _copy(
     sources: list[str],
-    target: Path,
+    target: str,
     features: tuple[str, ...],
     dtype: Dtype | None,
     compress: Literal["zstd"] | None,

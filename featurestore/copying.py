@@ -21,14 +21,14 @@ Report = Callable[[float, float], None]
 
 def copy_stores(
     sources: Sequence[Store],
-    path: Path,
+    path: str | Path,
     *,
     features: Sequence[str] = (),
     dtype: Dtype | None = None,
     compress: Compress | None = None,
     shard_seconds: float = 164.0,
     report: Report = lambda *_: None,
-) -> Path:
+) -> str | Path:
     """Write the utterances of ``sources`` into one store at ``path``, whose suffix chooses its form.
 
     Frames are copied bit by bit unless another data type is asked for; a copy that was killed goes on when it is

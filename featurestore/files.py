@@ -182,11 +182,17 @@ class RemoteFiles(Files):
         return bytes(self.filesystem.cat_file(self.place(path)))
 
     def exists(self, path: str) -> bool:  # noqa: D102
-        return bool(self.filesystem.exists(self.place(path)))
+        filesystem = self.filesystem
+        try:
+            return bool(filesystem.exists(self.place(path)))
+        except Exception as error:  # no credentials, no network …: every file system has errors of its own
+            raise StoreError(f"{self.root} cannot be reached: {error}") from None
 
     def children(self, path: str) -> list[str]:  # noqa: D102
         try:
-            return sorted(entry.rstrip("/").rpartition("/")[2] for entry in self.filesystem.ls(self.place(path), False))
+            found = [entry.rstrip("/") for entry in self.filesystem.ls(self.place(path), False)]
+            folder = self.filesystem._strip_protocol(self.place(path))  # an empty object may stand for it
+            return sorted(entry.rpartition("/")[2] for entry in found if entry != folder)
         except FileNotFoundError:
             return []
 
@@ -196,14 +202,15 @@ class RemoteFiles(Files):
     @property
     def filesystem(self) -> Any:
         """The fsspec file system, one per process: its event loop does not survive a fork."""
-        if self.__dict__.get("_process") != os.getpid():
-            import fsspec
+        with self._lock:  # no thread may see a half-made one, or that of the parent process
+            if self.__dict__.get("_process") != os.getpid():
+                import fsspec
 
-            self._process = os.getpid()
-            try:
-                self._filesystem = fsspec.core.url_to_fs(self.root, skip_instance_cache=True)[0]
-            except (ImportError, ValueError) as error:
-                raise StoreError(f"{self.root} cannot be opened: {error}") from None
+                try:
+                    self._filesystem = fsspec.core.url_to_fs(self.root, skip_instance_cache=True)[0]
+                except (ImportError, ValueError) as error:
+                    raise StoreError(f"{self.root} cannot be opened: {error}") from None
+                self._process = os.getpid()
         return self._filesystem
 
 
@@ -214,7 +221,7 @@ class _RemoteFile(Ranges):
 
     def array(self, dtype: npt.DTypeLike, count: int, offset: int) -> Array:
         dtype = np.dtype(dtype)
-        content = self._files.filesystem.cat_file(self._path, offset, offset + count * dtype.itemsize)
+        content = self._files.filesystem.cat_file(self._path, start=offset, end=offset + count * dtype.itemsize)
         if len(content) < count * dtype.itemsize:
             raise _truncated(self._path, offset, self.size)
         return np.frombuffer(content, dtype)

@@ -33,17 +33,14 @@ class ArrayLayout:
         chunk: the shape of a chunk in it.
         dtype: of the elements.
         compress: whether chunks are compressed; blocks are then shorter and have no fixed place.
+        axes: the names of the axes.
     """
 
     shard: Shape
     chunk: Shape
     dtype: np.dtype[Any]
     compress: bool = False
-
-    @property
-    def axes(self) -> tuple[str, str, str]:
-        """The names of the axes."""
-        return ("layer", "frame" if self.chunk[0] == 1 else "slot", "dim")
+    axes: tuple[str, str, str] = ("layer", "slot", "dim")
 
     @property
     def row_bytes(self) -> int:
@@ -79,6 +76,7 @@ def array_layouts(spec: FeatureSpec, shard_frames: int, slots: int) -> dict[str,
         (1, CHUNK_FRAMES, width),
         np.dtype(ELEMENT[spec.dtype]),
         spec.compress is not None,
+        ("layer", "frame", "byte" if spec.dtype == "int4" else "dim"),
     )
     shape, chunk = (spec.layers, slots, spec.dim), (spec.layers, 1, spec.dim)
     per_utterance = ArrayLayout(shape, chunk, np.dtype(np.float32))

@@ -14,11 +14,20 @@ from featurestore.files import Array
 from featurestore.forms import Change, Form
 
 AXIS = "utterance"
+RESERVED = ("", ".", "..", "attributes", "zarr.json")
+"""Names that mean something else in a folder or an HDF5 group."""
 
 
 def write_table(change: Change, table: pd.DataFrame) -> None:
-    """Write ``table``, whose index is the utterances' names; missing text is stored as the empty string."""
+    """Write ``table``, whose index is the utterances' names; missing text is stored as the empty string.
+
+    Raises:
+        StoreError: if a column has one of the `RESERVED` names.
+    """
     columns = plain_columns(table)
+    for column in columns:
+        if column in RESERVED:
+            raise StoreError(f"a column of the table cannot be named {column!r}; rename it in the label file")
     kinds = {column: "text" if values.dtype.kind == "U" else values.dtype.name for column, values in columns.items()}
     change.group("table", {"columns": kinds})
     for column, values in columns.items():

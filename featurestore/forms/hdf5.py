@@ -31,6 +31,8 @@ from featurestore.shard import BlockReader, BlockWriter
 from featurestore.zarr3 import as_json, publish, sync_folder, write_file
 
 ATTRIBUTES, MANIFEST = "attributes", "manifest"
+REMOTE_BLOCK = 1 << 16
+"""Bytes that are fetched together of what HDF5 itself reads; the default of fsspec is 5 MB, of s3fs 50 MB."""
 
 
 class Hdf5Form(Form):
@@ -142,13 +144,28 @@ class Hdf5Form(Form):
     @contextmanager
     def _open(self) -> Iterator[h5py.File]:
         """Open the file for reading, for as short as it takes: nobody can change an open one."""
+        if isinstance(self.files, RemoteFiles):
+            yield self._remote_file(self.files)
+            return
         try:
-            remote = self.files.filesystem.open(self.files.root) if isinstance(self.files, RemoteFiles) else None
-            file = h5py.File(remote or self.files.root, "r", locking=False if remote is None else None)
+            file = _open_local(self.files.root)
         except OSError as error:
             raise StoreError(f"{self.files.root} cannot be opened as HDF5: {error}") from None
         with file:
             yield file
+
+    def _remote_file(self, files: RemoteFiles) -> h5py.File:
+        """Return the open file, which is kept: opening it costs many requests."""
+        if self.__dict__.get("_process") != os.getpid():
+            try:
+                self._kept = _open_remote(files)
+            except OSError as error:
+                raise StoreError(f"{files.root} cannot be opened as HDF5: {error}") from None
+            self._process = os.getpid()
+        return self._kept
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key not in ("_kept", "_process")}
 
     @cached_property
     def _bases(self) -> dict[tuple[str, str], list[int]]:
@@ -247,6 +264,17 @@ class _Hdf5Shard(ShardFiles):
     ) -> None:
         for file in self._files:
             file.close()
+
+
+def _open_remote(files: RemoteFiles) -> h5py.File:
+    return h5py.File(files.filesystem.open(files.root, block_size=REMOTE_BLOCK, cache_type="blockcache"), "r")
+
+
+def _open_local(path: str) -> h5py.File:
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError:  # the process has it open already, with locking
+        return h5py.File(path, "r")
 
 
 def _chunks(dataset: h5py.Dataset) -> list[tuple[int, int]]:

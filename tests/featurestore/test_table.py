@@ -71,6 +71,12 @@ def test_missing_text_is_the_empty_string(tmp_path, form):
     assert read_table(stored(tmp_path / f"store{form}", table))["emotion"].tolist() == ["joy", "", ""]
 
 
+@pytest.mark.parametrize("column", ["", ".", "attributes", "zarr.json"])
+def test_columns_with_names_that_mean_something_else_are_refused(tmp_path, form, table, column):
+    with pytest.raises(StoreError, match="a column of the table cannot be named"):
+        stored(tmp_path / f"store{form}", table.assign(**{column: 1.0}))
+
+
 @pytest.mark.parametrize("narrow", ["int32", "uint8", "Int64"])
 def test_narrow_integers_come_back_as_int64(tmp_path, form, narrow):
     table = pd.DataFrame({"session": pd.array([1, 2], narrow)}, index=pd.Index(["a", "b"], name="name"))
