@@ -30,6 +30,7 @@ check: .venv/.made
 
 bench: .venv/.made
 	$(BIN)/python tests/benchmarks/bench_encoder.py
+	$(BIN)/python tests/benchmarks/store
 
 clean:
 	rm -rf .venv build *.egg-info .*_cache

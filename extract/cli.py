@@ -24,7 +24,7 @@ def main_command(
     root: Path | None = None,
     encoder: str | None = None,
     features: str | None = None,
-    store: Path | None = None,
+    store: str | None = None,
     config: tuple[Path, ...] = (),
     plan: bool = False,
 ) -> int:

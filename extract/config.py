@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import Field, create_model
 
 from extract.datasets import Dataset
@@ -22,7 +20,7 @@ class ExtractConfig(Features):
 
     dataset: Dataset
     """The dataset by name, with its settings."""
-    store: Path | None = None
+    store: str | None = None
     """Where the store goes; stores/DATASET.zarr when absent."""
     shard_seconds: float = Field(default=164.0, gt=0)
     """Audio in a shard, the unit of work and of resumption; files grow with it."""
@@ -37,6 +35,6 @@ class ExtractConfig(Features):
         chosen = [getattr(self, name) for name in Features.model_fields]
         return {feature.key: feature for feature in chosen if feature is not None}
 
-    def store_path(self) -> Path:
+    def store_path(self) -> str:
         """Return where the store goes."""
-        return self.store or Path("stores") / f"{self.dataset.name}.zarr"
+        return self.store or f"stores/{self.dataset.name}.zarr"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pandas as pd
 
+import featurestore
 from extract.audio import AudioError, read_wave
 from extract.config import ExtractConfig
 from extract.features import Feature
@@ -41,16 +43,25 @@ def say_forecast(config: ExtractConfig) -> int:
         [_row(key, feature, places[key]) for key, feature in source.features.items()],
     )
     say()
-    sizes = {key: feature_bytes(feature.spec(), places[key].frames) for key, feature in source.features.items()}
-    store = config.store_path()
-    needed, free = sum(sizes.values()), free_bytes(store)
-    state = "is there already: only what is missing in it is extracted" if store.exists() else "does not exist yet"
-    say(f"{store} {state}; as asked for {_bytes(needed)} in {table['shard'].max() + 1} shards, free {_bytes(free)}")
+    store = Path(config.store_path())
+    whole = sum(feature_bytes(feature.spec(), places[key].frames) for key, feature in source.features.items())
+    there = sum(_bytes_there(store, key) for key in source.features)
+    needed, free = whole - there, free_bytes(store)
+    state = f"has {_bytes(there)} of it" if store.exists() else "does not exist yet"
+    say(f"{store} {state}; as asked for {_bytes(whole)} in {table['shard'].max() + 1} shards, free {_bytes(free)}")
     _say_time(source)
     if needed > free and config.check_disk:
         say("the disk has no room for it: choose a smaller data type, or start all the same with check_disk=false")
         return 1
     return INCOMPLETE if source.plan.left_out else 0
+
+
+def _bytes_there(store: Path, feature: str) -> int:
+    """Return the bytes of a feature that are extracted already."""
+    if not store.exists():
+        return 0
+    part = featurestore.open(store, partial=True).parts.get(feature)
+    return part.size if part else 0
 
 
 def _describe(table: pd.DataFrame) -> str:

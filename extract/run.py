@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -91,10 +91,10 @@ def extract(config: ExtractConfig, report: Report = lambda *_: None) -> Summary:
         else:
             writer.plan(source.plan)
         places = {key: place(feature, writer.table) for key, feature in source.features.items()}
-        if config.check_disk:
-            _check_disk(writer, source, places)
         for key, feature in source.features.items():
             writer.plan_feature(key, places[key].plan(feature.spec()))
+        if config.check_disk:
+            _check_disk(writer, source.features)
         summary = Summary(writer.path, len(table), float(table["duration"].sum()), source.plan.left_out)
         _fill(writer, source, places, summary, report)
     return summary
@@ -162,14 +162,13 @@ def _try_count(path: Path) -> int | str:
         return str(error)
 
 
-def _check_disk(writer: StoreWriter, source: Source, places: dict[str, Places]) -> None:
-    """Refuse to fill the disk."""
-    there = writer.form.features()
-    needed = sum(
-        feature_bytes(feature.spec(), places[key].frames)
-        for key, feature in source.features.items()
-        if key not in there
-    )
+def _check_disk(writer: StoreWriter, features: Iterable[str]) -> None:
+    """Refuse to fill the disk with the shards that are still to be written."""
+    needed = 0
+    for key in features:
+        part = writer.part(key)
+        missing = np.isin(writer.index.shard, writer.pending(key))
+        needed += feature_bytes(part.spec, part.lengths[missing])
     free = free_bytes(writer.path)
     if needed > free:
         raise StoreError(

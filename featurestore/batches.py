@@ -82,8 +82,10 @@ def batches(
 
     Raises:
         StoreError: if an utterance lacks a feature.
-        ValueError: if not exactly one of ``frames`` and ``utterances`` is given.
+        ValueError: if not exactly one of ``frames`` and ``utterances`` is given, or no feature.
     """
+    if not features:
+        raise ValueError("expected some features to read, found none")
     parts = {feature: store.feature(feature) for feature in features}
     first = parts[features[0]]
     names = list(names)
@@ -129,6 +131,8 @@ def batch_order(
     if (frames is None) == (utterances is None):
         raise ValueError(f"expected one of frames and utterances, found frames={frames} and utterances={utterances}")
     lengths = np.asarray(lengths, np.int64)
+    if not len(lengths):
+        return []
     if seed is None:
         return _fill(np.argsort(lengths, kind="stable"), lengths, frames, utterances)
     rng = np.random.default_rng(seed)
@@ -222,36 +226,32 @@ class _Buffers:
 
     def __init__(self) -> None:
         self._free: list[mmap.mmap] = []
+        self._returned: deque[mmap.mmap] = deque()  # filled by finalizers, which may run anywhere and take no lock
         self._lock = Lock()
 
     def take(self, size: int) -> npt.NDArray[np.uint8]:
         """Return ``size`` bytes."""
         buffer = self._reuse(size) or _map_memory(size)
         array = np.frombuffer(buffer, np.uint8, size)
-        weakref.finalize(array, self._give_back, buffer)
+        weakref.finalize(array, self._returned.append, buffer)
         return array
 
     def _reuse(self, size: int) -> mmap.mmap | None:
         """Return the smallest free buffer that is large enough."""
         with self._lock:
-            fitting = [buffer for buffer in self._free if len(buffer) >= size]
-            if not fitting:
-                return None
-            smallest = min(fitting, key=len)
-            self._free.remove(smallest)
-            return smallest
-
-    def _give_back(self, buffer: mmap.mmap) -> None:
-        with self._lock:
-            self._free.append(buffer)
+            while self._returned:
+                self._free.append(self._returned.popleft())
             self._free.sort(key=len)
             while len(self._free) > 1 and sum(map(len, self._free)) > MOST_FREE:
                 del self._free[0]  # small ones are made again soon
+            fitting = [number for number, buffer in enumerate(self._free) if len(buffer) >= size]
+            return self._free.pop(fitting[0]) if fitting else None
 
 
 def _map_memory(size: int) -> mmap.mmap:
-    """Return new memory, with room to be used again for a batch that is a little larger."""
-    buffer = mmap.mmap(-1, -(-(size + size // 8) // HUGE_PAGE) * HUGE_PAGE)
+    """Return new memory of this process alone, with room to be used again for a batch that is a little larger."""
+    length = -(-(size + size // 8) // HUGE_PAGE) * HUGE_PAGE
+    buffer = mmap.mmap(-1, max(HUGE_PAGE, length), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         buffer.madvise(mmap.MADV_HUGEPAGE)
     return buffer

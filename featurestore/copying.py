@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from featurestore.codec import Dtype
+from featurestore.codec import Dtype, encode
 from featurestore.errors import StoreError
 from featurestore.feature import FeatureStore
 from featurestore.growth import fill_texts, merge_ranges
@@ -38,8 +38,8 @@ def copy_stores(
         sources: their utterances must have different names.
         path: of the new store.
         features: to copy; all that every source has when empty.
-        dtype: of features with more than one layer; as it is when absent.
-        compress: of the frames.
+        dtype: of hidden states; as it is when absent.
+        compress: of the frames; those of a compressed store are decompressed when absent.
         shard_seconds: audio in a shard.
         report: told the utterances that are done, and of how many.
 
@@ -66,11 +66,14 @@ def copy_stores(
         writer.plan(plan)
         for feature in chosen:
             parts = [source.feature(feature) for source in sources]
-            planned = {array: np.concatenate([part.planned[array] for part in parts]) for array in ("frames", "time")}
+            rows = table.index.get_indexer(pd.Index(writer.index.names))  # a store that is there may have another order
+            planned = {
+                array: np.concatenate([part.planned[array] for part in parts])[rows] for array in ("frames", "time")
+            }
             spec = _spec(parts[0].spec, dtype, compress)
             writer.plan_feature(feature, FeaturePlan(spec, planned["frames"], planned["time"]))
             pending = writer.pending(feature)
-            done += int((~table.index.isin(table.index[plan.table["shard"].isin(pending)])).sum())
+            done += int((~np.isin(writer.index.shard, pending)).sum())
             for number in pending:
                 with writer.shard(feature, number) as shard:
                     for name in shard.names:
@@ -84,15 +87,15 @@ def copy_stores(
 def _copy(part: FeatureStore, name: str, shard: FeatureShard, dtype: Dtype) -> None:
     if name in part.failed:
         shard.fail(name, part.failed[name])
-    elif part.spec.dtype == dtype:
-        mean, sd = part.pooled([name])
-        shard.put(name, part.read(name), mean[0], sd[0])
-    else:
-        shard.add(name, part.read(name).decode())
+        return
+    stored = part.read(name)
+    mean, sd = part.pooled([name])
+    shard.put(name, stored if stored.dtype == dtype else encode(stored.decode(), dtype), mean[0], sd[0])
 
 
 def _spec(spec: FeatureSpec, dtype: Dtype | None, compress: Compress | None) -> FeatureSpec:
-    changes = {"dtype": dtype if dtype and spec.layers > 1 else spec.dtype, "compress": compress}
+    hidden_states = spec.layers > 1 or "checkpoint" in spec.provenance.get("settings", {})
+    changes = {"dtype": dtype if dtype and hidden_states else spec.dtype, "compress": compress}
     return spec.model_copy(update=changes)
 
 

@@ -78,9 +78,9 @@ def add_labels(table: pd.DataFrame, file: Path, replace: bool) -> pd.DataFrame:
         if len(names):
             raise StoreError(f"{file}: {len(names)} names {problem}, e.g. {', '.join(map(str, names[:3]))}")
     there = [str(column) for column in labels if column in table]
-    fixed = [column for column in there if column in ("shard", "slot", "duration", "path")]
+    fixed = [str(column) for column in labels if column in ("shard", "slot", "duration", "path", "dataset")]
     if fixed or (there and not replace):
-        hint = "they say where frames are" if fixed else "give --replace to write over them"
+        hint = "they say what the frames are of" if fixed else "give --replace to write over them"
         raise StoreError(f"{file}: the store has the columns {', '.join(fixed or there)} already; {hint}")
     joined = labels.reindex(table.index)
     filled = fill_texts(joined)

@@ -71,7 +71,10 @@ class FeatureStore:
 
     def __init__(self, form: Form, name: str, index: Index) -> None:
         self._form, self.name, self._index = form, name, index
-        self.spec = FeatureSpec(**form.attributes(f"features/{name}"))
+        try:
+            self.spec = FeatureSpec(**form.attributes(f"features/{name}"))
+        except ValueError as error:
+            raise StoreError(f"{form.files.root}: what the feature {name} is cannot be understood: {error}") from None
         self._dtype, self._dim = self.spec.dtype, self.spec.dim
         self._readers: dict[tuple[str, int], BlockReader] = {}
 
@@ -139,6 +142,7 @@ class FeatureStore:
 
         Raises:
             StoreError: if the utterance has none, with the reason; or if its shard is damaged.
+            IndexError: if there is no such layer.
         """
         block = self.block(name, layers)
         return self.frames_of(block, block.reader.get(block.first, block.length, block.run))
@@ -242,7 +246,14 @@ def _layer_range(layers: Layers, count: int) -> tuple[slice, slice | Array]:
     """Return the contiguous run of layers to read, and which of them are wanted."""
     if isinstance(layers, slice):
         return _range_of(range(count)[layers], count)
-    return _range_of(layers if isinstance(layers, int) else tuple(np.atleast_1d(np.asarray(layers)).tolist()), count)
+    if isinstance(layers, int):
+        return _range_of(layers, count)
+    chosen = np.atleast_1d(np.asarray(layers))
+    if chosen.dtype == bool and chosen.shape == (count,):
+        chosen = np.flatnonzero(chosen)
+    if chosen.dtype.kind not in "iu" or chosen.ndim != 1:
+        raise IndexError(f"layers {layers}: expected numbers, a slice, or one truth value for each of {count} layers")
+    return _range_of(tuple(chosen.tolist()), count)
 
 
 @lru_cache(maxsize=256)

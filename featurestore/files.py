@@ -61,7 +61,7 @@ class Files(ABC):
         """Return an open file.
 
         Raises:
-            StoreError: if it is absent or empty.
+            StoreError: if it is absent.
         """
         found = self._open.get(path)
         if found is None:
@@ -121,6 +121,7 @@ class _MappedFile(Ranges):
         self._path, self._file = path, -1
         self.size = os.stat(path).st_size
         self._map: mmap.mmap | None = None
+        self._lock = Lock()
 
     def __del__(self) -> None:
         if self._file >= 0:
@@ -129,7 +130,9 @@ class _MappedFile(Ranges):
     @property
     def _descriptor(self) -> int:
         if self._file < 0:
-            self._file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            with self._lock:
+                if self._file < 0:
+                    self._file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         return self._file
 
     def array(self, dtype: npt.DTypeLike, count: int, offset: int) -> Array:

@@ -30,9 +30,9 @@ def check_same(form: Form, plan: Plan) -> None:
     there, root = read_table(form), form.files.root
     found = form.attributes()
     for key, asked in (("dataset", plan.dataset), ("ranges", as_json_ranges(plan.ranges))):
-        if found[key] != asked and "dataset" not in there:
+        if found[key] != asked and ("dataset" not in there or "dataset" in plan.table):
             raise StoreError(f"{root} has {key} {found[key]}, asked for was {asked}; use another --store")
-    if "dataset" in there:  # it has grown out of several
+    if "dataset" in there and "dataset" not in plan.table:  # it has grown out of several
         there = there[there["dataset"] == plan.dataset]
     new, gone = plan.table.index.difference(there.index), there.index.difference(plan.table.index)
     if len(new) or len(gone):
@@ -68,7 +68,7 @@ def grow(form: Form, plan: Plan, features: Mapping[str, FeaturePlan], shard_seco
         "dataset": "+".join(dict.fromkeys([*str(found["dataset"]).split("+"), plan.dataset])),
         "ranges": ranges,
         "table_sha256": table_digest(table),
-        "left_out": {**found["left_out"], **plan.left_out},
+        "left_out": {n: why for n, why in {**found["left_out"], **plan.left_out}.items() if n not in table.index},
     }
     shards = old_shards + int(shard.max()) + 1
     with form.change() as change:

@@ -36,7 +36,7 @@ def to_dask(part: FeatureStore, names: Sequence[str]) -> Any:
         raise StoreError(f"no utterance to read {part.name} of")
     for name in names:
         part.block(name)  # it must be there, and not only when the graph runs
-    read = delayed(_read, pure=True)
+    read = delayed(_read, pure=False)
     layers, dim = part.spec.layers, part.spec.dim
     blocks = [
         da.from_delayed(read(part, group), (layers, sum(part.frames(name) for name in group), dim), np.float32)
@@ -58,7 +58,7 @@ def corpus_statistics(part: FeatureStore, names: Sequence[str]) -> tuple[Floats,
 
     if not names:
         raise StoreError(f"no utterance to read {part.name} of")
-    moments, merge = delayed(_moments, pure=True), delayed(_merge, pure=True)
+    moments, merge = delayed(_moments, pure=False), delayed(_merge, pure=False)
     found = [moments(part, group) for group in _groups(part, names, POOLED_FRAMES)]
     while len(found) > 1:
         pairs = [merge(a, b) for a, b in zip(found[::2], found[1::2], strict=False)]

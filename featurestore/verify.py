@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -18,6 +18,8 @@ from featurestore.table import table_digest
 from featurestore.writer import StoreWriter
 
 PIECE = 1 << 24
+DAMAGED = (StoreError, OSError, KeyError, ValueError, RuntimeError)
+"""What reading damaged metadata can raise: ours, and those of the libraries that read it."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +45,17 @@ def verify(store: Store, report: Callable[[float, float], None] = lambda *_: Non
     """Return all damage; ``report`` is told the bytes that have been read, and of how many."""
     try:
         changed = table_digest(store.utterances) != store.table_sha256
-    except (StoreError, ValueError, OSError) as error:
+    except DAMAGED as error:
         return [Damage(f"{store.path}: table", str(error), [])]  # nothing else can be found without it
     found = [Damage(f"{store.path}: table", "it is not the table that was written", [])] if changed else []
-    jobs = []
-    for part in store.parts.values():
-        planned = _check_plan(part, store)
-        if planned is None:
-            jobs += list(_jobs(part, store))
-        else:
-            found.append(planned)
+    jobs: list[_Job] = []
+    for name in store.form.features():
+        try:
+            part = FeatureStore(store.form, name, store.index)
+            _check_plan(part)
+            jobs += _jobs(part, store, list(part.layouts))
+        except DAMAGED as error:
+            found.append(Damage(f"{store.path}: plan of {name}", str(error), [], name))
     read, total = 0, sum(job.record["bytes"] for job in jobs)
     with ThreadPoolExecutor() as pool:
         for job, problem in zip(jobs, pool.map(lambda job: _check(job, store), jobs), strict=True):
@@ -65,7 +68,7 @@ def verify(store: Store, report: Callable[[float, float], None] = lambda *_: Non
 
 
 def verify_utterance(store: Store, name: str) -> list[Damage]:
-    """Return the damage of one utterance's frames; reads no others."""
+    """Return the damage of one utterance's frames, scales and statistics; reads no other frames."""
     found = []
     for part in store.parts.values():
         if name in part.failed:
@@ -83,6 +86,10 @@ def verify_utterance(store: Store, name: str) -> list[Damage]:
         if checksum != expected:
             problem = f"its checksum is {checksum:08x}, expected {expected:08x}"
             found.append(Damage(place, problem, [name], part.name, shard))
+        for job in _jobs(part, store, [array for array in part.layouts if array != "data"], shard):
+            trouble = _check(job, store)
+            if trouble:
+                found.append(Damage(store.form.files.place(job.path), trouble, [name], part.name, shard))
     return found
 
 
@@ -118,25 +125,21 @@ class _Job(NamedTuple):
     record: dict[str, int]
 
 
-def _check_plan(part: FeatureStore, store: Store) -> Damage | None:
-    place = f"{store.path}: plan of {part.name}"
-    try:
-        found = plan_checksums(part.planned)
-        expected = part.manifest["plan"] or found
-        for array in part.layouts:
-            store.form.shard_shape(part.name, array)
-    except (StoreError, OSError, KeyError, ValueError) as error:
-        return Damage(place, str(error), [], part.name)
-    if found != expected:
-        changed = [array for array in found if found[array] != expected[array]]
-        return Damage(place, f"{', '.join(changed)} not as written", [], part.name)
-    return None
+def _check_plan(part: FeatureStore) -> None:
+    found = plan_checksums(part.planned)
+    expected = part.manifest["plan"] or found
+    changed = [array for array in found if found[array] != expected[array]]
+    if changed:
+        raise StoreError(f"{', '.join(changed)} not as written")
 
 
-def _jobs(part: FeatureStore, store: Store) -> Iterator[_Job]:
-    for number, record in part.records.items():
-        for array in part.layouts:
-            yield _Job(part, number, *store.form.shard_place(part.name, array, number), record["files"][array])
+def _jobs(part: FeatureStore, store: Store, arrays: list[str], shard: int | None = None) -> list[_Job]:
+    return [
+        _Job(part, number, *store.form.shard_place(part.name, array, number), record["files"][array])
+        for number, record in part.records.items()
+        if shard in (None, number)
+        for array in arrays
+    ]
 
 
 def _check(job: _Job, store: Store) -> str | None:

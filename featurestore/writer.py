@@ -44,7 +44,7 @@ class StoreWriter:
         self.form = open_form(path)
         if not isinstance(self.form.files, LocalFiles):
             raise StoreError(f"{path} can be read, not written: write the store to this machine's disk and copy it")
-        self.path = Path(path)
+        self.path = Path(self.form.files.root)
         self._index: Index | None = None
         self._parts: dict[str, FeatureStore] = {}
 
@@ -55,7 +55,7 @@ class StoreWriter:
         Raises:
             StoreError: naming the process that is writing to it.
         """
-        path = self.path.absolute()  # the lock lies beside it, under its name
+        path = self.path.resolve()  # the lock lies beside it, under its name, however it is called
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path.with_name(f".{path.name}.lock"), "a+") as file:
             try:
@@ -180,6 +180,8 @@ class StoreWriter:
         """Take ``shards`` of a feature for not written, or forget all of the feature where it is None."""
         manifest = self.form.manifest(name)
         self._parts.pop(name, None)
+        for number in shards or ():
+            self.form.drop_record(name, number)
         with self.form.change() as change:
             if shards is None:
                 change.remove(name)
@@ -188,8 +190,6 @@ class StoreWriter:
                 change.manifest(name, {**manifest, "shards": left})
         if shards is None:
             self.form.clear(name, keep_records=False)
-        for number in shards or ():
-            self.form.drop_record(name, number)
 
     def _written(self, name: str) -> dict[int, Any]:
         manifest = self.form.manifest(name) or {"shards": {}}
@@ -246,7 +246,15 @@ class FeatureShard:
         self.put(name, stored, *pool(frames))
 
     def put(self, name: str, stored: Frames, mean: Floats, sd: Floats) -> None:
-        """Store frames that are encoded already, with their mean and standard deviation over time (layers, dim)."""
+        """Store frames that are encoded already, with their mean and standard deviation over time (layers, dim).
+
+        Raises:
+            StoreError: if their shape or data type is not the planned one.
+        """
+        expected = (self._spec.layers, self._counts[self._ranks[name]], self._layouts["data"].shard[2])
+        if (stored.values.shape, stored.dtype) != (expected, self._spec.dtype):
+            found = f"{stored.values.shape} {stored.dtype}"
+            raise StoreError(f"{self._name} of {name} is {found}, planned was {expected} {self._spec.dtype}")
         self._take(name, (replace(stored, values=np.array(stored.values)), mean, sd))
 
     def fail(self, name: str, reason: str) -> None:

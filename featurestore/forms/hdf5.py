@@ -31,6 +31,8 @@ from featurestore.shard import BlockReader, BlockWriter
 from featurestore.zarr3 import as_json, publish, sync_folder, write_file
 
 ATTRIBUTES, MANIFEST = "attributes", "manifest"
+DROPPED = "dropped"
+"""A group with what repair has dropped; a copy of the store is free of it."""
 REMOTE_BLOCK = 1 << 16
 """Bytes that are fetched together of what HDF5 itself reads; the default of fsspec is 5 MB, of s3fs 50 MB."""
 
@@ -177,7 +179,10 @@ class Hdf5Form(Form):
         if key not in self._bases:
             with self._open() as file:
                 found = self._find(file, f"features/{feature}/{array}")
-                self._bases[key] = [offset for offset, _ in _chunks(found)]
+                try:
+                    self._bases[key] = [offset for offset, _ in _chunks(found)]
+                except (RuntimeError, KeyError) as error:
+                    raise StoreError(f"{self.files.root}: {array} of {feature} is damaged: {error}") from None
         return self._bases[key][number]
 
     def _find(self, file: h5py.File, path: str) -> h5py.Dataset:
@@ -202,6 +207,8 @@ class _Hdf5Change(Change):
         self._file = file
 
     def group(self, path: str, attributes: Tree) -> None:
+        if isinstance(self._file.get(path or "/"), h5py.Dataset):
+            del self._file[path]  # a column of numbers becomes one of text
         self._document(f"{path}/{ATTRIBUTES}", attributes)
 
     def array(self, path: str, values: Array, dimension: str) -> None:
@@ -233,7 +240,8 @@ class _Hdf5Change(Change):
         self._document(f"features/{feature}/{MANIFEST}", manifest)
 
     def remove(self, feature: str) -> None:
-        del self._file[f"features/{feature}"]
+        dropped = self._file.require_group(DROPPED)  # its chunks keep their owner, or they would count as metadata
+        self._file.move(f"features/{feature}", f"{DROPPED}/{len(dropped)}")
 
     def _document(self, path: str, document: Tree) -> None:
         self._replace(path, np.array(as_json(document)))

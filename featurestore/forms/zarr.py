@@ -32,6 +32,7 @@ from featurestore.zarr3 import (
 
 STAGED = ".change"
 """A folder with the new state of every file that a change concerns; once it has this name the change has happened."""
+REMOVED = ".removed"
 
 
 class ZarrForm(Form):
@@ -89,7 +90,8 @@ class ZarrForm(Form):
         staged = self._root / STAGED
         if staged.exists():
             _apply(staged, self._root)
-        shutil.rmtree(self._root / f"{STAGED}.tmp", ignore_errors=True)
+        for gone in [self._root / f"{STAGED}.tmp", *self._root.glob(f"features/.*{REMOVED}")]:
+            shutil.rmtree(gone, ignore_errors=True)
 
     @contextmanager
     def change(self) -> Iterator[Change]:  # noqa: D102
@@ -111,7 +113,8 @@ class ZarrForm(Form):
             publish(stage, self._root / STAGED)
             self.recover()
         for feature in change.removed:
-            shutil.rmtree(self._root / "features" / feature)
+            os.rename(self._root / "features" / feature, self._root / "features" / f".{feature}{REMOVED}")
+        self.recover()
 
     def write_shard(self, feature: str, number: int, layouts: dict[str, ArrayLayout]) -> ShardFiles:  # noqa: D102
         return _ZarrShard({array: (self._root / _shard(feature, array, number), layouts[array]) for array in layouts})

@@ -1,5 +1,6 @@
 """The batch reader: an exact order, every utterance once, the values of the store, in any process."""
 
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 import numpy as np
@@ -95,6 +96,26 @@ def test_two_readers_with_one_seed_agree(toy, written, shuffle):
         for t in (1, 3)
     ]
     assert orders[0] == orders[1]
+
+
+def test_no_utterance_is_no_batch_and_no_feature_is_an_error(written):
+    store = featurestore.open(written)
+    assert list(store.batches([], ["states"], frames=10, seed=0)) == []
+    with pytest.raises(ValueError, match="expected some features"):
+        store.batches(["a1"], [], frames=10)
+
+
+def read_in_child(store, names, dtype, wanted):
+    batches = store.batches(names, [dtype], utterances=1)
+    return [np.array_equal(batch.frames[dtype][0].values, wanted[batch.names[0]]) for batch in batches]
+
+
+def test_buffers_of_forked_processes_are_their_own(toy, written):
+    store = featurestore.open(written)
+    list(store.batches(toy.readable, ["float32"], utterances=1))  # leaves a free buffer behind
+    with ProcessPoolExecutor(2, get_context("fork")) as pool:
+        jobs = [pool.submit(read_in_child, store, toy.readable, "float32", toy.states) for _ in range(8)]
+        assert all(all(job.result()) for job in jobs)
 
 
 def test_what_is_kept_of_a_batch_stays_as_it_was(toy, written):

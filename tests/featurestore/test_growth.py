@@ -186,6 +186,33 @@ def test_stores_are_merged(toy, tmp_path, form):
     assert merged.feature("states").failed == stores[0].feature("states").failed
 
 
+def test_a_merge_can_be_repeated_and_another_order_of_the_sources_is_the_same(toy, tmp_path, form):
+    """The plan of the target stands; what a second command copies into it goes where that says."""
+    one = toy.write(tmp_path / "one.zarr")
+    table, plans, values = make_more(toy)
+    writer = StoreWriter(tmp_path / "two.zarr")
+    with writer.lock():
+        writer.plan(toy.plan_of(table, dataset="other", left_out={}))
+        writer.plan_feature("states", plans["states"])
+        for number in writer.pending("states"):
+            with writer.shard("states", number) as shard:
+                for name in shard.names:
+                    shard.add(name, values[name])
+        writer.commit("states")
+    stores = [featurestore.open(one), featurestore.open(tmp_path / "two.zarr")]
+    target = tmp_path / f"merged{form}"
+    copy_stores(stores, target, features=[], shard_seconds=SHARD_SECONDS)
+    copy_stores(stores, target, features=[], shard_seconds=SHARD_SECONDS)
+    repair_all = StoreWriter(target)
+    with repair_all.lock():
+        repair_all.drop("states", set(range(99)))
+    copy_stores([stores[0], stores[1]], target, shard_seconds=SHARD_SECONDS)
+    merged = featurestore.open(target)
+    for store in stores:
+        for name in store.names(["states"]):
+            assert np.array_equal(merged[name]["states"], store[name]["states"])
+
+
 def test_merging_refuses_what_does_not_fit(toy, tmp_path):
     one = featurestore.open(toy.write(tmp_path / "one.zarr"))
     four = featurestore.open(toy.write(tmp_path / "four.zarr", "int4"))
@@ -241,7 +268,7 @@ def test_labels_are_added_by_name(toy, copied_toy, tmp_path):
         ("name,A\na1,1\na1,2\n", "1 names are there twice, e.g. a1"),
         ("id,A\na1,1\n", "has the columns id, A; expected name"),
         ("name,V\na1,1\n", "the store has the columns V already; give --replace"),
-        ("name,duration\na1,1\n", "has the columns duration already; they say where frames are"),
+        ("name,duration\na1,1\n", "has the columns duration already; they say what the frames are of"),
         ("", "cannot be read as CSV"),
     ],
 )

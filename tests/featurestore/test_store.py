@@ -46,7 +46,16 @@ def test_layers_are_those_of_numpy(written, dtype, layers):
     assert np.array_equal(utterance[dtype, layers], utterance[dtype][index])
 
 
-@pytest.mark.parametrize("layers", [3, -4, [0, 3], []], ids=str)
+def test_a_mask_chooses_layers(written):
+    utterance = featurestore.open(written)["a/3"]
+    mask = np.array([False, True, True])
+    assert np.array_equal(utterance["states", mask], utterance["states"][mask])
+    for wrong in ([1.9], [True, False], [[0, 1]]):
+        with pytest.raises(IndexError, match="expected numbers, a slice, or one truth value for each of 3 layers"):
+            _ = utterance["states", wrong]
+
+
+@pytest.mark.parametrize("layers", [3, -4, [0, 3]], ids=str)
 def test_layers_that_are_not_there_are_refused(written, layers):
     with pytest.raises(IndexError, match="numbered 0 to 2"):
         featurestore.open(written)["a/3"]["states", layers]

@@ -67,6 +67,14 @@ def test_one_utterance_is_checked_alone(toy, tmp_path, form, compress):
     assert verify_utterance(featurestore.open(path), "a2") == []
 
 
+@pytest.mark.parametrize("array", ["scale", "mean"])
+def test_the_scales_of_one_utterance_are_checked_too(toy, tmp_path, form, array):
+    path = toy.write(tmp_path / f"toy{form}")
+    place_of(featurestore.open(path), "states", array, 0).flip(3)
+    (damage,) = verify_utterance(featurestore.open(path), "a1")
+    assert (damage.feature, damage.shard) == ("states", 0)
+
+
 @pytest.mark.parametrize("array", ["start", "frames", "time"])
 def test_a_changed_place_is_found(copied, array):
     form = StoreWriter(copied).form

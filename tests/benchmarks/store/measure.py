@@ -51,9 +51,9 @@ def take_turns(actions: Mapping[str, Callable[[], Any]], rounds: int) -> dict[st
     return seconds
 
 
-def ratio_of(base: Sequence[float], own: Sequence[float]) -> float:
-    """Return the median over the rounds of how many times as fast as ``base`` something is."""
-    return statistics.median(b / o for b, o in zip(base, own, strict=True))
+def ratio_of(own: Sequence[float], base: Sequence[float]) -> float:
+    """Return the median over the rounds of the ratio of two speeds."""
+    return statistics.median(o / b for o, b in zip(own, base, strict=True))
 
 
 def aligned(size: int) -> npt.NDArray[np.uint8]:

@@ -36,8 +36,8 @@ LEAST = 16
 """Utterances of a pass; of a way that stores fewer, one."""
 NOT_WARM = 0.01
 """The share that comes from the disk from which on a measurement says so."""
-MOST_BYTES = 10e9
-"""Asked for in a second."""
+MOST_SPEED = 10e9
+"""Bytes that are asked for in a second: views take no time, but np.memmap does."""
 
 
 def missing(name: str) -> str | None:
@@ -81,48 +81,49 @@ def measure_warm(
 
 
 def _compare(data: Data, way: Way, base: Read, read: Read, layer: int | None, rounds: int, seconds: float) -> Found:
-    rows = _enough(read, way, data, layer, seconds)
-    for begin in (base, read):  # what is opened and mapped once
-        begin(rows, layer)
+    stored = way.rows(data)
+    most = round(seconds * MOST_SPEED * len(stored) / data.bytes_of(stored, layer))
+    own_rows = stored if way.once else _enough(read, stored, layer, seconds, most)
+    base_rows = stored if way.once else list(islice(cycle(stored), max(LEAST, most // 2)))
+    base(base_rows, layer)  # what is opened and mapped once
+    read(own_rows, layer)
     before = disk_bytes()
-    taken = take_turns({"base": lambda: base(rows, layer), "own": lambda: read(rows, layer)}, rounds)
+    taken = take_turns({"base": lambda: base(base_rows, layer), "own": lambda: read(own_rows, layer)}, rounds)
+    speeds = {
+        "base": [data.bytes_of(base_rows, layer) / one for one in taken["base"]],
+        "own": [data.bytes_of(own_rows, layer) / one for one in taken["own"]],
+    }
     return {
-        "reads": len(rows),
-        "utterances": len(set(rows)),
-        "bytes": data.bytes_of(rows, layer),
-        "seconds": taken["own"],
-        "memmap_seconds": taken["base"],
-        "ratio": ratio_of(taken["base"], taken["own"]),
+        "reads": len(own_rows),
+        "utterances": len(set(own_rows)),
+        "bytes": data.bytes_of(own_rows, layer),
+        "speeds": speeds["own"],
+        "memmap_speeds": speeds["base"],
+        "ratio": ratio_of(speeds["own"], speeds["base"]),
         "bytes_from_disk": disk_bytes() - before,
     }
 
 
-def _enough(read: Read, way: Way, data: Data, layer: int | None, seconds: float) -> list[int]:
+def _enough(read: Read, stored: list[int], layer: int | None, seconds: float, most: int) -> list[int]:
     """Return the utterances of a pass: as many as take ``seconds``, some repeatedly, or just a few of a slow way."""
-    rows = way.rows(data)
-    if way.once:
-        return rows
-    few = rows[: 1 if way.most and way.most < LEAST else LEAST]
+    few = stored[: 1 if len(stored) < LEAST else LEAST]
     read(few, layer)
     each = seconds_of(lambda: read(few, layer)) / len(few)
-    most = seconds * MOST_BYTES / (data.bytes_of(rows, layer) / len(rows))  # views take no time, np.memmap does
-    return list(islice(cycle(rows), max(len(few), round(min(seconds / each, most)))))
+    return list(islice(cycle(stored), max(len(few), min(most, round(seconds / each)))))
 
 
 def _warm_figures(layer: int | None, results: dict[str, Found]) -> list[Figure]:
     part = f"warm, {LAYERS_READ[layer]}"
     ratios = {name: found["ratio"] for name, found in results.items() if "ratio" in found}
-    bases = [
-        found["bytes"] / statistics.median(found["memmap_seconds"]) for found in results.values() if "ratio" in found
-    ]
+    bases = [statistics.median(found["memmap_speeds"]) for found in results.values() if "ratio" in found]
     figures = [Figure(part, MEMMAP, statistics.median(bases) / 1e9, "GB/s", "raw", 1.0)]
     for name, found in results.items():
         group = WAYS[name].group
         if name not in ratios:
             figures.append(Figure(part, name, None, f"{found['absent']} is not installed", group))
             continue
-        speed = found["bytes"] / statistics.median(found["seconds"]) / 1e9
-        from_disk = found["bytes_from_disk"] / (found["bytes"] * len(found["seconds"]))
+        speed = statistics.median(found["speeds"]) / 1e9
+        from_disk = found["bytes_from_disk"] / (found["bytes"] * len(found["speeds"]))
         unit = "GB/s" if from_disk < NOT_WARM else f"GB/s, {from_disk:.0%} from the disk"
         checks = _warm_checks(name, layer, ratios)
         figures.append(Figure(part, name, speed, unit, group, ratios[name], checks, found))
