@@ -206,14 +206,14 @@ class _Reader:
                     part.prefetch(next_name, layers)
             return views
         blocks = [part.block(name, layers) for name in names]
+        places = [block.place for block in blocks]
         dtype = part.layouts["data"].dtype
-        shapes = [block.shape for block in blocks]
-        sizes = [prod(shape) for shape in shapes]
+        sizes = [prod(shape) for _, shape in places]
         buffer = BUFFERS.take(sum(sizes) * dtype.itemsize).view(dtype)
         frames, end = [], 0
-        for block, shape, size, next_name in zip(blocks, shapes, sizes, later, strict=False):
+        for block, (offset, shape), size, next_name in zip(blocks, places, sizes, later, strict=False):
             values = buffer[end : end + size].reshape(shape)
-            block.read_into(values)
+            block.read_into(values, offset)
             frames.append(part.frames_of(block, values))
             end += size
             if next_name is not None:

@@ -44,18 +44,23 @@ class Block(NamedTuple):
     within: slice | Array
 
     @property
+    def place(self) -> tuple[int, tuple[int, int, int]]:
+        """The byte of the file where it begins, and its shape: (layers, frames with the padding, width)."""
+        return self.reader.block(self.first, self.length, self.run)
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """(layers, frames with the padding, width)."""
-        return self.reader.block(self.first, self.length, self.run)[1]
+        return self.place[1]
 
     def checksum(self) -> int:
         """Return the CRC-32C of the block as it lies on the disk."""
         return self.reader.checksum(self.first, self.length)
 
-    def read_into(self, values: Array) -> None:
-        """Fill ``values``, which has the `shape`."""
+    def read_into(self, values: Array, offset: int | None = None) -> None:
+        """Fill ``values``, which has the `shape`; ``offset`` is the first part of its `place`, if it is known."""
         if self.reader.contiguous:
-            self.reader.read_into(values, self.reader.block(self.first, self.length, self.run)[0])
+            self.reader.read_into(values, self.place[0] if offset is None else offset)
         else:
             values[:, : self.length] = self.reader.get(self.first, self.length, self.run)
 

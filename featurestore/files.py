@@ -147,12 +147,13 @@ class _MappedFile(Ranges):
             raise _truncated(self._path, offset, self.size) from None
 
     def read_into(self, buffer: Array, offset: int) -> None:
-        rest = memoryview(buffer.data).cast("B") if buffer.size else memoryview(b"")
-        while rest:
-            got = os.preadv(self._descriptor, [rest], offset)
-            if got == 0:
+        got, size = os.preadv(self._descriptor, [buffer.data], offset), buffer.nbytes
+        while got < size:  # a single read ends at 2 GiB
+            rest = buffer.reshape(-1).view(np.uint8)[got:]
+            more = os.preadv(self._descriptor, [rest.data], offset + got)
+            if more == 0:
                 raise _truncated(self._path, offset, self.size)
-            rest, offset = rest[got:], offset + got
+            got += more
 
     def prefetch(self, offset: int, size: int) -> None:
         for begin in range(offset, offset + size, PREFETCH_PIECE):

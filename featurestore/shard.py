@@ -38,21 +38,30 @@ class BlockWriter:
     def put(self, first: int, values: Array) -> int:
         """Write the block of ``values`` (layers, count, width) at frame ``first`` and return its CRC-32C."""
         self._write(bytes(first * self._layout.row_bytes - self._size))
-        return self._write(_filled(values, self._layout))
+        if self._layout.chunk[0] > 1:
+            return self._write(np.ascontiguousarray(values, self._layout.dtype))
+        padding = bytes(-values.shape[1] % self._layout.chunk[1] * self._layout.shard[2] * self._layout.dtype.itemsize)
+        crc = 0
+        for layer in values:
+            crc = self._write(padding, self._write(np.ascontiguousarray(layer, self._layout.dtype), crc))
+        return crc
 
     def close(self) -> dict[str, int]:
         """Return the ``bytes`` and ``crc32c`` of what has been written."""
         self._file.flush()
         return {"bytes": self._size, "crc32c": self._crc}
 
-    def _write(self, content: Array | bytes) -> int:
-        octets = np.frombuffer(content, np.uint8) if len(content) else np.empty(0, np.uint8)
+    def _write(self, content: Array | bytes, crc: int = 0) -> int:
+        """Write ``content`` and return the CRC-32C of it and of what came before it with ``crc``."""
+        if not len(content):
+            return crc
+        octets = np.frombuffer(content, np.uint8)
         rest = octets.data
         while rest:  # a single write ends at 2 GiB, or where the disk is full
             rest = rest[self._file.write(rest) :]
         self._size += octets.size
         self._crc = google_crc32c.extend(self._crc, octets)
-        return int(google_crc32c.value(octets))
+        return int(google_crc32c.extend(crc, octets))
 
 
 class ZarrShardWriter(BlockWriter):

@@ -255,7 +255,9 @@ class FeatureShard:
         if (stored.values.shape, stored.dtype) != (expected, self._spec.dtype):
             found = f"{stored.values.shape} {stored.dtype}"
             raise StoreError(f"{self._name} of {name} is {found}, planned was {expected} {self._spec.dtype}")
-        self._take(name, (replace(stored, values=np.array(stored.values)), mean, sd))
+        if self._ranks[name] != self._next:  # it has to wait, and what it was made from may change meanwhile
+            stored = replace(stored, values=np.array(stored.values))
+        self._take(name, (stored, mean, sd))
 
     def fail(self, name: str, reason: str) -> None:
         """Record that an utterance has no frames, and why."""
