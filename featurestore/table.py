@@ -60,7 +60,7 @@ def read_column(form: Form, column: str, kind: str = "text") -> Array | list[str
     try:
         text = content.decode()
         if len(text) == len(content):  # ASCII: a byte is a character
-            return list(map(text.__getitem__, map(slice, offsets, offsets[1:])))
+            return [text[a:b] for a, b in pairwise(offsets)]
         return [content[a:b].decode() for a, b in pairwise(offsets)]
     except UnicodeDecodeError as error:
         raise StoreError(f"{form.files.root}: {path} is damaged: {error}") from None
