@@ -118,15 +118,15 @@ class FeatureStore:
         unwritten = np.flatnonzero(~np.isin(self._index.shard, list(self.records)))
         return {**failed, **dict.fromkeys((self._index.names[row] for row in unwritten), "not extracted yet")}
 
-    @cached_property
+    @property
     def planned(self) -> dict[str, Array]:
-        """For each row where its frames start, how many it has, and the time of the first (seconds)."""
-        return {array: self._form.array(f"features/{self.name}/{array}") for array in ("start", "frames", "time")}
+        """All of the plan, by the names that its parts have on the disk."""
+        return {"start": self._starts, "frames": self.lengths, "time": self._first_times}
 
     @cached_property
     def lengths(self) -> Ints:
         """The number of frames of each utterance, in the order of the table."""
-        return self.planned["frames"]
+        return self._form.array(f"features/{self.name}/frames")
 
     def frames(self, name: str) -> int:
         """Return the number of frames of an utterance."""
@@ -135,7 +135,7 @@ class FeatureStore:
     def times(self, name: str) -> Seconds:
         """Return the time of each frame of an utterance: the centre of its window, in seconds."""
         row = self._index[name]
-        first = float(self.planned["time"][row])
+        first = float(self._first_times[row])
         return first + self.spec.hop * np.arange(self.lengths[row], dtype=np.float64)
 
     def read(self, name: str, layers: Layers = None) -> Frames:
@@ -204,7 +204,7 @@ class FeatureStore:
         """Return the first frame (or slot) in the shard of each of its utterances, and how many it has."""
         rows = np.flatnonzero(self._index.shard == shard)
         if array == "data":
-            return self.planned["start"][rows] % self._shard_frames, self.lengths[rows]
+            return self._starts[rows] % self._shard_frames, self.lengths[rows]
         return self._index.slot[rows] % self._slots, np.ones(len(rows), np.int64)
 
     @cached_property
@@ -215,6 +215,16 @@ class FeatureStore:
     def _slot(self, array: str, row: int, layers: slice) -> Floats:
         """Return what an array holds for an utterance, (layers, dim)."""
         return self.reader(array, self._shards[row]).get(self._slot_of[row], 1, layers)[:, 0]
+
+    @cached_property
+    def _starts(self) -> Ints:
+        """The frame of the feature at which each row starts."""
+        return self._form.array(f"features/{self.name}/start")
+
+    @cached_property
+    def _first_times(self) -> Seconds:
+        """The time of the first frame of each row, in seconds."""
+        return self._form.array(f"features/{self.name}/time")
 
     @cached_property
     def _affine(self) -> bool:
@@ -232,7 +242,7 @@ class FeatureStore:
 
     @cached_property
     def _within(self) -> compact.array[int]:
-        return compact.array("q", (self.planned["start"] % self._shard_frames).tobytes())
+        return compact.array("q", (self._starts % self._shard_frames).tobytes())
 
     @cached_property
     def _counts(self) -> compact.array[int]:

@@ -32,17 +32,18 @@ class Index:
     Attributes:
         names: by row.
         shard: of each row.
-        slot: of each row.
     """
 
     def __init__(self, form: Form) -> None:
-        self._root = form.files.root
-        self.names: list[str] = list(read_column(form, "name"))
-        self.shard, self.slot = (np.asarray(read_column(form, c, "int64")) for c in ("shard", "slot"))
+        self._form = form
+        self.names: list[str] = read_column(form, "name")  # type: ignore[assignment]
+        self.shard: Ints = np.asarray(read_column(form, "shard", "int64"))
         self._rows = dict(zip(self.names, range(len(self.names)), strict=True))
 
-    shard: Ints
-    slot: Ints
+    @cached_property
+    def slot(self) -> Ints:
+        """The slot of each row."""
+        return np.asarray(read_column(self._form, "slot", "int64"))
 
     @property
     def shards(self) -> int:
@@ -53,7 +54,7 @@ class Index:
         row = self._rows.get(name)
         if row is None:
             near = suggest(name, self.names) if len(self.names) < MANY_NAMES else ""
-            raise UnknownUtteranceError(f"no utterance {name!r} in {self._root}{near}")
+            raise UnknownUtteranceError(f"no utterance {name!r} in {self._form.files.root}{near}")
         return row
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from itertools import pairwise
+from collections.abc import Iterable
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -22,7 +23,7 @@ def write_table(change: Change, table: pd.DataFrame) -> None:
     """Write ``table``, whose index is the utterances' names; missing text is stored as the empty string.
 
     Raises:
-        StoreError: if a column has one of the `RESERVED` names.
+        StoreError: if a column has one of the `RESERVED` names, or a text holds a NUL character.
     """
     columns = plain_columns(table)
     for column in columns:
@@ -53,17 +54,17 @@ def read_column(form: Form, column: str, kind: str = "text") -> Array | list[str
     path = _path(column)
     if kind != "text":
         return form.array(path)
-    content, offsets = form.array(f"{path}/bytes").tobytes(), form.array(f"{path}/offsets").tolist()
+    content, offsets = form.array(f"{path}/bytes"), form.array(f"{path}/offsets")
     if offsets[-1] != len(content):
         found = f"{len(content)} bytes of text, expected {offsets[-1]}"
         raise StoreError(f"{form.files.root}: {path} holds {found}: it is damaged")
-    try:
-        text = content.decode()
-        if len(text) == len(content):  # ASCII: a byte is a character
-            return [text[a:b] for a, b in pairwise(offsets)]
-        return [content[a:b].decode() for a, b in pairwise(offsets)]
-    except UnicodeDecodeError as error:
+    try:  # cutting at separators takes half of the time that cutting out each text takes
+        texts = np.insert(content, offsets[1:-1], 0).tobytes().decode().split("\0")
+    except (IndexError, UnicodeDecodeError) as error:
         raise StoreError(f"{form.files.root}: {path} is damaged: {error}") from None
+    if len(texts) != len(offsets) - 1:
+        raise StoreError(f"{form.files.root}: {path} is damaged: a text holds a NUL character")
+    return texts
 
 
 def table_digest(table: pd.DataFrame) -> str:
@@ -76,8 +77,12 @@ def table_digest(table: pd.DataFrame) -> str:
 
 
 def plain_columns(table: pd.DataFrame) -> dict[str, Array]:
-    """Return each column, the names first, as int64, float64, bool or text."""
-    plain = {"name": np.asarray(table.index, dtype=str)}
+    """Return each column, the names first, as int64, float64, bool or text.
+
+    Raises:
+        StoreError: if a text holds a NUL character.
+    """
+    plain = {"name": _text("name", table.index)}
     for column in table.columns:
         series = table[column]
         if pd.api.types.is_bool_dtype(series):
@@ -87,8 +92,16 @@ def plain_columns(table: pd.DataFrame) -> dict[str, Array]:
         elif pd.api.types.is_float_dtype(series):
             plain[column] = series.to_numpy(np.float64)
         else:
-            plain[column] = np.asarray(["" if pd.isna(v) else str(v) for v in series], dtype=str)
+            plain[column] = _text(column, series)
     return plain
+
+
+def _text(column: str, values: Iterable[Any]) -> Array:
+    texts = ["" if pd.isna(value) else str(value) for value in values]
+    for row, text in enumerate(texts):
+        if "\0" in text:
+            raise StoreError(f"the column {column!r} holds {text!r} in row {row + 1}: text cannot hold a NUL character")
+    return np.asarray(texts, dtype=str)
 
 
 def _path(column: str) -> str:

@@ -77,6 +77,14 @@ def test_columns_with_names_that_mean_something_else_are_refused(tmp_path, form,
         stored(tmp_path / f"store{form}", table.assign(**{column: 1.0}))
 
 
+@pytest.mark.parametrize("text", ["a\0b", "a\0"])
+def test_a_text_with_nul_is_refused(tmp_path, form, table, text):
+    with pytest.raises(StoreError, match=r"'speaker' holds 'a.x00.*' in row 2: text cannot hold a NUL"):
+        stored(tmp_path / f"store{form}", table.assign(speaker=["s1", text, "s3"]))
+    with pytest.raises(StoreError, match="'name' holds"):
+        stored(tmp_path / f"store{form}", table.rename(index={"x": text}))
+
+
 @pytest.mark.parametrize("narrow", ["int32", "uint8", "Int64"])
 def test_narrow_integers_come_back_as_int64(tmp_path, form, narrow):
     table = pd.DataFrame({"session": pd.array([1, 2], narrow)}, index=pd.Index(["a", "b"], name="name"))
