@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import zip_longest
 from math import prod
 from threading import Lock
 from typing import Any, Literal, TypeVar
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featurestore.codec import Frames
-from featurestore.feature import FeatureStore, Layers
+from featurestore.feature import Block, FeatureStore, Layers
 from featurestore.files import RemoteFiles
 from featurestore.plan import Ints
 from featurestore.store import Store
@@ -194,31 +195,33 @@ class _Reader:
         return Batch(names, {feature: self._read(part, names) for feature, part in self._parts.items()})
 
     def _read(self, part: FeatureStore, names: list[str]) -> list[Frames]:
-        layers = self._layers.get(part.name)
-        for name in names[:AHEAD]:
-            part.prefetch(name, layers)
-        later = [*names[AHEAD:], *[None] * AHEAD]
+        blocks = [part.block(name, self._layers.get(part.name)) for name in names]
         if not self._copy:
-            views = []
-            for name, next_name in zip(names, later, strict=False):
-                views.append(part.read(name, layers))
-                if next_name is not None:
-                    part.prefetch(next_name, layers)
-            return views
-        blocks = [part.block(name, layers) for name in names]
+            return [
+                part.frames_of(block, block.reader.get(block.first, block.length, block.run))
+                for block in _prefetched(blocks)
+            ]
         places = [block.place for block in blocks]
         dtype = part.layouts["data"].dtype
         sizes = [prod(shape) for _, shape in places]
         buffer = BUFFERS.take(sum(sizes) * dtype.itemsize).view(dtype)
         frames, end = [], 0
-        for block, (offset, shape), size, next_name in zip(blocks, places, sizes, later, strict=False):
+        for block, (offset, shape), size in zip(_prefetched(blocks), places, sizes, strict=True):
             values = buffer[end : end + size].reshape(shape)
             block.read_into(values, offset)
             frames.append(part.frames_of(block, values))
             end += size
-            if next_name is not None:
-                part.prefetch(next_name, layers)
         return frames
+
+
+def _prefetched(blocks: Sequence[Block]) -> Iterator[Block]:
+    """Yield ``blocks``, of each of which the kernel has been told `AHEAD` blocks before."""
+    for block in blocks[:AHEAD]:
+        block.prefetch()
+    for block, later in zip_longest(blocks, blocks[AHEAD:]):
+        yield block
+        if later is not None:
+            later.prefetch()
 
 
 class _Buffers:

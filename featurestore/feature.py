@@ -57,6 +57,10 @@ class Block(NamedTuple):
         """Return the CRC-32C of the block as it lies on the disk."""
         return self.reader.checksum(self.first, self.length)
 
+    def prefetch(self) -> None:
+        """Tell the kernel that the block will be read soon."""
+        self.reader.prefetch(self.first, self.length, self.run)
+
     def read_into(self, values: Array, offset: int | None = None) -> None:
         """Fill ``values``, which has the `shape`; ``offset`` is the first part of its `place`, if it is known."""
         if self.reader.contiguous:
@@ -174,11 +178,6 @@ class FeatureStore:
             return Frames(values, self._dtype, self._dim)
         scale, offset = (self._slot(array, block.row, block.run)[block.within] for array in AFFINE)
         return Frames(values, self._dtype, self._dim, scale, offset)
-
-    def prefetch(self, name: str, layers: Layers = None) -> None:
-        """Tell the kernel that an utterance will be read soon."""
-        block = self.block(name, layers)
-        block.reader.prefetch(block.first, block.length, block.run)
 
     def pooled(self, names: Sequence[str]) -> tuple[Floats, Floats]:
         """Return the mean and standard deviation over time, each (utterances, layers, dim)."""

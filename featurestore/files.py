@@ -156,9 +156,18 @@ class _MappedFile(Ranges):
             got += more
 
     def prefetch(self, offset: int, size: int) -> None:
+        if self._in_memory(offset + size - 1):
+            return
         for begin in range(offset, offset + size, PREFETCH_PIECE):
             length = min(PREFETCH_PIECE, offset + size - begin)
             os.posix_fadvise(self._descriptor, begin, length, os.POSIX_FADV_WILLNEED)
+
+    def _in_memory(self, offset: int) -> bool:
+        """Return whether a byte can be read without the disk: asking for pages that are there costs as much as a read."""
+        try:
+            return os.preadv(self._descriptor, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
+        except OSError:  # it would have to wait, or this file system cannot tell
+            return False
 
     def _make_map(self) -> bool:
         """Map the file, unless too many are mapped: a map keeps its file open for as long as a view of it is used."""
