@@ -27,6 +27,7 @@ def main_command(
     store: str | None = None,
     config: tuple[Path, ...] = (),
     plan: bool = False,
+    allow_partial: bool = False,
 ) -> int:
     """Write the hidden states of every layer of a frozen encoder, and other features, into a keyed store.
 
@@ -35,13 +36,14 @@ def main_command(
 
     Args:
         overrides: Any setting as KEY=VALUE: encoder.trim=true pitch.floor=60 dataset.ranges.V=[-2,2]
-        dataset: Name of the dataset: csv, demo, emodb, emotale.
+        dataset: Name of the dataset: ccsemo, crema-d, csv, demo, emodb, emotale, iemocap, msp-podcast, ravdess.
         root: Folder of the dataset, or its label file.
         encoder: Short name of a checkpoint (hubert-large, wavlm-large, whisper-base, …) or a local folder.
         features: Further features, separated by commas: pitch,logmel
         store: Where the store goes; stores/DATASET.zarr when absent.
         config: YAML file with settings; given more than once, the last one wins.
         plan: Print what would be done, its size and time, and write nothing.
+        allow_partial: Go on when utterances of the dataset are not there.
     """
     from extract.config import ExtractConfig
     from extract.run import extract
@@ -49,6 +51,7 @@ def main_command(
     settings = [f"dataset.name={dataset}"] if dataset else []
     paths = {"dataset.root": root, "encoder.checkpoint": encoder, "store": store}
     settings += [f"{key}={json.dumps(str(path))}" for key, path in paths.items() if path is not None]
+    settings += ["dataset.allow_partial=true"] if allow_partial else []
     settings += [f"{feature.strip()}={{}}" for feature in (features or "").split(",") if feature.strip()]
     asked = load(ExtractConfig, config, [*settings, *overrides])
     if plan:

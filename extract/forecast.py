@@ -19,6 +19,8 @@ from featurestore.command import INCOMPLETE, say, say_table
 from featurestore.layout import feature_bytes, free_bytes
 
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
+BINS = 5
+"""Into which the scale of V, A and D is cut."""
 TRIAL = 8
 """Utterances on which the time is measured."""
 
@@ -37,6 +39,9 @@ def say_forecast(config: ExtractConfig) -> int:
     for name, reason in source.plan.left_out.items():
         say(f"left out: {name}: {reason}")
     say(f"dataset {config.dataset.name}: {_describe(table)}; {len(source.plan.left_out)} left out")
+    if source.lacking:
+        say(source.lacking)
+    _say_labels(table, source.plan.ranges)
     say()
     say_table(
         ("bytes", "layers", "dim", "hop s", "frames", "asked for", *DTYPES),
@@ -53,7 +58,29 @@ def say_forecast(config: ExtractConfig) -> int:
     if needed > free and config.check_disk:
         say("the disk has no room for it: choose a smaller data type, or start all the same with check_disk=false")
         return 1
-    return INCOMPLETE if source.plan.left_out else 0
+    return INCOMPLETE if source.plan.left_out or source.lacking else 0
+
+
+def _say_labels(table: pd.DataFrame, ranges: dict[str, tuple[float, float]]) -> None:
+    """Print how often each emotion is, the distribution of V, A and D, and how many utterances are flagged."""
+    if "emotion" in table:
+        counts = table["emotion"].replace("", "none").value_counts()
+        say("emotion: " + ", ".join(f"{emotion} {count}" for emotion, count in counts.items()))
+    rows = []
+    for target, (low, high) in ranges.items():
+        values = table[target].dropna()
+        edges = np.linspace(low, high, BINS + 1)
+        histogram, _ = np.histogram(values.clip(low, high), edges)
+        figures = [f"{figure:.2f}" for figure in (values.min(), values.mean(), values.max(), values.std())]
+        rows.append((target, f"{low:g} to {high:g}", len(table) - len(values), *figures, *histogram))
+    if rows:
+        say_table(
+            ("label", "scale", "missing", "least", "mean", "most", "sd", *(f"{n}/{BINS}" for n in range(1, BINS + 1))),
+            rows,
+        )
+    if "flags" in table and (table["flags"] != "").any():
+        flagged = table.index[table["flags"] != ""]
+        say(f"flagged: {len(flagged)}, e.g. {flagged[0]}: {table['flags'][flagged[0]]}")
 
 
 def _bytes_there(store: Path, feature: str) -> int:

@@ -14,7 +14,7 @@ import pandas as pd
 from extract.audio import SAMPLING_RATE, AudioError, Wave, count_samples, read_wave
 from extract.config import ExtractConfig
 from extract.features import Feature
-from featurestore.errors import SerError, StoreError
+from featurestore.errors import DatasetError, SerError, StoreError
 from featurestore.layout import feature_bytes, free_bytes
 from featurestore.plan import FeaturePlan, FeatureSpec, Plan
 from featurestore.writer import StoreWriter
@@ -51,11 +51,13 @@ class Source:
         features: that are asked for, by their names in the store.
         plan: what the store should hold.
         paths: of the audio, by name.
+        lacking: what is said when the dataset is not whole; empty if it is.
     """
 
     features: dict[str, Feature]
     plan: Plan
     paths: dict[str, Path]
+    lacking: str
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ def extract(config: ExtractConfig, report: Report = lambda *_: None) -> Summary:
         SerError: if there is nothing to do, or the store that is there is another, or the disk has no room.
     """
     source = read_source(config)
+    if source.lacking and not config.dataset.allow_partial:
+        raise DatasetError(f"{source.lacking}: complete it, or go on with --allow-partial; --plan shows what is there")
     table = source.plan.table
     writer = StoreWriter(config.store_path())
     with writer.lock():
@@ -109,7 +113,7 @@ def read_source(config: ExtractConfig) -> Source:
     features = config.features()
     if not features:
         raise SerError("nothing to extract: give --encoder NAME|DIR, or --features NAME,NAME")
-    labels = config.dataset.labels()
+    labels = config.dataset.read()
     left_out = dict(labels.left_out)
     folder = config.dataset.audio_folder()
     paths = {name: folder / path for name, path in zip(labels.table.index, labels.table["path"], strict=True)}
@@ -128,7 +132,7 @@ def read_source(config: ExtractConfig) -> Source:
     plan = Plan.make(
         table[usable], config.shard_seconds, dataset=config.dataset.name, ranges=labels.ranges, left_out=left_out
     )
-    return Source(features, plan, paths)
+    return Source(features, plan, paths, config.dataset.lacking(labels))
 
 
 def place(feature: Feature, table: pd.DataFrame) -> Places:

@@ -163,7 +163,7 @@ class _MappedFile(Ranges):
             os.posix_fadvise(self._descriptor, begin, length, os.POSIX_FADV_WILLNEED)
 
     def _in_memory(self, offset: int) -> bool:
-        """Return whether a byte can be read without the disk: asking for pages that are there costs as much as a read."""
+        """Return whether a byte is in memory: asking for pages that are there costs as much as reading them."""
         try:
             return os.preadv(self._descriptor, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
         except OSError:  # it would have to wait, or this file system cannot tell

@@ -5,13 +5,25 @@ ser-extract --dataset csv --root labels.csv --encoder hubert-large dataset.range
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Self
 
 import pandas as pd
 from pydantic import model_validator
 
-from extract.datasets import Dataset, Labels, check_columns, leave_out, leave_out_nameless, read_csv
+from extract.datasets import Dataset
+from extract.labels import (
+    Labels,
+    Scale,
+    check_columns,
+    flag_outside,
+    leave_out,
+    leave_out_nameless,
+    name_emotions,
+    name_genders,
+    read_csv,
+)
 from featurestore.config import Config
 from featurestore.errors import DatasetError
 
@@ -24,11 +36,22 @@ SPLITS = {
     "validation": "dev",
     "development": "dev",
     "test": "test",
+    "test1": "test",
+    "test2": "test2",
+    "test3": "test3",
 }
-REQUIRED = ["name", "audio_path", "split_set"]
-RENAMED = {"audio_path": "path", "split_set": "split"}
-AUDIO_SUFFIXES = r"(?i)\.(?:wav|flac|mp3|ogg)$"
-Scale = tuple[float, float]
+"""The parts by what label files call them; what is in a further test part is in none of train, dev and test."""
+RENAMED = {
+    "audio_path": "path",
+    "split_set": "split",
+    "discrete_emotion": "emotion",
+    "transcription": "transcript",
+    "SpkrID": "speaker",
+    "Gender": "gender",
+}
+UNKNOWN_SPEAKERS = ("Unknown", "-1", "-1.0")
+AUDIO_SUFFIXES = r"(?i)\.(?:wav|flac|mp3|ogg|m4a|opus)$"
+LAYOUT = "a label file, or a folder with labels.csv, or with train.csv, val.csv and test.csv"
 
 
 class Ranges(Config):
@@ -60,7 +83,7 @@ class CSV(Dataset):
     """The scale on which V, A and D are declared; values outside are left out."""
     audio_root: Path | None = None
     """Where relative audio paths start; the label file's folder when absent."""
-    layout: ClassVar[str] = "a label file, or a folder with labels.csv, or with train.csv, val.csv and test.csv"
+    layout: ClassVar[str] = LAYOUT
 
     def audio_folder(self) -> Path:  # noqa: D102
         return self.audio_root or super().audio_folder()
@@ -71,45 +94,92 @@ class CSV(Dataset):
         Raises:
             DatasetError: if a label file is absent or not a table, or lacks a column.
         """
-        table = pd.concat([_read(file) for file in self._files()]).fillna("")
-        left_out: dict[str, str] = {}
-        table = leave_out_nameless(table, left_out)
-        split = table["split_set"].str.strip().str.lower().map(SPLITS)
-        reason = table.index + " has split_set=" + table["split_set"] + ", expected train, dev (val) or test"
-        table = leave_out(table.assign(split_set=split), split.isna(), reason, left_out)
-        ranges = {target: scale for target, scale in self.ranges if target in table}
-        for target, scale in ranges.items():
-            table = _check_range(table, target, scale, left_out)
-        return Labels(table.rename(columns=RENAMED).set_index("name"), ranges, left_out)
-
-    def _files(self) -> list[Path]:
-        root = self.folder()
-        if root.is_file():
-            return [root]
-        single = root / "labels.csv"
-        found = [single] if single.exists() else [f for f in sorted(root.glob("*.csv")) if f.stem.lower() in SPLITS]
-        if not found:
-            raise DatasetError(f"dataset {self.name}: no label file in {root}; expected {self.layout}")
-        return found
+        return _labels(self.folder(), ["path", "split"], dict(self.ranges), keep_outside=False)
 
 
-def _read(file: Path) -> pd.DataFrame:
+def read_label_csv(dataset: Dataset) -> Labels:
+    """Return the labels of a dataset from the label file, or files, that stand in for its raw layout.
+
+    Values outside the scale are kept and flagged; the split may be absent. Label files are made on other machines: a
+    path that is not there is looked for below the dataset's root by its last parts.
+
+    Raises:
+        DatasetError: if a label file is absent or not a table, or lacks a column.
+    """
+    root = dataset.label_csv
+    if root is None or not root.exists():
+        raise DatasetError(f"dataset {dataset.name}: no label_csv {root}; expected {LAYOUT}")
+    labels = _labels(root, ["path"], dataset.RANGES, keep_outside=True)
+    table = labels.table
+    if "emotion" in table:
+        table = name_emotions(table, dataset.EMOTIONS)
+    start = root if root.is_dir() else root.parent
+    paths = [str(_locate(start / path, dataset.root)) for path in table["path"]]
+    return Labels(table.assign(path=paths), labels.ranges, labels.left_out)
+
+
+def _locate(path: Path, root: Path | None) -> Path:
+    """Return ``path``, or the longest end of it that is there below ``root``."""
+    if root is None or path.exists():
+        return path
+    ends = (root.joinpath(*path.parts[i:]) for i in range(1, len(path.parts)))
+    return next((end for end in ends if end.exists()), path)
+
+
+def _labels(root: Path, needed: list[str], ranges: Mapping[str, Scale], keep_outside: bool) -> Labels:
+    table = pd.concat([_read(file, needed) for file in _files(root)]).fillna("")
+    left_out: dict[str, str] = {}
+    table = leave_out_nameless(table, left_out)
+    if "split" in table:
+        split = table["split"].str.strip().str.lower().map(SPLITS)
+        reason = table.index + " has split_set=" + table["split"] + ", expected train, dev (val) or test"
+        table = leave_out(table.assign(split=split), split.isna(), reason, left_out)
+    if "speaker" in table:
+        table["speaker"] = table["speaker"].mask(table["speaker"].isin(UNKNOWN_SPEAKERS), "")
+    if "gender" in table:
+        table["gender"] = name_genders(table["gender"])
+    ranges = {target: scale for target, scale in ranges.items() if target in table}
+    for target, scale in ranges.items():
+        table = _check_range(table, target, scale, left_out, keep_outside)
+    if keep_outside:
+        table = flag_outside(table, ranges)
+    return Labels(table.set_index("name"), ranges, left_out)
+
+
+def _files(root: Path) -> list[Path]:
+    if root.is_file():
+        return [root]
+    single = root / "labels.csv"
+    found = [single] if single.exists() else [f for f in sorted(root.glob("*.csv")) if f.stem.lower() in SPLITS]
+    if not found:
+        raise DatasetError(f"no label file in {root}; expected {LAYOUT}")
+    return found
+
+
+def _read(file: Path, needed: list[str]) -> pd.DataFrame:
     """Return a label file with names as they are in other files, which may lack the suffix of the audio."""
     table = read_csv(file)
     if "split_set" not in table and file.stem.lower() in SPLITS:
         table["split_set"] = file.stem
-    check_columns(table, REQUIRED if "emotion" in table else [*REQUIRED, "V", "A"], file)
     for column, renamed in RENAMED.items():
-        if renamed in table:
+        if column in table and renamed in table:
             raise DatasetError(f"{file} has both {column} and {renamed}, which stand for the same; remove one")
+    columns = {renamed: column for column, renamed in RENAMED.items()}
+    labelled = {"emotion", columns["emotion"]} & {*table.columns}
+    wanted = ["name", *(columns[column] for column in needed), *([] if labelled else ["V", "A"])]
+    check_columns(table, wanted, file)
+    table = table.rename(columns=RENAMED)
     table["name"] = table["name"].str.strip().str.replace(AUDIO_SUFFIXES, "", regex=True)
     return table
 
 
-def _check_range(table: pd.DataFrame, target: str, scale: Scale, left_out: dict[str, str]) -> pd.DataFrame:
-    """Return the table with ``target`` as numbers, without the rows where it is not one within its scale."""
+def _check_range(
+    table: pd.DataFrame, target: str, scale: Scale, left_out: dict[str, str], keep_outside: bool
+) -> pd.DataFrame:
+    """Return the table with ``target`` as numbers, without the rows where it is not one (within its scale)."""
     values = pd.to_numeric(table[target], errors="coerce").astype(float)
+    good = values.notna() if keep_outside else values.between(*scale)
     expected = f"expected {scale[0]:g} to {scale[1]:g} (another range: dataset.ranges.{target}=[LOW,HIGH])"
     reason = table.index + f" has {target}=" + table[target] + f", {expected}"
     absent = (table[target].str.strip() == "") & (target == "D" or "emotion" in table)  # others must have it
-    return leave_out(table.assign(**{target: values}), ~(values.between(*scale) | absent), reason, left_out)
+    return leave_out(table.assign(**{target: values}), ~(good | absent), reason, left_out)

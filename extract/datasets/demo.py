@@ -17,8 +17,8 @@ import soundfile
 from pydantic import Field
 
 from extract.audio import SAMPLING_RATE
-from extract.datasets import Labels
 from extract.datasets.csv import CSV
+from extract.labels import Labels
 from extract.speech import VOICES, Manner, speak
 from featurestore.errors import DatasetError
 

@@ -5,26 +5,16 @@ ser-extract --dataset emodb --root data/emodb --encoder hubert-large
 
 from __future__ import annotations
 
-import logging
 import re
 from typing import ClassVar
 
 import pandas as pd
 
-from extract.datasets import Dataset, Labels
+from extract.datasets import Dataset
+from extract.labels import Labels, name_emotions
 from featurestore.errors import DatasetError
 
-CLIPS = 535
 NAME = re.compile(r"(?P<speaker>03|08|09|1[0-6])(?P<text>[ab]\d\d)(?P<emotion>[WLEAFTN])(?P<version>[a-z])")
-EMOTIONS = {
-    "W": "anger",
-    "L": "boredom",
-    "E": "disgust",
-    "A": "fear",
-    "F": "happiness",
-    "T": "sadness",
-    "N": "neutral",
-}
 MEN = {"03", "10", "11", "12", "15"}
 
 
@@ -32,13 +22,21 @@ class EmoDB(Dataset):
     """Everything is in the file names, e.g. ``03a01Fa``: speaker 03, text a01, happiness, version a."""
 
     layout: ClassVar[str] = "a folder with wav/*.wav"
+    CLIPS: ClassVar[int | None] = 535
+    EMOTIONS: ClassVar[dict[str, str]] = {
+        "W": "anger",
+        "L": "boredom",
+        "E": "disgust",
+        "A": "fear",
+        "F": "happiness",
+        "T": "sadness",
+        "N": "neutral",
+    }
 
     def labels(self) -> Labels:  # noqa: D102
         files = sorted((self.folder() / "wav").glob("*.wav"))
         if not files:
             raise DatasetError(f"dataset emodb: no wav/*.wav in {self.folder()}; expected {self.layout}")
-        if len(files) != CLIPS:
-            logging.getLogger(__name__).warning("emodb: found %d clips, the whole dataset has %d", len(files), CLIPS)
         rows, left_out = {}, {}
         for file in files:
             match = NAME.fullmatch(file.stem)
@@ -49,7 +47,6 @@ class EmoDB(Dataset):
         if not rows:
             raise DatasetError(f"dataset emodb: no file name in {self.folder() / 'wav'} is of the form 03a01Fa.wav")
         table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("name")
-        table["emotion_code"] = table["emotion"]
-        table["emotion"] = table["emotion_code"].map(EMOTIONS)
+        table = name_emotions(table, self.EMOTIONS)
         table["gender"] = table["speaker"].map(lambda speaker: "male" if speaker in MEN else "female")
         return Labels(table, left_out=left_out)

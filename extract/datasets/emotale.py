@@ -10,11 +10,19 @@ from typing import ClassVar
 
 import pandas as pd
 
-from extract.datasets import Dataset, Labels, check_columns, leave_out, leave_out_nameless, read_csv
+from extract.datasets import Dataset
+from extract.labels import (
+    Labels,
+    Scale,
+    as_ratings,
+    check_columns,
+    leave_out,
+    leave_out_nameless,
+    name_genders,
+    read_csv,
+)
 
 NAME = re.compile(r"^(?P<language>DK|EN)_(?P<speaker>\d{3})_[ABHNS]_(?P<sentence>\d+)$")
-EMOTIONS = {"A": "anger", "B": "boredom", "H": "happiness", "N": "neutral", "S": "sadness"}
-GENDERS = {"F": "female", "M": "male"}
 RATERS = ("a1", "a2", "a3")
 RATINGS = [f"{rater}_{target}" for rater in RATERS for target in "VAD"]
 SCALE = (1.0, 5.0)
@@ -24,6 +32,15 @@ class EmoTale(Dataset):
     """V, A, D are the means over the raters, on scales from 1 to 5."""
 
     layout: ClassVar[str] = "a folder with annotations.csv and wav/*.flac"
+    CLIPS: ClassVar[int | None] = 800
+    RANGES: ClassVar[dict[str, Scale]] = dict.fromkeys("VAD", SCALE)
+    EMOTIONS: ClassVar[dict[str, str]] = {
+        "A": "anger",
+        "B": "boredom",
+        "H": "happiness",
+        "N": "neutral",
+        "S": "sadness",
+    }
 
     def labels(self) -> Labels:  # noqa: D102
         file = self.folder() / "annotations.csv"
@@ -41,19 +58,30 @@ class EmoTale(Dataset):
         reason = table.index.to_series() + " has a rating that is not a number from 1 to 5"
         table = leave_out(table, unrated, reason, left_out)
         table = self._describe(table)
-        return Labels(table.drop(columns="file").set_index("name"), dict.fromkeys("VAD", SCALE), left_out)
+        return Labels(table.drop(columns="file").set_index("name"), self.RANGES, left_out)
 
     def _describe(self, table: pd.DataFrame) -> pd.DataFrame:
         """Return the table with what follows from its columns, and from the table of speakers if there is one."""
         means = {target: table[[f"{rater}_{target}" for rater in RATERS]].mean(axis=1) for target in "VAD"}
-        emotion = table["gt_emotion"].map(EMOTIONS).fillna("")
-        table = table.assign(path="wav/" + table["name"] + ".flac", emotion=emotion, **means)
+        emotion = table["gt_emotion"].map(self.EMOTIONS).fillna("")
+        path = "wav/" + table["name"] + ".flac"
+        table = table.assign(path=path, emotion=emotion, ratings=table.apply(_ratings, axis=1), **means)
         file = self.folder() / "speaker_info.csv"
         if not file.exists():
             return table
         speakers = read_csv(file)
         check_columns(speakers, ["speaker", "gender", "age"], file)
         speakers = speakers.drop_duplicates("speaker").set_index("speaker")
-        gender = table["speaker"].map(speakers["gender"].replace(GENDERS)).fillna("")
+        gender = table["speaker"].map(name_genders(speakers["gender"])).fillna("")
         age = table["speaker"].map(pd.to_numeric(speakers["age"], errors="coerce").astype(float))
         return table.assign(gender=gender, age=age)
+
+
+def _ratings(row: pd.Series) -> str:
+    """Return what the raters said: V, A, D, and the emotion where the file has it."""
+    said = {"emotion": "cat", **{target: target for target in "VAD"}}
+    values = ({key: row.get(f"{rater}_{column}") for key, column in said.items()} for rater in RATERS)
+    return as_ratings(
+        {"rater": rater, **{key: value for key, value in one.items() if value is not None}}
+        for rater, one in zip(RATERS, values, strict=True)
+    )

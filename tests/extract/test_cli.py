@@ -130,7 +130,7 @@ def test_labels_without_a_row_that_can_be_used_are_one_line(labelled, tmp_path, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--dataset", "iemocup", *ENCODER], "no dataset 'iemocup'; expected one of csv, demo, emodb, emotale"),
+        (["--dataset", "iemocup", *ENCODER], "no dataset 'iemocup'; did you mean 'iemocap'?"),
         (["--dataset", "emodb", *ENCODER], "dataset emodb needs --root DIR: a folder with wav/*.wav"),
         (["--dataset", "csv", "--encoder", "wavlm-lrge"], "no encoder 'wavlm-lrge'; did you mean 'wavlm-large'?"),
         (["--dataset", "csv", *ENCODER, "trim=true"], "unknown key 'trim'; did you mean 'encoder.trim'?"),

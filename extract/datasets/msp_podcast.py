@@ -1,0 +1,193 @@
+"""MSP-Podcast, in all its releases: spontaneous speech, each turn rated by five people or more for A, V, D and emotion.
+
+ser-extract --dataset msp-podcast --root data/MSP-PODCAST-Publish-1.11 --encoder wavlm-large
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+
+from extract.datasets import Dataset
+from extract.datasets.csv import SPLITS, UNKNOWN_SPEAKERS
+from extract.labels import (
+    Labels,
+    Scale,
+    as_ratings,
+    check_columns,
+    flag_outside,
+    leave_out_nameless,
+    name_emotions,
+    name_genders,
+    read_csv,
+)
+from featurestore.errors import DatasetError
+
+CONSENSUS = ("labels_consensus", "labels_concensus")  # earlier releases misspell it
+ATTRIBUTES = {"EmoVal": "V", "EmoAct": "A", "EmoDom": "D"}  # by name: their order is not the same in all releases
+AUDIO_FOLDERS = ("Audios", "Audio", "audios", "audio", "wav", "wavs")
+FILE = re.compile(r"[^;,\s]+\.wav")
+ATTRIBUTE = re.compile(r"\b([VAD])\s*:\s*(\d+(?:\.\d*)?)")
+
+
+class MSPPodcast(Dataset):
+    """The consensus of the raters, and what each of them said where the release has it.
+
+    Test1 is the split test, Test2 and Test3 are test2 and test3, which splits=given does not use; Test3 has no labels.
+    """
+
+    layout: ClassVar[str] = "a folder with Labels/labels_consensus.csv (or .json) and Audios/*.wav"
+    RANGES: ClassVar[dict[str, Scale]] = dict.fromkeys("VAD", (1.0, 7.0))
+    EMOTIONS: ClassVar[dict[str, str]] = {
+        "A": "anger",
+        "C": "contempt",
+        "D": "disgust",
+        "F": "fear",
+        "H": "happiness",
+        "N": "neutral",
+        "O": "other",
+        "S": "sadness",
+        "U": "surprise",
+        "X": "",
+    }
+
+    def labels(self) -> Labels:  # noqa: D102
+        left_out: dict[str, str] = {}
+        table = self._consensus()
+        table["name"] = table["FileName"].str.removesuffix(".wav")
+        table = leave_out_nameless(table, left_out)
+        table = table.rename(columns=ATTRIBUTES | {"EmoClass": "emotion"})
+        for target in self.RANGES:
+            table[target] = pd.to_numeric(table[target], errors="coerce").astype(float)
+        if "emotion" in table:
+            table = name_emotions(table, self.EMOTIONS)
+        table = flag_outside(self._speakers(self._split(table)), self.RANGES)
+        audio = next((folder for folder in AUDIO_FOLDERS if (self.folder() / folder).is_dir()), AUDIO_FOLDERS[0])
+        table["path"] = f"{audio}/" + table["FileName"]
+        return Labels(self._spoken(self._rated(table)).set_index("name"), self.RANGES, left_out)
+
+    def lacking(self, labels: Labels) -> str:
+        """Return how many turns have no audio: the number of turns differs between releases."""
+        paths = [self.audio_folder() / path for path in labels.table["path"]]
+        there = sum(path.exists() for path in paths)
+        if there == len(paths):
+            return ""
+        return f"dataset {self.name}: found the audio of {there} turns in {self.folder()}, its labels name {len(paths)}"
+
+    def _file(self, *names: str) -> Path | None:
+        """Return the first of these files that is there, in the folder of labels or beside it."""
+        folders = [self.folder() / "Labels", self.folder() / "labels", self.folder()]
+        return next((file for folder in folders for name in names if (file := folder / name).exists()), None)
+
+    def _consensus(self) -> pd.DataFrame:
+        file = self._file(*(f"{name}{suffix}" for suffix in (".csv", ".json") for name in CONSENSUS))
+        if file is None:
+            raise DatasetError(
+                f"dataset msp_podcast: no labels_consensus.csv in {self.folder()}; expected {self.layout}"
+            )
+        table = read_csv(file) if file.suffix == ".csv" else _as_table(file)
+        check_columns(table, ["FileName", *ATTRIBUTES], file)
+        return table
+
+    def _split(self, table: pd.DataFrame) -> pd.DataFrame:
+        if "Split_Set" not in table:
+            file = self._file("partitions.txt", "Partitions.txt")
+            given = dict(_pairs(file, SPLITS)) if file else {}
+            table["Split_Set"] = table["FileName"].map(lambda name: given.get(name, ""))
+        split = table["Split_Set"].str.strip().str.lower().map(lambda given: SPLITS.get(given, ""))
+        return table.assign(split=split)
+
+    def _speakers(self, table: pd.DataFrame) -> pd.DataFrame:
+        if "SpkrID" not in table:
+            file = self._file("Speaker_ids.txt", "Speaker_Ids.txt", "speaker_ids.txt")
+            given = dict(_pairs(file)) if file else {}
+            table["SpkrID"] = table["FileName"].map(lambda name: given.get(name, ""))
+        speaker = table["SpkrID"].str.strip()
+        if "Gender" in table:
+            table["gender"] = name_genders(table["Gender"])
+        return table.assign(speaker=speaker.mask(speaker.isin(UNKNOWN_SPEAKERS), "").str.removesuffix(".0"))
+
+    def _rated(self, table: pd.DataFrame) -> pd.DataFrame:
+        file = self._file("labels_detailed.csv", "labels_detailed.json", "labels.txt")
+        if file is None:
+            return table
+        found: dict[str, list[dict[str, Any]]] = {}
+        readers = {".csv": _details_csv, ".json": _details_json, ".txt": _details_text}
+        for name, rating in readers[file.suffix](file):
+            found.setdefault(name, []).append(rating)
+        return table.assign(ratings=[as_ratings(found.get(name, [])) for name in table["FileName"]])
+
+    def _spoken(self, table: pd.DataFrame) -> pd.DataFrame:
+        folder = self.folder() / "Transcripts"
+        if not folder.is_dir():
+            return table
+        files = (folder / f"{name}.txt" for name in table["name"])
+        return table.assign(
+            transcript=[
+                file.read_text(encoding="utf-8", errors="replace").strip() if file.exists() else "" for file in files
+            ]
+        )
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DatasetError(f"{file} is not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise DatasetError(f"{file} holds a {type(content).__name__}, expected an object with the files as its keys")
+    return content
+
+
+def _as_table(file: Path) -> pd.DataFrame:
+    content = _read_json(file)
+    table = pd.DataFrame([{"FileName": name, **values} for name, values in content.items()]).fillna("").astype(str)
+    return table.set_axis([f"{file.name} entry {number}" for number in range(1, len(table) + 1)])
+
+
+def _pairs(file: Path, words: dict[str, str] | None = None) -> Iterator[tuple[str, str]]:
+    """Yield the audio file and the other word of each line; their order is not the same in all releases."""
+    for line in file.read_text(encoding="utf-8").splitlines():
+        audio = FILE.search(line)
+        others = [part.strip() for part in re.split("[;,\t]", line) if part.strip() and not FILE.search(part)]
+        others = [part for part in others if words is None or part.lower() in words]
+        if audio and others:
+            yield audio[0], others[0]
+
+
+def _details_csv(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    table = read_csv(file)
+    check_columns(table, ["FileName", "EmoDetail"], file)
+    for name, detail in zip(table["FileName"], table["EmoDetail"], strict=True):
+        yield name, _rating(detail)
+
+
+def _details_text(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the ratings of ``labels.txt``: blocks of a line with the file and its consensus, then one per rater."""
+    name = None
+    for line in file.read_text(encoding="utf-8").splitlines():
+        audio = FILE.match(line)
+        if audio:
+            name = audio[0]
+        elif line.strip() and name:
+            yield name, _rating(line)
+
+
+def _rating(detail: str) -> dict[str, Any]:
+    """Return e.g. ``WORKER00014332; Contempt; Contempt,Angry; A:4.0; V:3.0; D:4.0;`` as a rating."""
+    rater, emotion, others, *_ = [*(part.strip() for part in detail.split(";")), "", ""]
+    values = {target: float(value) for target, value in ATTRIBUTE.findall(detail)}
+    return {"rater": rater, "emotion": emotion, "emotions": others, **values}
+
+
+def _details_json(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, workers in _read_json(file).items():
+        for rater, said in workers.items():
+            words = {"emotion": said.get("EmoClass_Major", ""), "emotions": said.get("EmoClass_Second", "")}
+            values = {target: float(said[key]) for key, target in ATTRIBUTES.items() if said.get(key) not in (None, "")}
+            yield name, {"rater": rater, **words, **values}
