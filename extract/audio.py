@@ -15,6 +15,12 @@ WRONG_LENGTH = re.compile(
     r"^ *(?:data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)",  # WAV, AIFF, AU, W64, RF64
     re.MULTILINE,
 )
+SILENT = 1e-4
+"""The peak from which on a waveform is more than the noise of its last bits."""
+FULL_SCALE, CLIPPED = 0.999, 1e-3
+"""What counts as full scale, and the share of samples there from which on a waveform is clipped."""
+OFFSET = 0.5
+"""The mean, in standard deviations, from which on it is an offset."""
 Wave = npt.NDArray[np.float32]
 
 
@@ -67,6 +73,24 @@ def read_wave(path: Path) -> Wave:
         wave = soxr.resample(wave, rate, SAMPLING_RATE, quality="HQ")
         wave = np.pad(wave[:expected], (0, max(0, expected - len(wave))))
     return np.ascontiguousarray(wave, np.float32)
+
+
+def describe_oddity(wave: Wave) -> str:
+    """Return what is odd about a waveform that can be used all the same; empty when nothing is.
+
+    >>> describe_oddity(np.zeros(16_000, np.float32))
+    'silent: its peak is below -80 dB of full scale'
+    """
+    peak, mean = float(np.abs(wave).max()), float(wave.mean())
+    if peak < SILENT:
+        return f"silent: its peak is below {20 * np.log10(SILENT):.0f} dB of full scale"
+    oddities = []
+    full = float(np.mean(np.abs(wave) >= FULL_SCALE))
+    if full > CLIPPED:
+        oddities.append(f"clipped: {full:.1%} of the samples are at full scale or above")
+    if abs(mean) > OFFSET * float(wave.std()):
+        oddities.append(f"it has a DC offset of {mean:.3g}")
+    return "; ".join(oddities)
 
 
 def _resampled(frames: int, rate: int) -> int:

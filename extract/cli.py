@@ -27,6 +27,7 @@ def main_command(
     store: str | None = None,
     config: tuple[Path, ...] = (),
     plan: bool = False,
+    selftest: bool = False,
     allow_partial: bool = False,
 ) -> int:
     """Write the hidden states of every layer of a frozen encoder, and other features, into a keyed store.
@@ -43,9 +44,10 @@ def main_command(
         store: Where the store goes; stores/DATASET.zarr when absent.
         config: YAML file with settings; given more than once, the last one wins.
         plan: Print what would be done, its size and time, and write nothing.
+        selftest: Prove on this machine that the encoder's features do not depend on the batch, and write nothing.
         allow_partial: Go on when utterances of the dataset are not there.
     """
-    from extract.config import ExtractConfig
+    from extract.config import ExtractConfig, SelftestConfig
     from extract.run import extract
 
     settings = [f"dataset.name={dataset}"] if dataset else []
@@ -53,6 +55,10 @@ def main_command(
     settings += [f"{key}={json.dumps(str(path))}" for key, path in paths.items() if path is not None]
     settings += ["dataset.allow_partial=true"] if allow_partial else []
     settings += [f"{feature.strip()}={{}}" for feature in (features or "").split(",") if feature.strip()]
+    if selftest:
+        from extract.selftest import say_selftest
+
+        return say_selftest(load(SelftestConfig, config, [*settings, *overrides]).encoder)
     asked = load(ExtractConfig, config, [*settings, *overrides])
     if plan:
         from extract.forecast import say_forecast
@@ -64,11 +70,14 @@ def main_command(
         say(f"left out: {name}: {reason}")
     for name, reason in summary.failed.items():
         say(f"failed: {name}: {reason}")
+    for name, remark in summary.flagged.items():
+        say(f"flagged: {name}: {remark}")
     for line in summary.unfinished:
         say(f"unfinished: {line}")
     say(
         f"{summary.store}: {summary.utterances} utterances, {summary.seconds / 3600:.2f} h, "
-        f"{', '.join(asked.features())}; {len(summary.left_out)} left out, {len(summary.failed)} failed"
+        f"{', '.join(asked.features())}; {len(summary.left_out)} left out, {len(summary.failed)} failed, "
+        f"{len(summary.flagged)} flagged"
     )
     return INCOMPLETE if summary.left_out or summary.failed or summary.unfinished else 0
 

@@ -6,6 +6,7 @@ from pydantic import Field, create_model
 
 from extract.datasets import Dataset
 from extract.features import Feature
+from extract.features.encoder import Encoder
 from featurestore.config import Config
 
 Features = create_model(
@@ -13,6 +14,13 @@ Features = create_model(
     __base__=Config,
     **{name: (Feature.kind(name) | None, None) for name in Feature.names()},  # type: ignore[call-overload]
 )
+
+
+class SelftestConfig(Config):
+    """The settings of ser-extract --selftest."""
+
+    encoder: Encoder
+    """The encoder, with its settings."""
 
 
 class ExtractConfig(Features):

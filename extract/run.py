@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from extract.audio import SAMPLING_RATE, AudioError, Wave, count_samples, read_wave
+from extract.audio import SAMPLING_RATE, AudioError, Wave, count_samples, describe_oddity, read_wave
 from extract.config import ExtractConfig
 from extract.features import Feature
 from featurestore.errors import DatasetError, SerError, StoreError
@@ -32,6 +32,7 @@ class Summary:
         seconds: of audio in them.
         left_out: utterances that could not be planned, with the reason.
         failed: utterances that are planned but have no frames of some feature, with the reason.
+        flagged: utterances that are odd, with what is odd about them.
         unfinished: features that have shards of other datasets still to be written.
     """
 
@@ -40,6 +41,7 @@ class Summary:
     seconds: float
     left_out: dict[str, str]
     failed: dict[str, str] = field(default_factory=dict)
+    flagged: dict[str, str] = field(default_factory=dict)
     unfinished: list[str] = field(default_factory=list)
 
 
@@ -203,7 +205,10 @@ def _fill(writer: StoreWriter, source: Source, places: dict[str, Places], summar
             datasets = table.loc[rows, "dataset"].unique().tolist() if "dataset" in table else ["unknown"]
             summary.unfinished.append(f"{key}: {len(left)} shards are of other datasets: {', '.join(datasets)}")
             continue
-        summary.failed |= {f"{name} ({key})": reason for name, reason in writer.commit(key).items()}
+        writer.commit(key)
+        part = writer.part(key)
+        summary.failed |= {f"{name} ({key})": reason for name, reason in part.failed.items()}
+        summary.flagged |= {f"{name} ({key})": remark for name, remark in part.flagged.items()}
 
 
 def _write_shard(
@@ -221,8 +226,10 @@ def _write_shard(
                 shard.fail(name, wave if isinstance(wave, str) else impossible[name])
             else:
                 good[name] = wave
+                shard.flag(name, describe_oddity(wave))
         names = list(good)
-        for position, frames in feature.compute(list(good.values())):
+        for position, frames, flag in feature.compute(list(good.values())):
+            shard.flag(names[position], flag)
             shard.add(names[position], frames)
 
 

@@ -53,6 +53,8 @@ def show(store: str, name: str) -> None:
     utterance = opened[name]
     say(utterance.labels.to_string())
     for feature, part in opened.parts.items():
+        if name in part.flagged:
+            say(f"{feature}: flagged, {part.flagged[name]}")
         if name in part.failed:
             say(f"{feature}: none, {part.failed[name]}")
             continue
@@ -208,7 +210,9 @@ def _describe(name: str, part: FeatureStore) -> tuple[object, ...]:
     state = "complete" if part.complete else f"unfinished, {len(part.records)} of {part.shards} shards"
     failed = f", {len(part.failed)} utterances without" if part.complete and part.failed else ""
     dtype = f"{spec.dtype} {spec.compress}" if spec.compress else spec.dtype
-    return (name, spec.layers, spec.dim, spec.hop, dtype, part.lengths.sum(), f"{part.size / 1e6:.1f}", state + failed)
+    flagged = f", {len(part.flagged)} flagged" if part.flagged else ""
+    size = f"{part.size / 1e6:.1f}"
+    return (name, spec.layers, spec.dim, spec.hop, dtype, part.lengths.sum(), size, state + failed + flagged)
 
 
 def _say_left_out(store: Store) -> None:

@@ -85,6 +85,8 @@ def copy_stores(
 
 
 def _copy(part: FeatureStore, name: str, shard: FeatureShard, dtype: Dtype) -> None:
+    if name in part.flagged:
+        shard.flag(name, part.flagged[name])
     if name in part.failed:
         shard.fail(name, part.failed[name])
         return

@@ -122,6 +122,11 @@ class FeatureStore:
         unwritten = np.flatnonzero(~np.isin(self._index.shard, list(self.records)))
         return {**failed, **dict.fromkeys((self._index.names[row] for row in unwritten), "not extracted yet")}
 
+    @cached_property
+    def flagged(self) -> dict[str, str]:
+        """The utterances whose frames, or audio, are odd, with what is odd about them."""
+        return {name: what for record in self.records.values() for name, what in record.get("flagged", {}).items()}
+
     @property
     def planned(self) -> dict[str, Array]:
         """All of the plan, by the names that its parts have on the disk."""

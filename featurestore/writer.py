@@ -158,8 +158,8 @@ class StoreWriter:
         """Return the open shard ``number`` of a feature, to be used in a ``with`` block."""
         return FeatureShard(self, name, number)
 
-    def commit(self, name: str) -> dict[str, str]:
-        """Write the manifest of a feature, which says what is complete, and return what failed, with the reason.
+    def commit(self, name: str) -> None:
+        """Write the manifest of a feature, which says what is complete.
 
         Raises:
             StoreError: if shards are missing.
@@ -174,7 +174,7 @@ class StoreWriter:
                 shards = {str(number): records[number] for number in sorted(records)}
                 change.manifest(name, {"plan": plan_checksums(self.part(name).planned), "shards": shards})
         self.form.clear(name, keep_records=False)
-        return {name: reason for record in records.values() for name, reason in record["failed"].items()}
+        self._parts.pop(name, None)  # whose manifest is that of before
 
     def drop(self, name: str, shards: set[int] | None) -> None:
         """Take ``shards`` of a feature for not written, or forget all of the feature where it is None."""
@@ -210,7 +210,10 @@ class StoreWriter:
 
 
 class FeatureShard:
-    """One shard of one feature, open for writing: `add`, `put` or `fail` each of its utterances, in any order."""
+    """One shard of one feature, open for writing: `add`, `put` or `fail` each of its utterances, in any order.
+
+    Any of them can be given a `flag`, too.
+    """
 
     def __init__(self, writer: StoreWriter, name: str, number: int) -> None:
         self._form, self._name, self._number = writer.form, name, number
@@ -223,6 +226,7 @@ class FeatureShard:
         self._ranks = {utterance: rank for rank, utterance in enumerate(self.names)}
         self._next = 0
         self._failed: dict[str, str] = {}
+        self._flagged: dict[str, str] = {}
         self._crcs: list[int] = []
 
     def __enter__(self) -> Self:
@@ -263,6 +267,11 @@ class FeatureShard:
         """Record that an utterance has no frames, and why."""
         self._take(name, reason)
 
+    def flag(self, name: str, remark: str) -> None:
+        """Record what is odd about an utterance; nothing if ``remark`` is empty."""
+        if remark:
+            self._flagged[name] = "; ".join(filter(None, (self._flagged.get(name), remark)))
+
     def _take(self, name: str, content: str | tuple[Frames, Floats, Floats]) -> None:
         """Keep what has come until everything before it has been written: the order of a file is that of the plan."""
         self._waiting[self._ranks[name]] = content
@@ -292,5 +301,9 @@ class FeatureShard:
                 missing = [self.names[rank] for rank in range(self._next, len(self.names)) if rank not in self._waiting]
                 raise StoreError(f"{self._name}: shard {self._number} got nothing for {', '.join(missing[:5])}")
             files = self._files.close()
-        record = {"files": files, "utterances": "".join(f"{crc:08x}" for crc in self._crcs), "failed": self._failed}
+        flagged = {name: self._flagged[name] for name in self.names if name in self._flagged}
+        crcs = "".join(f"{crc:08x}" for crc in self._crcs)
+        record = {"files": files, "utterances": crcs, "failed": self._failed}
+        if flagged:
+            record["flagged"] = flagged
         self._form.write_record(self._name, self._number, record)

@@ -8,17 +8,31 @@ can reach it. `Backbone.transform` runs the transformer on a padded batch of the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 
 from extract.audio import Wave
 
-MINIMUM_SAMPLES = 400
-"""One frame of every encoder here: 25 ms."""
 FRAME_SAMPLES = 320
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What is done to a waveform before the encoder.
+
+    Attributes:
+        normalize: give it (or its log-mel frames) zero mean and unit variance.
+        epsilon: added to that variance.
+        trim: encode only the frames that hold speech, where the family would encode more.
+    """
+
+    normalize: bool
+    epsilon: float
+    trim: bool
 
 
 class Backbone(ABC):
@@ -26,18 +40,33 @@ class Backbone(ABC):
 
     Args:
         model: in evaluation mode, on its device and in its precision.
-        normalize: whether to give each waveform zero mean and unit variance.
-        trim: whether to encode only the frames that hold speech, where the family would encode more.
+        preprocessing: of the waveforms.
     """
 
-    def __init__(self, model: Any, normalize: bool, trim: bool) -> None:
-        self.model, self.normalize, self.trim = model, normalize, trim
+    FIRST_FRAME: ClassVar[float]
+    """The time of the first frame's centre, in seconds."""
+    LEAST_FRAMES: ClassVar[int] = 1
+    """That are encoded, however short the waveform."""
+    MOST_FRAMES: ClassVar[int | None] = None
+    """That can be encoded at once."""
+
+    def __init__(self, model: Any, preprocessing: Preprocessing) -> None:
+        self.model, self.preprocessing = model, preprocessing
+
+    @staticmethod
+    @abstractmethod
+    def count_frames(samples: int) -> int:
+        """Return the number of frames of a waveform."""
 
     @abstractmethod
     def front(self, wave: Wave) -> torch.Tensor:
         """Return what enters the transformer for one waveform, (frames, dim)."""
 
-    @abstractmethod
+    def fronts(self, wave: Wave, windows: Sequence[tuple[int, int]]) -> list[torch.Tensor]:
+        """Return what enters the transformer for windows of a waveform, each given by its frames."""
+        whole = self.front(wave)
+        return [whole[start:stop] for start, stop in windows]
+
     def transform(self, frames: torch.Tensor, mask: torch.Tensor) -> None:
         """Run the transformer on a padded batch.
 
@@ -45,6 +74,10 @@ class Backbone(ABC):
             frames: (batch, time, dim).
             mask: (batch, time), true where there is a frame.
         """
+        attended = None if mask.all() else mask[:, None, None, :].expand(-1, 1, mask.shape[1], -1)
+        for block in self.blocks:
+            output = block(frames, attended)
+            frames = output[0] if isinstance(output, tuple) else output
 
     @property
     @abstractmethod

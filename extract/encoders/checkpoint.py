@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -20,8 +19,11 @@ if TYPE_CHECKING:
     import torch
 
 MODELS = {
-    "wav2vec2": "Wav2Vec2Model",
+    "data2vec-audio": "Data2VecAudioModel",
     "hubert": "HubertModel",
+    "unispeech-sat": "UniSpeechSatModel",
+    "wav2vec2": "Wav2Vec2Model",
+    "wav2vec2-bert": "Wav2Vec2BertModel",
     "wavlm": "WavLMModel",
     "whisper": "WhisperEncoder",
 }
@@ -36,8 +38,8 @@ class Checkpoint(Config):
     """On the Hugging Face hub, or a local folder."""
     revision: str | None = None
     """A commit, tag or branch on the hub."""
-    normalize: bool = False
-    """Whether it was trained on waveforms of zero mean and unit variance."""
+    normalize: bool | None = None
+    """Whether it was trained on waveforms of zero mean and unit variance; what its own files say when absent."""
     seed: int | None = None
     """For random weights."""
     config: dict[str, Any] | None = None
@@ -67,12 +69,32 @@ def find(name: str) -> Checkpoint:
         return known()[name]
     folder = Path(name)
     if (folder / "config.json").exists():
-        preprocessor = folder / "preprocessor_config.json"
-        settings = json.loads(preprocessor.read_text()) if preprocessor.exists() else {}
-        return Checkpoint(id=name, normalize=settings.get("do_normalize", False))
+        return Checkpoint(id=name)
     if folder.is_dir():
         raise ValueError(f"the folder {name} has no config.json: expected a checkpoint in Hugging Face's layout")
     raise ValueError(f"no encoder {name!r}{suggest(name, known())}, or the path of a local folder")
+
+
+def load_normalize(checkpoint: Checkpoint) -> bool:
+    """Return whether the encoder was trained on normalised input, as its preprocessor_config.json says.
+
+    Raises:
+        SerError: if that file cannot be had, and the checkpoint is not a local folder.
+    """
+    from transformers.feature_extraction_utils import FeatureExtractionMixin
+
+    if checkpoint.normalize is not None:
+        return checkpoint.normalize
+    if Path(str(checkpoint.id)).is_dir() and not (Path(str(checkpoint.id)) / "preprocessor_config.json").exists():
+        return False
+    try:
+        settings, _ = FeatureExtractionMixin.get_feature_extractor_dict(
+            str(checkpoint.id), revision=checkpoint.revision
+        )
+    except (OSError, ValueError) as error:
+        raise _not_loaded(checkpoint, error) from None
+    per_bin = settings.get("feature_extractor_type") == "SeamlessM4TFeatureExtractor"  # normalises unless told not to
+    return bool(settings.get("do_normalize", per_bin))
 
 
 def load_config(checkpoint: Checkpoint) -> Any:

@@ -1,35 +1,37 @@
-"""Encoders that read the waveform through a convolutional front end: wav2vec 2.0, HuBERT, WavLM."""
+"""Encoders that read the waveform through a convolutional front end: wav2vec 2.0, HuBERT, WavLM, UniSpeech-SAT."""
 
 from __future__ import annotations
 
 import warnings
+from typing import ClassVar
 
 import numpy as np
 import torch
 
-from extract.audio import Wave
-from extract.encoders.backbone import FRAME_SAMPLES, MINIMUM_SAMPLES, Backbone
+from extract.audio import SAMPLING_RATE, Wave
+from extract.encoders.backbone import FRAME_SAMPLES, Backbone
 
-FIRST_FRAME = 200 / 16_000
-LEAST_FRAMES = 1  # that are encoded, however short the waveform
-EPSILON = 1e-7  # of transformers; fairseq and s3prl have 1e-5, which changes features of quiet speech by 6-9 %
-
-
-def count_frames(samples: int) -> int:
-    """Return the number of frames of a waveform.
-
-    >>> count_frames(16_000)
-    49
-    """
-    return max(0, (samples - MINIMUM_SAMPLES) // FRAME_SAMPLES + 1)
+FIELD = 400
+"""Samples under one frame."""
 
 
 class WaveformBackbone(Backbone):
-    """wav2vec 2.0, HuBERT or WavLM."""
+    """wav2vec 2.0, HuBERT, WavLM or UniSpeech-SAT."""
+
+    FIRST_FRAME: ClassVar[float] = FIELD / 2 / SAMPLING_RATE
+
+    @staticmethod
+    def count_frames(samples: int) -> int:
+        """Return the number of frames of a waveform.
+
+        >>> WaveformBackbone.count_frames(16_000)
+        49
+        """
+        return max(0, (samples - FIELD) // FRAME_SAMPLES + 1)
 
     def front(self, wave: Wave) -> torch.Tensor:  # noqa: D102
-        if self.normalize:
-            wave = (wave - wave.mean()) / np.sqrt(wave.var() + EPSILON)
+        if self.preprocessing.normalize:
+            wave = (wave - wave.mean()) / np.sqrt(wave.var() + self.preprocessing.epsilon)
         weight = next(self.model.parameters())
         convolved = self.model.feature_extractor(torch.from_numpy(wave).to(weight)[None])
         projected = self.model.feature_projection(convolved.transpose(1, 2))

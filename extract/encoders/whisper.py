@@ -2,54 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F  # noqa: N812, the field's name for it
 
 from extract.audio import SAMPLING_RATE, Wave
-from extract.encoders.backbone import FRAME_SAMPLES, MINIMUM_SAMPLES, Backbone
+from extract.encoders.backbone import FRAME_SAMPLES, Backbone, Preprocessing
 
-FIRST_FRAME = 0.0  # mel frames are centred at multiples of 10 ms, and the second convolution takes every other
-WINDOW_SAMPLES = 30 * SAMPLING_RATE
-LEAST_FRAMES = WINDOW_SAMPLES // FRAME_SAMPLES  # that are encoded, however short the waveform
+WINDOW_FRAMES = 30 * SAMPLING_RATE // FRAME_SAMPLES
+LEAST_SAMPLES = 400  # 25 ms, as of other encoders
 MEL_FRAMES_PER_FRAME = 2
-
-
-def count_frames(samples: int) -> int:
-    """Return the number of frames that hold speech.
-
-    Raises:
-        ValueError: if the waveform is longer than the window.
-
-    >>> count_frames(16_000)
-    50
-    """
-    if samples > WINDOW_SAMPLES:
-        raise ValueError(f"{samples / SAMPLING_RATE:.2f} s is longer than Whisper's window of 30 s")
-    return -(-samples // FRAME_SAMPLES) if samples >= MINIMUM_SAMPLES else 0
 
 
 class WhisperBackbone(Backbone):
     """The encoder of Whisper."""
 
-    def __init__(self, model: torch.nn.Module, normalize: bool, trim: bool) -> None:
+    FIRST_FRAME: ClassVar[float] = 0.0
+    """Mel frames are centred at multiples of 10 ms, and the second convolution takes every other."""
+    LEAST_FRAMES: ClassVar[int] = WINDOW_FRAMES
+    MOST_FRAMES: ClassVar[int | None] = WINDOW_FRAMES
+
+    def __init__(self, model: torch.nn.Module, preprocessing: Preprocessing) -> None:
         from transformers import WhisperFeatureExtractor
 
-        super().__init__(model, normalize, trim)
+        super().__init__(model, preprocessing)
         self._log_mel = WhisperFeatureExtractor(feature_size=self.model.config.num_mel_bins)
 
+    @staticmethod
+    def count_frames(samples: int) -> int:
+        """Return the number of frames that hold speech.
+
+        >>> WhisperBackbone.count_frames(16_000)
+        50
+        """
+        return -(-samples // FRAME_SAMPLES) if samples >= LEAST_SAMPLES else 0
+
     def front(self, wave: Wave) -> torch.Tensor:  # noqa: D102
-        inputs = self._log_mel(wave, sampling_rate=SAMPLING_RATE, return_tensors="pt", do_normalize=self.normalize)
+        normalize = self.preprocessing.normalize
+        inputs = self._log_mel(wave, sampling_rate=SAMPLING_RATE, return_tensors="pt", do_normalize=normalize)
         mel = inputs.input_features.to(self.model.conv1.weight)
-        if self.trim:
-            mel = mel[..., : MEL_FRAMES_PER_FRAME * count_frames(len(wave))]
+        if self.preprocessing.trim:
+            mel = mel[..., : MEL_FRAMES_PER_FRAME * self.count_frames(len(wave))]
         frames = F.gelu(self.model.conv2(F.gelu(self.model.conv1(mel))))[0].T
         return frames + self.model.embed_positions.weight[: len(frames)]
 
-    def transform(self, frames: torch.Tensor, mask: torch.Tensor) -> None:  # noqa: D102
-        attended = None if mask.all() else mask[:, None, None, :].expand(-1, 1, mask.shape[1], -1)
-        for block in self.blocks:
-            output = block(frames, attended)
-            frames = output[0] if isinstance(output, tuple) else output
+    def fronts(self, wave: Wave, windows: Sequence[tuple[int, int]]) -> list[torch.Tensor]:
+        """Return what enters the transformer for windows of a waveform: each is an input of its own."""
+        return [self.front(wave[start * FRAME_SAMPLES : stop * FRAME_SAMPLES]) for start, stop in windows]
 
     @property
     def blocks(self) -> torch.nn.ModuleList:  # noqa: D102

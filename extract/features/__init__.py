@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from featurestore.codec import Dtype, Floats
 from featurestore.config import Component
 from featurestore.plan import Compress, FeatureSpec
+
+
+class Computed(NamedTuple):
+    """A feature of one waveform.
+
+    Attributes:
+        position: of the waveform among those that were given.
+        frames: (layers, frames, dim).
+        flag: what is odd about it; empty when nothing is.
+    """
+
+    position: int
+    frames: Floats
+    flag: str = ""
 
 
 class Feature(Component, ABC):
@@ -40,8 +54,8 @@ class Feature(Component, ABC):
         """
 
     @abstractmethod
-    def compute(self, waves: Sequence[Any]) -> Iterator[tuple[int, Floats]]:
-        """Yield the position in ``waves`` and the frames (layers, frames, dim) of each waveform, in any order.
+    def compute(self, waves: Sequence[Any]) -> Iterator[Computed]:
+        """Yield the feature of each waveform, in any order.
 
         Args:
             waves: waveforms at 16 kHz, float32.

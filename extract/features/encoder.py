@@ -6,14 +6,15 @@ import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Literal
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from extract.audio import SAMPLING_RATE, Wave
-from extract.encoders.checkpoint import Checkpoint, find, hash_weights, load_config, load_model
-from extract.features import Feature
+from extract.encoders.checkpoint import Checkpoint, find, hash_weights, load_config, load_model, load_normalize
+from extract.features import Computed, Feature
 from featurestore.codec import Dtype, Floats
 from featurestore.errors import SerError
 from featurestore.plan import FeatureSpec
@@ -35,8 +36,16 @@ class Encoder(Feature):
     """Give each waveform zero mean and unit variance; as the checkpoint was trained when absent."""
     trim: bool = False
     """Whisper only: encode just the frames that hold speech instead of a window of 30 s."""
-    final_norm: bool = False
-    """Apply the encoder's final norm to the last layer, as transformers 4 and s3prl do, where it has one."""
+    epsilon: float = Field(default=1e-7, gt=0)
+    """Added to the variance when waveforms are normalised: 1e-7 in transformers, 1e-5 in fairseq and s3prl, which
+    changes the features of quiet speech by 6 to 9 %."""
+    hidden_states: Literal["transformers5", "transformers4"] = "transformers5"
+    """The last layer as its block gives it (transformers 5), or after the encoder's final norm where it has one
+    (transformers 4, s3prl)."""
+    window: float | None = Field(default=None, gt=0)
+    """Longer audio is encoded in windows of so many seconds; all of it at once when absent, by Whisper in its 30 s."""
+    overlap: float = Field(default=4.0, ge=0)
+    """Of neighbouring windows, in seconds; they are joined in its middle."""
     precision: Literal["float32", "float16", "bfloat16"] = "float32"
     """Of the computation."""
     layers: tuple[int, ...] | None = None
@@ -48,6 +57,12 @@ class Encoder(Feature):
     batch_seconds: float = Field(default=40.0, gt=0)
     """Audio in a batch, padding included; does not change the features."""
     dtype: Dtype = "int8"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.window is not None and self.overlap >= self.window:
+            raise ValueError(f"overlap is {self.overlap:g} s, expected less than window, which is {self.window:g} s")
+        return self
 
     @field_validator("checkpoint")
     @classmethod
@@ -64,7 +79,9 @@ class Encoder(Feature):
         settings = super().settings()
         for key in ("device", "batch_seconds"):
             del settings[key]
-        return {**settings, "checkpoint": self.key, "normalize": self._normalize}
+        most = self._family.MOST_FRAMES
+        window = self.window or (most and most * HOP)
+        return {**settings, "checkpoint": self.key, "normalize": self._normalize, "window": window}
 
     @cached_property
     def _layers(self) -> list[int]:
@@ -97,34 +114,72 @@ class Encoder(Feature):
     def place(self, samples: int) -> tuple[int, float]:  # noqa: D102
         frames = self._family.count_frames(samples)
         if frames == 0:
-            milliseconds = 1000 * samples / SAMPLING_RATE
-            raise ValueError(f"{milliseconds:.4g} ms is shorter than one frame of {self.key} (25 ms)")
+            raise ValueError(f"{1000 * samples / SAMPLING_RATE:.4g} ms is shorter than one frame of {self.key}")
         centre = (min(self.time_pool, frames) - 1) / 2 * HOP
         return -(-frames // self.time_pool), self._family.FIRST_FRAME + centre
 
-    def compute(self, waves: Sequence[Wave]) -> Iterator[tuple[int, Floats]]:
-        """Yield the hidden states of each waveform, in batches of similar length."""
+    def compute(self, waves: Sequence[Wave]) -> Iterator[Computed]:
+        """Yield the hidden states of each waveform, in batches of similar length.
+
+        What half precision cannot hold is computed again in float32, and flagged.
+        """
+        for i, states in self._encode(self._backbone, waves):
+            flag = ""
+            if not np.isfinite(states).all():
+                flag = f"computed in float32: {self.precision} gave values that are not finite"
+                ((_, states),) = self._encode(self._precise, [waves[i]])
+            yield Computed(i, mean_over_time(states, self.time_pool), flag)
+
+    def _encode(self, backbone: Backbone, waves: Sequence[Wave]) -> Iterator[tuple[int, Floats]]:
+        """Yield the position and the hidden states (layers, frames, dim) of each waveform."""
         import torch
 
         lengths = [self._family.count_frames(len(wave)) for wave in waves]
-        encoded = lengths if self.trim else [max(count, self._family.LEAST_FRAMES) for count in lengths]
-        with torch.inference_mode(), self._backbone.recorded() as states:
-            for batch in batch_by_length(encoded, round(self.batch_seconds / HOP)):
-                states.clear()
-                fronts = [self._backbone.front(waves[i]) for i in batch]
-                frames = torch.nn.utils.rnn.pad_sequence(fronts, batch_first=True)
-                counts = torch.tensor([len(front) for front in fronts], device=frames.device)
-                mask = torch.arange(frames.shape[1], device=frames.device) < counts[:, None]
-                self._backbone.transform(frames, mask)
-                if self.final_norm and self._backbone.final_norm is not None:
-                    states[-1] = self._backbone.final_norm(states[-1])
-                for row, i in enumerate(batch):
-                    chosen = torch.stack([states[layer][row, : lengths[i]] for layer in self._layers])
-                    yield i, mean_over_time(chosen.float().cpu().numpy(), self.time_pool)
+        most, budget = self._window_frames, round(self.batch_seconds / HOP)
+        short = [i for i, length in enumerate(lengths) if length <= (most or length)]
+        encoded = [lengths[i] if self.trim else max(lengths[i], self._family.LEAST_FRAMES) for i in short]
+        with torch.inference_mode():
+            for batch in batch_by_length(encoded, budget):
+                chosen = [short[position] for position in batch]
+                found = self._transform(backbone, [backbone.front(waves[i]) for i in chosen])
+                for i, states in zip(chosen, found, strict=True):
+                    yield i, states[:, : lengths[i]]
+            for i in sorted(set(range(len(waves))) - set(short)):
+                windows = cut_windows(lengths[i], most or lengths[i], round(self.overlap / HOP))
+                fronts = backbone.fronts(waves[i], windows)
+                size = max(1, budget // (most or 1))
+                found = [
+                    states
+                    for begin in range(0, len(fronts), size)
+                    for states in self._transform(backbone, fronts[begin : begin + size])
+                ]
+                yield i, join_windows(found, windows)
+
+    def _transform(self, backbone: Backbone, fronts: list[torch.Tensor]) -> list[Floats]:
+        """Return the hidden states (layers, frames, dim) of a batch, given what enters the transformer."""
+        import torch
+
+        frames = torch.nn.utils.rnn.pad_sequence(fronts, batch_first=True)
+        counts = torch.tensor([len(front) for front in fronts], device=frames.device)
+        mask = torch.arange(frames.shape[1], device=frames.device) < counts[:, None]
+        with backbone.recorded() as states:
+            backbone.transform(frames, mask)
+        if self.hidden_states == "transformers4" and backbone.final_norm is not None:
+            states[-1] = backbone.final_norm(states[-1])
+        chosen = torch.stack([states[layer] for layer in self._layers], dim=1).float().cpu().numpy()
+        return [one[:, : len(front)] for one, front in zip(chosen, fronts, strict=True)]
+
+    @cached_property
+    def _window_frames(self) -> int | None:
+        """The most frames that the transformer sees at once."""
+        asked, most = self.window and round(self.window / HOP), self._family.MOST_FRAMES
+        if asked and most and asked > most:
+            raise SerError(f"encoder.window={self.window:g}: {self.key} has windows of {most * HOP:g} s")
+        return asked or most
 
     @property
     def _normalize(self) -> bool:
-        return self._checkpoint.normalize if self.normalize is None else self.normalize
+        return load_normalize(self._checkpoint) if self.normalize is None else self.normalize
 
     @cached_property
     def _checkpoint(self) -> Checkpoint:
@@ -135,10 +190,10 @@ class Encoder(Feature):
         return load_config(self._checkpoint)
 
     @cached_property
-    def _family(self) -> Any:
-        from extract.encoders import waveform, whisper
+    def _family(self) -> type[Backbone]:
+        from extract.encoders.families import FAMILIES
 
-        return whisper if self._config.model_type == "whisper" else waveform
+        return FAMILIES[self._config.model_type]
 
     @cached_property
     def _device(self) -> torch.device:
@@ -151,16 +206,40 @@ class Encoder(Feature):
 
     @cached_property
     def _backbone(self) -> Backbone:
+        return self._load(self.precision)
+
+    @cached_property
+    def _precise(self) -> Backbone:
+        return self._load("float32")
+
+    def _load(self, precision: str) -> Backbone:
         import torch
 
-        from extract.encoders.waveform import WaveformBackbone
-        from extract.encoders.whisper import WhisperBackbone
+        from extract.encoders.backbone import Preprocessing
 
         torch.backends.cuda.matmul.allow_tf32 = False  # float32 means float32: features must not depend on the batch
         torch.backends.cudnn.allow_tf32 = False
-        kind = WhisperBackbone if self._config.model_type == "whisper" else WaveformBackbone
-        model = load_model(self._checkpoint).to(self._device, getattr(torch, self.precision))
-        return kind(model, self._normalize, self.trim)
+        model = load_model(self._checkpoint).to(self._device, getattr(torch, precision))
+        return self._family(model, Preprocessing(self._normalize, self.epsilon, self.trim))
+
+
+def cut_windows(frames: int, most: int, overlap: int) -> list[tuple[int, int]]:
+    """Return windows of ``most`` frames, each by its first frame and the one after its last; the last two overlap more.
+
+    >>> cut_windows(25, 10, 4)
+    [(0, 10), (6, 16), (12, 22), (15, 25)]
+    """
+    step = most - min(overlap, most - 1)
+    starts = [*range(0, frames - most, step), max(0, frames - most)]
+    return [(start, min(frames, start + most)) for start in starts]
+
+
+def join_windows(states: Sequence[Floats], windows: Sequence[tuple[int, int]]) -> Floats:
+    """Return the states (layers, frames, dim) of all frames, each from the window where it is further from an end."""
+    seams = [(later[0] + earlier[1]) // 2 for earlier, later in pairwise(windows)]
+    ends = zip([0, *seams], [*seams, windows[-1][1]], strict=True)
+    parts = [one[:, a - start : b - start] for one, (start, _), (a, b) in zip(states, windows, ends, strict=True)]
+    return np.concatenate(parts, axis=1)
 
 
 def mean_over_time(frames: Floats, count: int) -> Floats:

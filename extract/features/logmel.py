@@ -1,25 +1,30 @@
-"""Log-mel energies: the natural logarithm of mel-weighted power spectra, at least 1e-10."""
+"""Log-mel energies: the logarithm of mel-weighted power spectra."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal, Self
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from extract.audio import SAMPLING_RATE, Wave
-from extract.features import Feature
+from extract.features import Computed, Feature
 from featurestore.codec import Dtype, Floats
+from featurestore.errors import SerError
 from featurestore.plan import FeatureSpec
 
 if TYPE_CHECKING:
     import torch
 
+LEAST_POWER = 1e-10
+
 
 class LogMel(Feature):
-    """Log-mel energies, frames centred at multiples of the hop, zeros beyond the ends."""
+    """Log-mel energies, frames centred at multiples of the hop; powers below 1e-10 count as that."""
 
     n_mels: int = Field(default=80, gt=0)
     """Number of mel bands."""
@@ -33,19 +38,42 @@ class LogMel(Feature):
     """The mel scale; with ``slaney`` each filter has unit area."""
     f_max: float = Field(default=8000.0, gt=0, le=SAMPLING_RATE / 2)
     """The upper edge of the highest band, in Hz."""
+    unit: Literal["ln", "db"] = "ln"
+    """The natural logarithm, or decibels."""
+    reference: Literal["one", "max"] = "one"
+    """The power of 0 dB: 1, or the utterance's largest."""
+    top_db: float | None = Field(default=None, gt=0)
+    """How far below the utterance's largest value the smallest may lie, in dB; smaller ones are raised to that."""
+    padding: Literal["zeros", "reflect"] = "zeros"
+    """What lies beyond the ends."""
     dtype: Dtype = "float16"
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.window > self.n_fft:
             raise ValueError(f"window is {self.window}, expected at most n_fft, which is {self.n_fft}")
+        if self.unit == "ln" and (self.reference, self.top_db) != ("one", None):
+            raise ValueError("reference and top_db are for decibels, expected unit=db with them")
         return self
 
-    def spec(self) -> FeatureSpec:  # noqa: D102
+    @property
+    def dim(self) -> int:
+        """The number of values of a frame."""
+        return self.n_mels
+
+    def spec(self) -> FeatureSpec:
+        """Return what the feature is.
+
+        Raises:
+            SerError: if a mel band would be empty.
+        """
+        empty = np.flatnonzero(~self._filters.numpy().any(axis=0)).tolist()
+        if empty:
+            raise SerError(f"the mel bands {empty} of {self.n_mels} have no frequency of the transform: raise n_fft")
         provenance = {"settings": self.settings(), "versions": {p: version(p) for p in ("torch", "transformers")}}
         hop = self.hop_length / SAMPLING_RATE
         return FeatureSpec(
-            layers=1, dim=self.n_mels, hop=hop, dtype=self.dtype, compress=self.compress, provenance=provenance
+            layers=1, dim=self.dim, hop=hop, dtype=self.dtype, compress=self.compress, provenance=provenance
         )
 
     def place(self, samples: int) -> tuple[int, float]:
@@ -54,24 +82,36 @@ class LogMel(Feature):
         >>> LogMel().place(16_000)
         (101, 0.0)
         """
+        if self.padding == "reflect" and samples <= self.n_fft // 2:
+            raise ValueError(f"{samples} samples are too few to be reflected over {self.n_fft // 2}")
         return samples // self.hop_length + 1, 0.0
 
-    def compute(self, waves: Sequence[Wave]) -> Iterator[tuple[int, Floats]]:  # noqa: D102
+    def compute(self, waves: Sequence[Wave]) -> Iterator[Computed]:  # noqa: D102
+        for position, wave in enumerate(waves):
+            yield Computed(position, self.frames(wave)[None])
+
+    def frames(self, wave: Wave) -> Floats:
+        """Return the log-mel energies (frames, n_mels) of a waveform."""
         import torch
 
-        window = torch.hann_window(self.window)
-        for position, wave in enumerate(waves):
-            spectrum = torch.stft(
-                torch.from_numpy(wave),
-                self.n_fft,
-                self.hop_length,
-                self.window,
-                window,
-                pad_mode="constant",
-                return_complex=True,
-            )
-            power = spectrum.abs().square().T @ self._filters
-            yield position, power.clamp(min=1e-10).log()[None].numpy()
+        spectrum = torch.stft(
+            torch.from_numpy(wave),
+            self.n_fft,
+            self.hop_length,
+            self.window,
+            torch.hann_window(self.window),
+            pad_mode={"zeros": "constant"}.get(self.padding, self.padding),
+            return_complex=True,
+        )
+        power = (spectrum.abs().square().T @ self._filters).clamp(min=LEAST_POWER)
+        if self.unit == "ln":
+            return power.log().numpy()
+        decibels = 10 * power.log10()
+        if self.reference == "max":
+            decibels -= decibels.max()
+        if self.top_db is not None:
+            decibels = decibels.clamp(min=float(decibels.max()) - self.top_db)
+        return decibels.numpy()
 
     @cached_property
     def _filters(self) -> torch.Tensor:
@@ -80,5 +120,7 @@ class LogMel(Feature):
 
         norm = "slaney" if self.scale == "slaney" else None
         bins = self.n_fft // 2 + 1
-        filters = mel_filter_bank(bins, self.n_mels, 0.0, self.f_max, SAMPLING_RATE, norm, self.scale)
+        with warnings.catch_warnings():  # of empty bands, which `spec` refuses
+            warnings.simplefilter("ignore", UserWarning)
+            filters = mel_filter_bank(bins, self.n_mels, 0.0, self.f_max, SAMPLING_RATE, norm, self.scale)
         return torch.from_numpy(filters).float()

@@ -26,11 +26,11 @@ BATCH = 16
 
 
 def ours(encoder: Encoder, waves: Sequence[Wave]) -> States:
-    return [states for _, states in sorted(encoder.compute(waves), key=lambda found: found[0])]
+    return [one.frames for one in sorted(encoder.compute(waves), key=lambda one: one.position)]
 
 
 def one_by_one(encoder: Encoder, waves: Sequence[Wave]) -> States:
-    return [next(encoder.compute([wave]))[1] for wave in waves]
+    return [next(encoder.compute([wave])).frames for wave in waves]
 
 
 def padded(encoder: Encoder, waves: Sequence[Wave]) -> States:

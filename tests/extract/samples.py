@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from extract.features import Feature
 
 SHARED = Path(__file__).parents[3] / "shared"
 EMODB_CLIPS = ("03a01Fa", "03a01Wc", "08b09Na", "10a07Ta", "16b10Lb")
@@ -36,6 +39,10 @@ WHISPER = {
     "suppress_tokens": None,
     "begin_suppress_tokens": None,
 }
+W2V_BERT = {
+    "vocab_size": 40,
+    **{key: SMALL[key] for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")},
+}
 FAMILIES = {
     "wav2vec2-group": ("Wav2Vec2", SMALL),
     "wav2vec2-pre-norm": ("Wav2Vec2", SMALL | PRE_NORM),
@@ -43,6 +50,10 @@ FAMILIES = {
     "hubert-pre-norm": ("Hubert", SMALL | PRE_NORM),
     "wavlm-group": ("WavLM", SMALL),
     "wavlm-pre-norm": ("WavLM", SMALL | PRE_NORM),
+    "unispeech-sat-group": ("UniSpeechSat", SMALL),
+    "unispeech-sat-pre-norm": ("UniSpeechSat", SMALL | PRE_NORM),
+    "data2vec": ("Data2VecAudio", SMALL | {"num_conv_pos_embeddings": 5, "conv_pos_kernel_size": 9}),
+    "w2v-bert": ("Wav2Vec2Bert", W2V_BERT),
     "whisper": ("Whisper", WHISPER),
 }
 
@@ -57,3 +68,8 @@ def shared(*parts: str) -> Path:
 
 def noise(samples: int, seed: int = 0, level: float = 0.1) -> np.ndarray:
     return (level * np.random.default_rng(seed).normal(size=samples)).astype(np.float32)
+
+
+def computed(feature: Feature, waves: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the frames of each waveform, in their order."""
+    return [one.frames for one in sorted(feature.compute(waves), key=lambda one: one.position)]

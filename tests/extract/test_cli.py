@@ -202,3 +202,19 @@ def test_a_full_disk_loses_nothing(labelled, tmp_path):
     assert ser_extract(*base[:-1], reference).returncode == 0
     assert shards(store) == shards(reference)
     assert len(said) == 1, said
+
+
+def test_the_selftest_proves_that_batches_change_nothing():
+    result = ser_extract("--selftest", *ENCODER)
+    assert result.returncode == 0, result.stderr
+    rows = [line.split() for line in result.stdout.splitlines() if line.strip()[:1].isdigit()]
+    assert [row[0] for row in rows][:3] == ["0.05", "0.10", "0.30"]
+    assert all(float(row[2]) <= 5e-6 for row in rows)
+    assert {row[-1] for row in rows} == {"yes"}
+    assert result.stdout.strip().splitlines()[-1].startswith("passed: ")
+
+
+def test_the_selftest_needs_an_encoder():
+    result = ser_extract("--selftest")
+    assert result.returncode == 1
+    assert "encoder is missing" in result.stderr

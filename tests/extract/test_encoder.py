@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from extract.audio import read_wave
-from extract.encoders.checkpoint import known
-from extract.features.encoder import Encoder, batch_by_length
+from extract.encoders.checkpoint import MODELS, known
+from extract.encoders.families import FAMILIES as FAMILIES_OF_MODELS
+from extract.features.encoder import Encoder, batch_by_length, cut_windows, join_windows
 from featurestore.errors import SerError
-from tests.extract.samples import FAMILIES, noise, shared
+from tests.extract.samples import FAMILIES, computed, noise, shared
 
-LENGTHS = (400, 719, 8_000, 24_013, 16_000, 48_000, 24_013)
+NORMALIZED = [family for family in FAMILIES if "pre-norm" in family or family == "w2v-bert"]
+LENGTHS = (560, 719, 8_000, 24_013, 16_000, 48_000, 24_013)
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -32,7 +34,7 @@ def checkpoint(request, tmp_path_factory) -> Path:
         for weight in model.parameters():
             weight.add_(0.05 * torch.randn_like(weight))
     model.save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps({"do_normalize": "pre-norm" in request.param}))
+    (folder / "preprocessor_config.json").write_text(json.dumps({"do_normalize": request.param in NORMALIZED}))
     return folder
 
 
@@ -52,9 +54,9 @@ def test_a_batch_changes_nothing(checkpoint, trim):
     if trim and "whisper" not in checkpoint.name:
         pytest.skip("only Whisper encodes more than there is")
     encoder = Encoder(checkpoint=str(checkpoint), trim=trim, batch_seconds=120)
-    together = dict(encoder.compute(waves()))
+    together = computed(encoder, waves())
     for i, wave in enumerate(waves()):
-        ((_, alone),) = encoder.compute([wave])
+        (alone,) = computed(encoder, [wave])
         assert alone.shape == (4, encoder.place(len(wave))[0], 32)
         assert_exact(together[i], alone)
 
@@ -62,51 +64,49 @@ def test_a_batch_changes_nothing(checkpoint, trim):
 def test_the_states_are_those_of_the_library(checkpoint):
     encoder = Encoder(checkpoint=str(checkpoint))
     model = transformers.AutoModel.from_pretrained(checkpoint).eval()
-    processor = (
-        transformers.WhisperFeatureExtractor()
-        if "whisper" in checkpoint.name
-        else transformers.Wav2Vec2FeatureExtractor.from_pretrained(checkpoint)
-    )
-    for i, states in encoder.compute(waves()):
+    processors = {"whisper": transformers.WhisperFeatureExtractor, "w2v-bert": transformers.SeamlessM4TFeatureExtractor}
+    processor = processors.get(checkpoint.name, transformers.Wav2Vec2FeatureExtractor)
+    processor = processor() if checkpoint.name in processors else processor.from_pretrained(checkpoint)
+    for i, states in enumerate(computed(encoder, waves())):
         inputs = processor(waves()[i], sampling_rate=16_000, return_tensors="pt")
         with torch.inference_mode():
             if "whisper" in checkpoint.name:
                 output = model.encoder(inputs.input_features, output_hidden_states=True)
             else:
-                output = model(inputs.input_values, output_hidden_states=True)
+                output = model(**inputs, output_hidden_states=True)
         library = torch.stack(output.hidden_states)[:, 0, : states.shape[1]].numpy()
         assert_exact(states[:-1], library[:-1])  # versions differ in whether the last one is normalised
 
 
 def test_the_final_norm_is_an_explicit_choice(checkpoint):
     wave = noise(16_000)
-    ((_, raw),) = Encoder(checkpoint=str(checkpoint)).compute([wave])
-    ((_, normed),) = Encoder(checkpoint=str(checkpoint), final_norm=True).compute([wave])
+    (raw,) = computed(Encoder(checkpoint=str(checkpoint)), [wave])
+    (normed,) = computed(Encoder(checkpoint=str(checkpoint), hidden_states="transformers4"), [wave])
     assert np.array_equal(raw[:-1], normed[:-1])
     model = transformers.AutoModel.from_pretrained(checkpoint).eval()
     encoder = model.encoder
-    post_norm = "group" in checkpoint.name  # has no norm after the last layer
-    expected = raw[-1] if post_norm else encoder.layer_norm(torch.from_numpy(raw[-1])).detach().numpy()
+    normed_last = "pre-norm" in checkpoint.name or "whisper" in checkpoint.name
+    expected = raw[-1] if not normed_last else encoder.layer_norm(torch.from_numpy(raw[-1])).detach().numpy()
     assert np.allclose(normed[-1], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(("precision", "bound"), [("bfloat16", 2.5e-2)])
 def test_half_precision_is_close(checkpoint, precision, bound):
     wave = noise(16_000)
-    ((_, full),) = Encoder(checkpoint=str(checkpoint)).compute([wave])
+    (full,) = computed(Encoder(checkpoint=str(checkpoint)), [wave])
     encoder = Encoder(checkpoint=str(checkpoint), precision=precision)
     assert encoder.spec().provenance["settings"]["precision"] == precision
-    ((_, half),) = encoder.compute([wave])
+    (half,) = computed(encoder, [wave])
     assert np.linalg.norm(full - half) <= bound * np.linalg.norm(full)
 
 
 def test_normalisation_is_that_of_the_checkpoint_unless_asked(checkpoint):
-    if "whisper" in checkpoint.name:
-        pytest.skip("Whisper reads log-mel frames")
+    if checkpoint.name in ("whisper", "w2v-bert"):
+        pytest.skip("it reads log-mel frames")
     trained = Encoder(checkpoint=str(checkpoint))
     assert trained.settings()["normalize"] == ("pre-norm" in checkpoint.name)
-    ((_, normalised),) = Encoder(checkpoint=str(checkpoint), normalize=True).compute([noise(8000)])
-    ((_, louder),) = Encoder(checkpoint=str(checkpoint), normalize=True).compute([4 * noise(8000)])
+    (normalised,) = computed(Encoder(checkpoint=str(checkpoint), normalize=True), [noise(8000)])
+    (louder,) = computed(Encoder(checkpoint=str(checkpoint), normalize=True), [4 * noise(8000)])
     assert np.allclose(normalised, louder, atol=1e-3)
 
 
@@ -132,8 +132,89 @@ def test_frames_of_whisper(checkpoint):
     encoder = Encoder(checkpoint=str(checkpoint))
     assert encoder.place(16_001) == (51, 0.0)
     assert encoder.place(480_000)[0] == 1500
-    with pytest.raises(ValueError, match="longer than Whisper's window of 30 s"):
-        encoder.place(480_001)
+    assert encoder.place(480_001)[0] == 1501  # in two windows
+
+
+@pytest.mark.parametrize("seconds", [4.0, 6.1])
+def test_windows_of_long_audio_meet_in_the_middle_of_their_overlap(checkpoint, seconds):
+    """Away from the seams, what a window does not see is all that differs."""
+    if "whisper" in checkpoint.name:
+        pytest.skip("it has windows of 30 s, and is not compared with what it cannot do")
+    wave = noise(round(16_000 * seconds))
+    (whole,) = computed(Encoder(checkpoint=str(checkpoint)), [wave])
+    windowed = Encoder(checkpoint=str(checkpoint), window=2.0, overlap=0.5)
+    found, short = computed(windowed, [wave, noise(16_000)])
+    assert found.shape == whole.shape
+    assert_exact(short, computed(Encoder(checkpoint=str(checkpoint)), [noise(16_000)])[0])
+    error = np.linalg.norm(found - whole) / np.linalg.norm(whole)
+    assert 1e-4 < error < 0.5
+    if (
+        checkpoint.name != "w2v-bert"
+    ):  # its layers convolve, the input of the first layer of others sees the front alone
+        assert np.abs(found[0] - whole[0]).max() <= 3e-5 * max(1.0, whole[0].std())
+
+
+def test_whisper_takes_long_audio_in_windows(checkpoint):
+    if "whisper" not in checkpoint.name:
+        pytest.skip("others take long audio at once")
+    wave, encoder = noise(40 * 16_000), Encoder(checkpoint=str(checkpoint), overlap=4.0)
+    assert encoder.settings()["window"] == 30.0
+    (found,) = computed(encoder, [wave])
+    assert found.shape == (4, 2000, 32)
+    first, last = computed(encoder, [wave[:480_000], wave[160_000:]])
+    assert_exact(found[:, :1000], first[:, :1000])
+    assert_exact(found[:, 1000:], last[:, 500:])
+    with pytest.raises(SerError, match="has windows of 30 s"):
+        computed(Encoder(checkpoint=str(checkpoint), window=31.0), [wave])
+
+
+@given(st.integers(1, 400), st.integers(2, 60), st.data())
+def test_windows_give_every_frame_once(frames, most, data):
+    overlap = data.draw(st.integers(0, most - 1))
+    windows = cut_windows(frames, most, overlap)
+    states = [np.arange(start, stop, dtype=np.float32)[None, :, None] for start, stop in windows]
+    assert all(0 < stop - start <= most for start, stop in windows)
+    assert join_windows(states, windows).ravel().tolist() == list(range(frames))
+
+
+def test_an_overlap_as_long_as_the_window_is_refused():
+    with pytest.raises(ValidationError, match="overlap is 4 s, expected less than window, which is 3 s"):
+        Encoder(checkpoint="hubert-tiny-untrained", window=3.0)
+
+
+def test_what_half_precision_cannot_hold_is_computed_in_float32(tmp_path):
+    """A weight is so large that float16 overflows for a loud utterance, not for a quiet one."""
+    torch.manual_seed(0)
+    model = transformers.HubertModel(transformers.HubertConfig(**FAMILIES["hubert-pre-norm"][1]))
+    with torch.no_grad():
+        model.encoder.layers[1].feed_forward.output_dense.weight *= 1e7
+    model.save_pretrained(tmp_path)
+    one, other = computed_with_flags(tmp_path, "float16"), computed_with_flags(tmp_path, "float32")
+    assert one[0].flag == "computed in float32: float16 gave values that are not finite"
+    assert other[0].flag == ""
+    assert np.array_equal(one[0].frames, other[0].frames)
+
+
+def computed_with_flags(folder, precision):
+    return list(Encoder(checkpoint=str(folder), precision=precision).compute([noise(8000)]))
+
+
+def test_epsilon_matters_for_quiet_speech(tmp_path):
+    torch.manual_seed(0)
+    model = transformers.HubertModel(transformers.HubertConfig(**FAMILIES["hubert-pre-norm"][1]))
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.05 * torch.randn_like(weight))
+    model.save_pretrained(tmp_path)
+    encoders = [Encoder(checkpoint=str(tmp_path), normalize=True, epsilon=epsilon) for epsilon in (1e-7, 1e-5)]
+    assert [encoder.settings()["epsilon"] for encoder in encoders] == [1e-7, 1e-5]
+    quiet, loud = ([computed(one, [noise(8000, level=level)])[0] for one in encoders] for level in (0.003, 0.3))
+    errors = [np.linalg.norm(a - b) / np.linalg.norm(a) for a, b in (quiet, loud)]
+    assert errors[1] < 1e-3 < 0.02 < errors[0]
+
+
+def test_every_family_has_a_model_and_a_way_to_read_it():
+    assert set(FAMILIES_OF_MODELS) == set(MODELS)
 
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=50), st.integers(1, 600))
@@ -150,7 +231,7 @@ def test_a_wrong_checkpoint_is_said(tmp_path):
     with pytest.raises(ValidationError, match=r"has no config\.json"):
         Encoder(checkpoint=str(tmp_path))
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    with pytest.raises(SerError, match="is a bert model; expected one of wav2vec2, hubert, wavlm, whisper"):
+    with pytest.raises(SerError, match="is a bert model; expected one of data2vec-audio, hubert, unispeech-sat"):
         Encoder(checkpoint=str(tmp_path)).place(16_000)
 
 
@@ -179,12 +260,12 @@ def test_the_gate_on_real_speech_and_weights(trim):
     folder, clips = shared("models", "whisper-base"), sorted(shared("corpora", "emotale", "wav").glob("*_1.flac"))
     chosen = [read_wave(clip) for clip in clips[:: len(clips) // (5 if trim else 2)]]
     encoder = Encoder(checkpoint=str(folder), trim=trim, batch_seconds=120)
-    together = dict(encoder.compute(chosen))
-    alone = [next(encoder.compute([wave]))[1] for wave in chosen]
+    together = computed(encoder, chosen)
+    alone = [computed(encoder, [wave])[0] for wave in chosen]
     encoder._backbone.model.double()
     for i, wave in enumerate(chosen):
         assert alone[i].shape[::2] == (7, 512)
-        precise = next(encoder.compute([wave]))[1]
+        precise = computed(encoder, [wave])[0]
         for ours, theirs, exact in zip(together[i], alone[i], precise, strict=True):
             assert np.linalg.norm(ours - theirs) <= 5e-6 * np.linalg.norm(theirs)
             bound = max(3e-5 * max(1.0, theirs.std()), np.abs(theirs - exact).max())
@@ -194,6 +275,6 @@ def test_the_gate_on_real_speech_and_weights(trim):
 def test_the_untrained_encoder_is_the_same_every_time(tmp_path):
     soundfile.write(tmp_path / "a.wav", noise(8000), 16_000)
     states = [
-        next(Encoder(checkpoint="hubert-tiny-untrained").compute([read_wave(tmp_path / "a.wav")]))[1] for _ in range(2)
+        computed(Encoder(checkpoint="hubert-tiny-untrained"), [read_wave(tmp_path / "a.wav")])[0] for _ in range(2)
     ]
     assert np.array_equal(*states)

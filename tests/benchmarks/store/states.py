@@ -139,7 +139,8 @@ def _spoken() -> Floats:
     from extract.speech import VOICES, speak
 
     waves = [speak(text, voice) for text in SENTENCES for voice in VOICES[::3]]
-    return np.concatenate([states for _, states in Encoder(checkpoint="hubert-tiny-untrained").compute(waves)], axis=1)
+    computed = Encoder(checkpoint="hubert-tiny-untrained").compute(waves)
+    return np.concatenate([one.frames for one in computed], axis=1)
 
 
 def plan_store(path: Path, names: Sequence[str], frames: Sequence[int], dtype: Dtype, shard_seconds: float) -> None:

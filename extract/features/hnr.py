@@ -1,0 +1,38 @@
+"""The harmonics-to-noise ratio by Praat's cross-correlation, in dB.
+
+Source: P. Boersma (1993), Accurate short-term analysis of the fundamental frequency and the harmonics-to-noise ratio of
+a sampled sound.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from extract.praat import PraatFeature
+from featurestore.codec import Floats
+
+UNVOICED = -200.0
+
+
+class HNR(PraatFeature):
+    """The ratio (dB, 0 where unvoiced) and voicing (1 or 0)."""
+
+    floor: float = Field(default=75.0, gt=0)
+    """The lowest F0 looked for, in Hz."""
+
+    @property
+    def channels(self) -> tuple[str, ...]:  # noqa: D102
+        return ("hnr", "voiced")
+
+    @property
+    def window(self) -> float:
+        """The length of the analysis window, in seconds."""
+        return 2.0 / self.floor
+
+    def analyse(self, sound: Any) -> Floats:  # noqa: D102
+        ratio = sound.to_harmonicity_cc(self.hop, self.floor, periods_per_window=1.0).values[0]
+        voiced = ratio > UNVOICED
+        return np.stack([np.where(voiced, ratio, 0.0), voiced], axis=-1)

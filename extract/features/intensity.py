@@ -1,0 +1,29 @@
+"""Intensity by Praat, in dB above the threshold of hearing if full scale is 1 Pa."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from extract.praat import PraatFeature
+from featurestore.codec import Floats
+
+
+class Intensity(PraatFeature):
+    """The mean power under a Kaiser window."""
+
+    floor: float = Field(default=75.0, gt=0)
+    """The lowest F0, in Hz, whose periods are not to be seen in the contour."""
+
+    @property
+    def channels(self) -> tuple[str, ...]:  # noqa: D102
+        return ("intensity",)
+
+    @property
+    def window(self) -> float:
+        """The length of the analysis window, in seconds."""
+        return 6.4 / self.floor
+
+    def analyse(self, sound: Any) -> Floats:  # noqa: D102
+        return sound.to_intensity(self.floor, self.hop, subtract_mean=True).values.T.clip(min=0.0)

@@ -1,0 +1,128 @@
+"""Features of openSMILE: eGeMAPS and ComParE, low-level descriptors on one clock, or functionals of the utterance.
+
+Sources: F. Eyben and others (2016), The Geneva minimalistic acoustic parameter set (GeMAPS); B. Schuller and others
+(2016), The INTERSPEECH 2016 computational paralinguistics challenge (ComParE). openSMILE has a licence of its own, for
+research.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from importlib.metadata import version
+from typing import Any, Literal
+
+import numpy as np
+
+from extract.audio import SAMPLING_RATE, Wave
+from extract.features import Computed, Feature
+from featurestore.codec import Floats
+from featurestore.errors import SerError
+from featurestore.plan import FeatureSpec
+
+HOP_SAMPLES, LEAST_SAMPLES = 160, 960
+FIRST_FRAME = 0.01
+LATE = 2
+"""Rows by which what is computed from windows of 60 ms comes before its time, which is that of windows of 20 ms."""
+LATE_COLUMNS = (
+    "F0",
+    "jitter",
+    "shimmer",
+    "HNR",
+    "logHNR",
+    "logRelF0",
+    "F1amplitude",
+    "F2amplitude",
+    "F3amplitude",
+    "voicing",
+    "pcm_zcr",
+)
+THERE = "windows_of_60ms"
+
+
+class OpenSmile(Feature):
+    """Descriptors every 10 ms, from 10 ms on; those from windows of 60 ms are moved to their own time.
+
+    They are not known for the first two frames: there they are 0, and so is the last channel, which is 1 elsewhere.
+    """
+
+    features: Literal["eGeMAPSv02", "ComParE_2016"] = "eGeMAPSv02"
+    """The set: 25 descriptors and 88 functionals, or 130 descriptors (65 and their deltas) and 6373 functionals."""
+    level: Literal["descriptors", "functionals"] = "descriptors"
+    """Frame by frame, or one frame for the whole utterance."""
+
+    @property
+    def key(self) -> str:
+        """The set and the level."""
+        return f"{self.features}-{self.level}"
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The names of openSMILE, and for descriptors the channel that says where all of them are known."""
+        names = [name for smile in self._smiles for name in smile.feature_names]
+        return tuple(names if self.level == "functionals" else [*names, THERE])
+
+    def spec(self) -> FeatureSpec:  # noqa: D102
+        channels = self.channels
+        return FeatureSpec(
+            layers=1,
+            dim=len(channels),
+            hop=HOP_SAMPLES / SAMPLING_RATE,
+            dtype=self.dtype,
+            compress=self.compress,
+            channels=channels,
+            provenance={"settings": self.settings(), "versions": {"opensmile": version("opensmile")}},
+        )
+
+    def place(self, samples: int) -> tuple[int, float]:
+        """Return the number of frames and the time of the first.
+
+        >>> OpenSmile().place(16_000)
+        (96, 0.01)
+        """
+        if samples < LEAST_SAMPLES:
+            raise ValueError(f"{1000 * samples / SAMPLING_RATE:.4g} ms is shorter than openSMILE's window of 60 ms")
+        if self.level == "functionals":
+            return 1, samples / 2 / SAMPLING_RATE
+        return (samples - LEAST_SAMPLES) // HOP_SAMPLES + LATE, FIRST_FRAME
+
+    def compute(self, waves: Sequence[Wave]) -> Iterator[Computed]:
+        """Yield the feature of each waveform; samples beyond full scale, which openSMILE cannot take, are clipped."""
+        for position, wave in enumerate(waves):
+            over = np.abs(wave).max() > 1
+            flag = "clipped to full scale for openSMILE" if over else ""
+            tables = [self._process(smile, wave) for smile in self._smiles]
+            frames = np.concatenate([table[: len(tables[0])] for table in tables], axis=1)  # deltas have two rows more
+            if self.level == "descriptors":
+                frames = self._in_time(frames)
+            yield Computed(position, frames.astype(np.float32)[None], flag)
+
+    def _process(self, smile: Any, wave: Wave) -> Floats:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # "too short": NaN then, which the store names
+            return smile.process_signal(wave.clip(-1, 1), SAMPLING_RATE).to_numpy()
+
+    def _in_time(self, frames: Floats) -> Floats:
+        """Return the frames with the late columns moved, and the channel that says where they are known."""
+        late = [name.startswith(LATE_COLUMNS) for name in self.channels[:-1]]
+        moved = frames.copy()
+        moved[LATE:, late] = frames[:-LATE, late]
+        moved[:LATE, late] = 0.0
+        there = (np.arange(len(frames)) >= LATE)[:, None]
+        return np.concatenate([moved, there], axis=1)
+
+    @cached_property
+    def _smiles(self) -> list[Any]:
+        try:
+            import opensmile
+        except ImportError:
+            raise SerError("the feature opensmile needs pip install 'ser-featurestore[opensmile]'") from None
+        level = opensmile.FeatureLevel
+        if self.level == "functionals":
+            levels = [level.Functionals]
+        elif self.features == "ComParE_2016":
+            levels = [level.LowLevelDescriptors, level.LowLevelDescriptors_Deltas]
+        else:
+            levels = [level.LowLevelDescriptors]
+        return [opensmile.Smile(getattr(opensmile.FeatureSet, self.features), level) for level in levels]

@@ -1,0 +1,77 @@
+"""What the features that Praat computes share: its grid of times, and what is done where its window does not fit.
+
+Praat centres its frames in the sound (``Sampled_shortTermAnalysis`` in its source), so the time of the first one
+depends on the length: frames are found by their times, never by their numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from extract.audio import SAMPLING_RATE, Wave
+from extract.features import Computed, Feature
+from featurestore.codec import Floats
+from featurestore.plan import FeatureSpec
+
+
+class PraatFeature(Feature):
+    """A feature on Praat's own grid of times."""
+
+    hop: float = Field(default=0.01, gt=0)
+    """Time between frames, in seconds."""
+
+    @property
+    @abstractmethod
+    def channels(self) -> tuple[str, ...]:
+        """The names of what each frame holds."""
+
+    @property
+    @abstractmethod
+    def window(self) -> float:
+        """The length of the analysis window, in seconds."""
+
+    @abstractmethod
+    def analyse(self, sound: Any) -> Floats:
+        """Return the frames (frames, channels) of a parselmouth sound that is at least as long as the window."""
+
+    def spec(self) -> FeatureSpec:  # noqa: D102
+        return FeatureSpec(
+            layers=1,
+            dim=len(self.channels),
+            hop=self.hop,
+            dtype=self.dtype,
+            compress=self.compress,
+            channels=self.channels,
+            provenance={"settings": self.settings(), "versions": {"parselmouth": version("praat-parselmouth")}},
+        )
+
+    def place(self, samples: int) -> tuple[int, float]:
+        """Return Praat's number of frames and the time of the first; one in the middle if the window does not fit."""
+        middle, duration = samples * (1 / SAMPLING_RATE) / 2, self.duration(samples)
+        if self.window > duration:
+            return 1, middle
+        frames = math.floor((duration - self.window) / self.hop) + 1
+        return frames, middle - 0.5 * frames * self.hop + 0.5 * self.hop
+
+    def duration(self, samples: int) -> float:
+        """Return the duration of what is analysed, in seconds, rounded as Praat does: it decides at whole frames."""
+        return samples * (1 / SAMPLING_RATE)
+
+    def compute(self, waves: Sequence[Wave]) -> Iterator[Computed]:
+        """Yield the feature of each waveform; zeros, and a flag, where it is shorter than the window."""
+        import parselmouth
+
+        for position, wave in enumerate(waves):
+            if self.window > self.duration(len(wave)):
+                flag = f"shorter than the window of {self.name}, {1000 * self.window:.4g} ms: its one frame is zero"
+                yield Computed(position, np.zeros((1, 1, len(self.channels)), np.float32), flag)
+            else:
+                frames = self.analyse(parselmouth.Sound(wave.astype(np.float64), SAMPLING_RATE))
+                yield Computed(position, frames.astype(np.float32)[None])
