@@ -15,6 +15,7 @@ WRONG_LENGTH = re.compile(
     r"^ *(?:data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)",  # WAV, AIFF, AU, W64, RF64
     re.MULTILINE,
 )
+CONVERT = "(ffmpeg -i FILE FILE.flac makes a file of most others that can be)"
 SILENT = 1e-4
 """The peak from which on a waveform is more than the noise of its last bits."""
 FULL_SCALE, CLIPPED = 0.999, 1e-3
@@ -41,7 +42,7 @@ def count_samples(path: Path) -> int:
     try:
         header = soundfile.info(path, verbose=True)
     except soundfile.LibsndfileError as error:
-        raise AudioError(f"the audio file cannot be read: {error.error_string}") from None
+        raise AudioError(f"the audio file cannot be read: {error.error_string} {CONVERT}") from None
     if header.frames == 0:
         raise AudioError(f"the audio file holds no samples: {path}")
     # libsndfile corrects a length that is too large in silence, but notes it in its log

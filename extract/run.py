@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -121,6 +122,7 @@ def read_source(config: ExtractConfig) -> Source:
     paths = {name: folder / path for name, path in zip(labels.table.index, labels.table["path"], strict=True)}
     samples = _measure(paths, left_out)
     table = labels.table.loc[list(samples)].assign(duration=np.array(list(samples.values())) / SAMPLING_RATE)
+    table = _flag_copies(table, {name: paths[name] for name in samples})
     usable = np.zeros(len(table), bool)
     reasons: dict[str, str] = {}
     for feature in features.values():
@@ -135,6 +137,22 @@ def read_source(config: ExtractConfig) -> Source:
         table[usable], config.shard_seconds, dataset=config.dataset.name, ranges=labels.ranges, left_out=left_out
     )
     return Source(features, plan, paths, config.dataset.lacking(labels))
+
+
+def _flag_copies(table: pd.DataFrame, paths: dict[str, Path]) -> pd.DataFrame:
+    """Return the table with the utterances whose file has the content of an earlier one named in ``flags``."""
+    by_size: dict[int, list[str]] = {}
+    for name, path in paths.items():
+        by_size.setdefault(path.stat().st_size, []).append(name)
+    first: dict[str, str] = {}
+    flags = dict(table["flags"]) if "flags" in table else dict.fromkeys(table.index, "")
+    for name in (name for names in by_size.values() if len(names) > 1 for name in names):
+        with paths[name].open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        original = first.setdefault(digest, name)
+        if original != name:
+            flags[name] = "; ".join(filter(None, (flags[name], f"the same audio as {original}")))
+    return table.assign(flags=list(flags.values()))
 
 
 def place(feature: Feature, table: pd.DataFrame) -> Places:
