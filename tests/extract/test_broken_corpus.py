@@ -1,4 +1,4 @@
-"""One dataset of everything that can be wrong with a file: nothing stops the run, everything is named with its reason."""
+"""One dataset of everything that can be wrong with a file: nothing stops the run, all is named with its reason."""
 
 import subprocess
 import sys
