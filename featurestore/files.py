@@ -17,6 +17,8 @@ import numpy.typing as npt
 from featurestore.errors import StoreError
 
 Array = npt.NDArray[Any]
+PAGE = 4096
+"""What reads past the page cache are aligned to."""
 PREFETCH_PIECE = 1 << 20
 """The kernel caps a single request for read-ahead; pieces of this size are all honoured."""
 
@@ -33,6 +35,17 @@ class Ranges(ABC):
     @abstractmethod
     def read_into(self, buffer: Array, offset: int) -> None:
         """Fill a contiguous ``buffer`` with the bytes from ``offset`` on."""
+
+    def read_direct(self, room: Array, offset: int, size: int) -> Array:
+        """Return ``size`` bytes from ``offset`` on in ``room``, past the page cache where that can be done.
+
+        Args:
+            room: bytes that begin on a page, `PAGE` * 2 more than ``size`` at least.
+            offset: of the first byte in the file.
+            size: how many.
+        """
+        self.read_into(room[:size], offset)
+        return room[:size]
 
     def prefetch(self, offset: int, size: int) -> None:  # noqa: B027, nothing to do where there is no kernel to tell
         """Tell the kernel that a range will be wanted soon."""
@@ -118,14 +131,15 @@ class _MappedFile(Ranges):
     """A file that is mapped for views, and read with pread into buffers: that is faster when the disk is cold."""
 
     def __init__(self, path: str) -> None:
-        self._path, self._file = path, -1
+        self._path, self._file, self._file_direct = path, -1, -1
         self.size = os.stat(path).st_size
         self._map: mmap.mmap | None = None
         self._lock = Lock()
 
     def __del__(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
+        for file in (self._file, self._file_direct):
+            if file >= 0:
+                os.close(file)
 
     @property
     def _descriptor(self) -> int:
@@ -155,6 +169,22 @@ class _MappedFile(Ranges):
                 raise _truncated(self._path, offset, self.size)
             got += more
 
+    def read_direct(self, room: Array, offset: int, size: int) -> Array:
+        if self._file_direct == -1:
+            with self._lock:
+                if self._file_direct == -1:
+                    self._file_direct = _open_direct(self._path)
+        if self._file_direct < 0:
+            return super().read_direct(room, offset, size)
+        begin, got = offset % PAGE, 0
+        end = begin + size
+        while got < end:  # a single read ends at 2 GiB
+            more = os.preadv(self._file_direct, [room[got : -(-end // PAGE) * PAGE].data], offset - begin + got)
+            if more == 0 or (more % PAGE and got + more < end):
+                raise _truncated(self._path, offset, self.size)
+            got += more
+        return room[begin:end]
+
     def prefetch(self, offset: int, size: int) -> None:
         if self._in_memory(offset + size - 1):
             return
@@ -177,6 +207,14 @@ class _MappedFile(Ranges):
             self._map = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
         MAPS.add(self._map)
         return True
+
+
+def _open_direct(path: str) -> int:
+    """Return a descriptor that reads past the page cache; -2 where the file system cannot."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
+    except OSError:
+        return -2
 
 
 MAPS: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()

@@ -149,6 +149,10 @@ class BlockReader:
         """Fill ``buffer`` from a byte of the file on."""
         self._ranges().read_into(buffer, offset)
 
+    def read_direct(self, room: Array, offset: int, size: int) -> Array:
+        """Return ``size`` bytes from a byte of the file on, read past the page cache; see `Ranges.read_direct`."""
+        return self._ranges().read_direct(room, offset, size)
+
     def prefetch(self, first: int, count: int, layers: slice = ALL) -> None:
         """Tell the kernel that a block will be wanted soon."""
         if self._index is None:

@@ -74,13 +74,13 @@ def test_one_size_is_needed(written, sizes):
         featurestore.open(written).batches(["a1"], ["states"], **sizes)
 
 
-@pytest.mark.parametrize("copy", [True, False])
+@pytest.mark.parametrize("how", [{"copy": True}, {"copy": False}, {"cached": False}], ids=str)
 @pytest.mark.parametrize("layers", [None, [1], slice(0, 2), [2, 0]], ids=str)
-def test_batches_hold_what_the_store_holds(toy, written, copy, layers):
+def test_batches_hold_what_the_store_holds(toy, written, how, layers):
     store = featurestore.open(written)
     names = []
     chosen = {} if layers is None else {"states": layers, "int4": layers}
-    for batch in store.batches(toy.readable, ["states", "int4"], frames=60, seed=0, layers=chosen, copy=copy):
+    for batch in store.batches(toy.readable, ["states", "int4"], frames=60, seed=0, layers=chosen, **how):
         names += batch.names
         for feature in ("states", "int4"):
             for name, frames in zip(batch.names, batch.frames[feature], strict=True):

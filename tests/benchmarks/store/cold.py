@@ -11,14 +11,14 @@ from measure import alone, disk_bytes, drop
 from report import Check, Figure
 from states import Data
 from warm import LAYERS_READ, WAYS, Found
-from ways import BATCHES, BATCHES_HDF5, DIRECT, MEMMAP, PREAD
+from ways import BATCHES, BATCHES_DIRECT, BATCHES_HDF5, DIRECT, MEMMAP, PREAD
 
 
 def cold(data: Data, rounds: int) -> list[Figure]:
     """Measure ours, pread, np.memmap and O_DIRECT with the page cache dropped, each time in a fresh process."""
     figures = []
     for layer in LAYERS_READ:
-        names = [MEMMAP, PREAD, DIRECT[layer], BATCHES, BATCHES_HDF5]
+        names = [MEMMAP, PREAD, DIRECT[layer], BATCHES, BATCHES_HDF5, BATCHES_DIRECT]
         figures += _cold_figures(layer, names, cold_rounds(names, data, layer, rounds))
     return figures
 
@@ -73,7 +73,7 @@ def _cold_checks(name: str, layer: int | None, speeds: dict[str, float], amplifi
     own = speeds[name]
     if name == BATCHES_HDF5:
         return [Check("x the Zarr form", own / speeds[BATCHES], least=0.8)]
-    if name != BATCHES:
+    if name != BATCHES_DIRECT:
         return []
     direct = own / speeds[DIRECT[layer]]
     if layer is None:

@@ -15,6 +15,7 @@ from report import Check, Figure
 from states import LAYER, Data
 from ways import (
     BATCHES,
+    BATCHES_DIRECT,
     BATCHES_HDF5,
     INTO,
     INTO_HDF5,
@@ -29,7 +30,8 @@ from ways import (
 )
 
 WAYS: dict[str, Way] = {**RAW_AND_OURS, **OTHERS}
-WARM = [name for name, way in WAYS.items() if name not in (MEMMAP, *SHUFFLES) and not isinstance(way, Direct)]
+COLD_ONLY = (BATCHES_DIRECT, *SHUFFLES)
+WARM = [name for name, way in WAYS.items() if name not in (MEMMAP, *COLD_ONLY) and not isinstance(way, Direct)]
 LAYERS_READ = {None: "all layers", LAYER: "one layer"}
 Found = dict[str, Any]
 LEAST = 16

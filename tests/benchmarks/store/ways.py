@@ -139,7 +139,8 @@ class Ours(Way):
 
     Args:
         form: its suffix.
-        how: through ``Store.batches``, through ``Block.read_into`` one buffer, or as views that copy nothing.
+        how: through ``Store.batches`` (``direct``: past the page cache), through ``Block.read_into`` one buffer, or as
+            views that copy nothing.
         one_core: see `Way`.
         once: see `Way`.
         store: the name of the store's file or folder.
@@ -151,7 +152,7 @@ class Ours(Way):
     def __init__(
         self,
         form: str,
-        how: Literal["batches", "read_into", "views"],
+        how: Literal["batches", "direct", "read_into", "views"],
         *,
         one_core: bool = True,
         once: bool = False,
@@ -182,7 +183,7 @@ class Ours(Way):
             names, layers = [data.names[row] for row in rows], {} if layer is None else {FEATURE: layer}
             size = batch_utterances(data, layer)
             how = {"layers": layers, "utterances": size, "seed": 0, "shuffle": self._shuffle}
-            deque(store.batches(names, [FEATURE], copy=True, collate=None, **how), 0)
+            deque(store.batches(names, [FEATURE], copy=True, cached=self._how != "direct", collate=None, **how), 0)
 
         return batches
 
@@ -217,6 +218,7 @@ MEMMAP, MEMMAP_RING = "np.memmap, one raw file", "np.memmap, into memory for fiv
 PREAD = "pread, one raw file"
 DIRECT = {None: "O_DIRECT, 4 in flight", LAYER: "O_DIRECT, 8 in flight"}
 BATCHES, BATCHES_HDF5 = "ours, batches, Zarr", "ours, batches, HDF5"
+BATCHES_DIRECT = "ours, batches past the cache, Zarr"
 BATCHES_CORES, BATCHES_ONCE = "ours, batches, Zarr, all cores", "ours, batches, Zarr, one epoch"
 INTO, INTO_HDF5 = "ours, read_into, Zarr", "ours, read_into, HDF5"
 VIEWS, VIEWS_HDF5 = "ours, views, Zarr", "ours, views, HDF5"
@@ -234,6 +236,7 @@ RAW_AND_OURS: dict[str, Way] = {
     DIRECT[LAYER]: Direct(8),
     BATCHES: Ours(".zarr", "batches"),
     BATCHES_HDF5: Ours(".h5", "batches"),
+    BATCHES_DIRECT: Ours(".zarr", "direct"),
     BATCHES_CORES: Ours(".zarr", "batches", one_core=False),
     BATCHES_ONCE: Ours(".zarr", "batches", once=True),
     INTO: Ours(".zarr", "read_into"),
