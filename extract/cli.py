@@ -28,6 +28,8 @@ def main_command(
     config: tuple[Path, ...] = (),
     plan: bool = False,
     selftest: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
     allow_partial: bool = False,
 ) -> int:
     """Write the hidden states of every layer of a frozen encoder, and other features, into a keyed store.
@@ -45,6 +47,8 @@ def main_command(
         config: YAML file with settings; given more than once, the last one wins.
         plan: Print what would be done, its size and time, and write nothing.
         selftest: Prove on this machine that the encoder's features do not depend on the batch, and write nothing.
+        workers: Processes that work on shards side by side; on a CPU as many as there are cores.
+        scheduler: Address of a dask.distributed scheduler, whose workers do the work.
         allow_partial: Go on when utterances of the dataset are not there.
     """
     from extract.config import ExtractConfig, SelftestConfig
@@ -53,6 +57,8 @@ def main_command(
     settings = [f"dataset.name={dataset}"] if dataset else []
     paths = {"dataset.root": root, "encoder.checkpoint": encoder, "store": store}
     settings += [f"{key}={json.dumps(str(path))}" for key, path in paths.items() if path is not None]
+    settings += [f"workers={workers}"] if workers is not None else []
+    settings += [f"scheduler={json.dumps(scheduler)}"] if scheduler is not None else []
     settings += ["dataset.allow_partial=true"] if allow_partial else []
     settings += [f"{feature.strip()}={{}}" for feature in (features or "").split(",") if feature.strip()]
     if selftest:

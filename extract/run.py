@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from extract.audio import SAMPLING_RATE, AudioError, Wave, count_samples, describe_oddity, read_wave
+from extract.audio import SAMPLING_RATE, AudioError, count_samples
 from extract.config import ExtractConfig
 from extract.features import Feature
+from extract.jobs import Clip, Job, run_jobs
 from featurestore.errors import DatasetError, SerError, StoreError
 from featurestore.layout import feature_bytes, free_bytes
 from featurestore.plan import FeaturePlan, FeatureSpec, Plan
@@ -103,7 +103,7 @@ def extract(config: ExtractConfig, report: Report = lambda *_: None) -> Summary:
         if config.check_disk:
             _check_disk(writer, source.features)
         summary = Summary(writer.path, len(table), float(table["duration"].sum()), source.plan.left_out)
-        _fill(writer, source, places, summary, report)
+        _fill(config, writer, source, places, summary, report)
     return summary
 
 
@@ -201,20 +201,25 @@ def _check_disk(writer: StoreWriter, features: Iterable[str]) -> None:
         )
 
 
-def _fill(writer: StoreWriter, source: Source, places: dict[str, Places], summary: Summary, report: Report) -> None:
+def _fill(
+    config: ExtractConfig,
+    writer: StoreWriter,
+    source: Source,
+    places: dict[str, Places],
+    summary: Summary,
+    report: Report,
+) -> None:
     """Write the shards that are missing, and commit every feature that is complete."""
-    table = writer.table
+    table, impossible = writer.table, {key: places[key].impossible for key in places}
     pending = {key: writer.pending(key) for key in source.features}
     ours = table.index.isin(source.plan.table.index)
     others = set(table["shard"][~ours])  # shards with utterances whose audio is not in this dataset
     todo = sorted({number for numbers in pending.values() for number in numbers} - others)
     total = float(table["duration"][ours].sum())
     done = float(table["duration"][ours & ~table["shard"].isin(todo)].sum())
-    for number, waves in _decode_ahead(table, source.paths, todo):
-        for key, feature in source.features.items():
-            if number in pending[key]:
-                _write_shard(writer, key, number, feature, waves, places[key].impossible)
-        done += float(table["duration"][table["shard"] == number].sum())
+    jobs = [_job(table[table["shard"] == number], source, number, pending, impossible) for number in todo]
+    for job in run_jobs(config, jobs, writer, source.features):
+        done += job.seconds
         report(done, total)
     for key in source.features:
         left = sorted(set(pending[key]) & others)
@@ -229,50 +234,15 @@ def _fill(writer: StoreWriter, source: Source, places: dict[str, Places], summar
         summary.flagged |= {f"{name} ({key})": remark for name, remark in part.flagged.items()}
 
 
-def _write_shard(
-    writer: StoreWriter,
-    key: str,
+def _job(
+    rows: pd.DataFrame,
+    source: Source,
     number: int,
-    feature: Feature,
-    waves: dict[str, Wave | str],
-    impossible: dict[str, str],
-) -> None:
-    good: dict[str, Wave] = {}
-    with writer.shard(key, number) as shard:
-        for name, wave in waves.items():
-            if isinstance(wave, str) or name in impossible:
-                shard.fail(name, wave if isinstance(wave, str) else impossible[name])
-            else:
-                good[name] = wave
-                shard.flag(name, describe_oddity(wave))
-        names = list(good)
-        for position, frames, flag in feature.compute(list(good.values())):
-            shard.flag(names[position], flag)
-            shard.add(names[position], frames)
-
-
-def _decode_ahead(
-    table: pd.DataFrame, paths: dict[str, Path], shards: list[int]
-) -> Iterator[tuple[int, dict[str, Wave | str]]]:
-    """Yield each shard's waveforms by name (or why there is none), decoding the next shard meanwhile."""
-    with ExitStack() as stack:
-        pool = stack.enter_context(ThreadPoolExecutor())
-
-        def submit(number: int) -> dict[str, Future[Wave | str]]:
-            rows = table[table["shard"] == number]
-            durations = zip(rows.index, rows["duration"], strict=True)
-            return {name: pool.submit(_try_read, paths[name], seconds) for name, seconds in durations}
-
-        ahead = [submit(number) for number in shards[:1]]
-        for i, number in enumerate(shards):
-            ahead += [submit(later) for later in shards[i + 1 : i + 2]]
-            yield number, {name: future.result() for name, future in ahead.pop(0).items()}
-
-
-def _try_read(path: Path, seconds: float) -> Wave | str:
-    try:
-        wave = read_wave(path)
-    except AudioError as error:
-        return str(error)
-    expected = round(seconds * SAMPLING_RATE)
-    return wave if len(wave) == expected else f"the file has changed: {len(wave)} samples, planned were {expected}"
+    pending: dict[str, list[int]],
+    impossible: dict[str, dict[str, str]],
+) -> Job:
+    """Return the work on one shard, given the utterances that are in it."""
+    clips = [Clip(str(name), source.paths[str(name)], seconds) for name, seconds in rows["duration"].items()]
+    missing, names = tuple(key for key in source.features if number in pending[key]), {clip.name for clip in clips}
+    reasons = {key: {name: why for name, why in impossible[key].items() if name in names} for key in missing}
+    return Job(number, missing, clips, reasons)

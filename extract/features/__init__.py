@@ -38,6 +38,11 @@ class Feature(Component, ABC):
         """The feature's name in the store."""
         return self.name
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it is computed on a GPU."""
+        return False
+
     @abstractmethod
     def spec(self) -> FeatureSpec:
         """Return what the feature is, known before anything runs."""

@@ -71,6 +71,10 @@ class Encoder(Feature):
         return name
 
     @property
+    def on_gpu(self) -> bool:  # noqa: D102
+        return self._device.type != "cpu"
+
+    @property
     def key(self) -> str:
         """The short name, or the name of the folder."""
         return os.path.basename(os.path.abspath(self.checkpoint))
@@ -217,6 +221,8 @@ class Encoder(Feature):
 
         from extract.encoders.backbone import Preprocessing
 
+        if not self.on_gpu:  # one process per core is faster, and the last bits of sums depend on the number of threads
+            torch.set_num_threads(1)
         torch.backends.cuda.matmul.allow_tf32 = False  # float32 means float32: features must not depend on the batch
         torch.backends.cudnn.allow_tf32 = False
         model = load_model(self._checkpoint).to(self._device, getattr(torch, precision))

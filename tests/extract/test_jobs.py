@@ -1,0 +1,76 @@
+"""Shards on many processes: the same bytes, whoever does the work and whoever dies."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+import soundfile
+from distributed import LocalCluster
+
+import featurestore
+from extract.config import ExtractConfig
+from extract.run import extract
+from featurestore.config import load
+from tests.extract.samples import noise
+
+ENCODER = "hubert-tiny-untrained"
+FEATURES = ["pitch={}", "logmel={}", f"encoder.checkpoint={ENCODER}"]
+
+
+def asked(root, store, *overrides):
+    return load(ExtractConfig, [], ["dataset=csv", f"dataset.root={root}", f"store={store}", *FEATURES, *overrides])
+
+
+def files(path):
+    return {str(f.relative_to(path)): f.read_bytes() for f in path.rglob("*") if f.is_file()}
+
+
+@pytest.fixture
+def many(tmp_path):
+    """Clips of 10 s, one of them broken, one missing."""
+    rows = [f"clip{i},clip{i}.wav,3,3,train" for i in range(24)]
+    for i in range(23):
+        soundfile.write(tmp_path / f"clip{i}.wav", noise(160_000, seed=i), 16_000)
+    (tmp_path / "clip7.wav").write_bytes(b"")
+    (tmp_path / "labels.csv").write_text("\n".join(["name,audio_path,V,A,split_set", *rows]))
+    return tmp_path / "labels.csv"
+
+
+@pytest.mark.parametrize("suffix", [".zarr", ".h5"])
+def test_two_workers_write_the_same_bytes_as_one(labelled, tmp_path, suffix):
+    stores = {workers: tmp_path / f"{workers}{suffix}" for workers in (1, 2)}
+    for workers, store in stores.items():
+        extract(asked(labelled, store, "shard_seconds=2", f"workers={workers}"))
+    one, two = ([s.read_bytes()] if s.is_file() else files(s) for s in stores.values())
+    assert one == two
+    assert featurestore.open(stores[2]).index.shards > 1
+
+
+def test_workers_of_a_scheduler_write_the_same_bytes(labelled, tmp_path):
+    extract(asked(labelled, tmp_path / "one.zarr", "shard_seconds=2", "workers=1"))
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+        address = cluster.scheduler_address
+        extract(asked(labelled, tmp_path / "far.zarr", "shard_seconds=2", f"scheduler={address}"))
+    assert files(tmp_path / "one.zarr") == files(tmp_path / "far.zarr")
+
+
+def test_a_worker_that_is_killed_costs_its_shard_alone(many, tmp_path):
+    extract(asked(many, tmp_path / "one.zarr", "shard_seconds=10", "workers=1"))
+    store = tmp_path / "two.zarr"
+    arguments = [f"--{key}={value}" for key, value in {"dataset": "csv", "root": many, "store": store}.items()]
+    command = [sys.executable, "-c", "from extract.cli import main; main()", *arguments, "--workers=2"]
+    started = subprocess.Popen([*command, "shard_seconds=10", *FEATURES], stdout=subprocess.PIPE, text=True)
+    records = store / "features" / ENCODER / "shards"
+    while not (records.exists() and len(list(records.glob("*.json"))) >= 2):
+        assert started.poll() is None, "it ended before a worker could be killed"
+        time.sleep(0.01)
+    workers = [p for p in psutil.Process(started.pid).children(recursive=True) if "spawn_main" in " ".join(p.cmdline())]
+    assert len(workers) == 2
+    os.kill(workers[0].pid, signal.SIGKILL)
+    output, _ = started.communicate(timeout=120)
+    assert started.returncode == 3, output  # two utterances have no audio
+    assert files(tmp_path / "one.zarr") == files(store)
