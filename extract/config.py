@@ -34,8 +34,8 @@ class ExtractConfig(Features):
     """Audio in a shard, the unit of work and of resumption; files grow with it."""
 
     workers: int | None = Field(default=None, ge=1)
-    """Processes that work on shards side by side on this machine; when absent as many as there are cores, fewer for little
-    audio, one where an encoder has a GPU."""
+    """Processes that work on shards side by side on this machine; when absent as many as there are cores, fewer for
+    little audio, one where an encoder has a GPU."""
     scheduler: str | None = None
     """Address of a dask.distributed scheduler whose workers see the same files, e.g. tcp://10.0.0.1:8786."""
     grow: bool = False

@@ -6,6 +6,7 @@ A job depends on nothing but the plan, so it gives the same bytes wherever it ru
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -89,7 +90,13 @@ def _on_cluster(config: ExtractConfig, jobs: Sequence[Job], workers: int) -> Ite
 
     with ExitStack() as stack:
         if config.scheduler is None:
-            cluster = LocalCluster(n_workers=workers, threads_per_worker=1, memory_limit=0, dashboard_address=None)
+            cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                memory_limit=0,
+                dashboard_address=None,
+                silence_logs=logging.CRITICAL,
+            )
             client = stack.enter_context(Client(stack.enter_context(cluster)))
         else:
             client = stack.enter_context(Client(config.scheduler))
