@@ -49,7 +49,10 @@ def count_samples(path: Path) -> int:
     lie = WRONG_LENGTH.search(header.extra_info)
     if lie and int(lie[2]) < int(lie[1]) < 0x7FFFFFFF:  # larger ones are streams, whose writers did not know
         raise AudioError(f"the audio file is truncated: its header says {lie[1]} bytes, it holds {lie[2]}")
-    return _resampled(header.frames, header.samplerate)
+    samples = _resampled(header.frames, header.samplerate)
+    if samples == 0:
+        raise AudioError(f"the audio file is shorter than one sample at 16 kHz: {path}")
+    return samples
 
 
 def read_wave(path: Path) -> Wave:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field, create_model
+from typing import Self
+
+from pydantic import Field, create_model, model_validator
 
 from extract.datasets import Dataset
 from extract.features import Feature
@@ -42,6 +44,12 @@ class ExtractConfig(Features):
     """Add the dataset's utterances to the store that is there, if it does not have them."""
     check_disk: bool = True
     """Refuse to start when the disk has no room for the result."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.workers is not None and self.scheduler is not None:
+            raise ValueError("workers are of this machine, those of a scheduler are its own: expected one of the two")
+        return self
 
     def features(self) -> dict[str, Feature]:
         """Return the features that are asked for, by their names in the store."""

@@ -13,6 +13,7 @@ import featurestore
 from extract.audio import AudioError, read_wave
 from extract.config import ExtractConfig
 from extract.features import Feature
+from extract.jobs import count_workers
 from extract.run import Places, Source, place, read_source
 from featurestore.codec import Dtype
 from featurestore.command import INCOMPLETE, say, say_table
@@ -54,7 +55,7 @@ def say_forecast(config: ExtractConfig) -> int:
     needed, free = whole - there, free_bytes(store)
     state = f"has {_bytes(there)} of it" if store.exists() else "does not exist yet"
     say(f"{store} {state}; as asked for {_bytes(whole)} in {table['shard'].max() + 1} shards, free {_bytes(free)}")
-    _say_time(source)
+    _say_time(config, source)
     if needed > free and config.check_disk:
         say("the disk has no room for it: choose a smaller data type, or start all the same with check_disk=false")
         return 1
@@ -111,7 +112,7 @@ def _bytes(count: float) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
-def _say_time(source: Source) -> None:
+def _say_time(config: ExtractConfig, source: Source) -> None:
     table = source.plan.table
     order = (table["duration"] - table["duration"].median()).abs().to_numpy().argsort(kind="stable")
     waves = []
@@ -126,15 +127,17 @@ def _say_time(source: Source) -> None:
     parts, total = [], 0.0
     audio = sum(len(wave) for wave in waves)
     everything = float(np.rint(table["duration"] * 16_000).sum())
+    workers = count_workers(config, source.features, int(table["shard"].max()) + 1, float(table["duration"].sum()))
     for key, feature in source.features.items():
         list(feature.compute(waves[:1]))  # loads the weights and warms up, which is not to be counted
         begin = time.perf_counter()
         for _ in feature.compute(waves):
             pass
-        seconds = (time.perf_counter() - begin) / audio * everything
+        seconds = (time.perf_counter() - begin) / audio * everything / workers
         total += seconds
         parts.append(f"{key} {_duration(seconds)}")
-    say(f"time: about {_duration(total)} ({', '.join(parts)}), judged by {len(waves)} utterances on this machine")
+    judged = f"judged by {len(waves)} utterances on this machine, {workers} at a time"
+    say(f"time: about {_duration(total)} ({', '.join(parts)}), {judged}")
 
 
 def _duration(seconds: float) -> str:

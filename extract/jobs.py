@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -15,14 +16,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
+from uuid import uuid4
 
 from extract.audio import SAMPLING_RATE, AudioError, Wave, describe_oddity, read_wave
 from extract.config import ExtractConfig
 from extract.features import Feature
+from featurestore.errors import SerError
 from featurestore.writer import StoreWriter
 
 WORTH_A_WORKER = 900.0
 """Seconds of audio for which the start of another process, some seconds, pays."""
+CONNECT_SECONDS = 20
 Waves = dict[str, Wave | str]
 """The waveforms of a shard by name, or why there is none."""
 
@@ -68,7 +72,9 @@ def run_jobs(
         writer: of the store, which the caller has locked.
         features: by their names in the store.
     """
-    workers = min(len(jobs), config.workers or _default_workers(jobs, features))
+    if not jobs:
+        return
+    workers = count_workers(config, features, len(jobs), sum(job.seconds for job in jobs))
     if config.scheduler is not None or workers > 1:
         yield from _on_cluster(config, jobs, workers)
         return
@@ -77,16 +83,18 @@ def run_jobs(
         yield job
 
 
-def _default_workers(jobs: Sequence[Job], features: dict[str, Feature]) -> int:
-    """Return the number of cores, but no more than there is work for; 1 where a feature is computed on a GPU."""
+def count_workers(config: ExtractConfig, features: dict[str, Feature], shards: int, seconds: float) -> int:
+    """Return how many processes of this machine do the work on so many shards, and seconds of audio."""
+    if config.workers is not None:
+        return min(shards, config.workers)
     if any(feature.on_gpu for feature in features.values()):
         return 1
-    return min(len(os.sched_getaffinity(0)), 1 + int(sum(job.seconds for job in jobs) / WORTH_A_WORKER))
+    return min(shards, len(os.sched_getaffinity(0)), 1 + int(seconds / WORTH_A_WORKER))
 
 
 def _on_cluster(config: ExtractConfig, jobs: Sequence[Job], workers: int) -> Iterator[Job]:
     """Do the jobs on workers of one thread each, of this machine or of a cluster that sees the same files."""
-    from distributed import Client, LocalCluster, as_completed
+    from distributed import Client, KilledWorker, LocalCluster, as_completed
 
     with ExitStack() as stack:
         if config.scheduler is None:
@@ -99,25 +107,50 @@ def _on_cluster(config: ExtractConfig, jobs: Sequence[Job], workers: int) -> Ite
             )
             client = stack.enter_context(Client(stack.enter_context(cluster)))
         else:
-            client = stack.enter_context(Client(config.scheduler))
-        asked = json.dumps(config.to_dict())
-        futures = {client.submit(_work, asked, job, pure=False): job for job in jobs}
+            try:
+                client = stack.enter_context(Client(config.scheduler, timeout=CONNECT_SECONDS))
+            except (OSError, ValueError) as error:
+                raise SerError(f"no scheduler at {config.scheduler}: {error}") from None
+        asked, run = _for_workers(config), uuid4().hex
+        futures = {client.submit(_work, asked, run, job, pure=False): job for job in jobs}
         for future in as_completed(futures):
-            future.result()
-            yield futures[future]
+            job = futures[future]
+            try:
+                future.result()
+            except KilledWorker:
+                clips = f"{job.clips[0].name} to {job.clips[-1].name}"
+                raise SerError(
+                    f"shard {job.number} ({clips}) ended every worker that had it: if they lack memory, use fewer "
+                    "--workers or a smaller encoder.batch_seconds"
+                ) from None
+            yield job
 
 
-def _work(asked: str, job: Job) -> None:
+def _for_workers(config: ExtractConfig) -> str:
+    """Return the config as JSON, with paths that do not depend on the folder in which a worker was started."""
+    settings = config.to_dict()
+    settings["store"] = os.path.abspath(config.store_path())
+    encoder = settings["encoder"]
+    if encoder and os.path.isdir(encoder["checkpoint"]):
+        encoder["checkpoint"] = os.path.abspath(encoder["checkpoint"])
+    return json.dumps(settings)
+
+
+def _work(asked: str, run: str, job: Job) -> None:
     """Do a job in a worker."""
-    writer, features = _opened(asked)
-    _write(job, {clip.name: _try_read(clip) for clip in job.clips}, writer, features)
+    waves: Waves = {clip.name: _try_read(clip) for clip in job.clips}
+    _write(job, waves, _writer(asked, run), _features(asked))
 
 
 @lru_cache(maxsize=1)
-def _opened(asked: str) -> tuple[StoreWriter, dict[str, Feature]]:
-    """Return the store and the features, whose weights stay loaded from job to job."""
-    config = ExtractConfig.model_validate(json.loads(asked))
-    return StoreWriter(os.path.abspath(config.store_path())), config.features()
+def _features(asked: str) -> dict[str, Feature]:
+    """Return the features, whose weights stay loaded from job to job."""
+    return ExtractConfig.model_validate(json.loads(asked)).features()
+
+
+@lru_cache(maxsize=1)
+def _writer(asked: str, run: str) -> StoreWriter:  # noqa: ARG001, another run may find another plan
+    return StoreWriter(ExtractConfig.model_validate(json.loads(asked)).store_path())
 
 
 def _write(job: Job, waves: Waves, writer: StoreWriter, features: dict[str, Feature]) -> None:
@@ -147,6 +180,8 @@ def _decode_ahead(jobs: Sequence[Job]) -> Iterator[tuple[Job, Waves]]:
 
 
 def _try_read(clip: Clip) -> Wave | str:
+    if not clip.path.exists():
+        raise SerError(f"{clip.path} was there when it was planned, {socket.gethostname()} does not see it now")
     try:
         wave = read_wave(clip.path)
     except AudioError as error:

@@ -72,7 +72,7 @@ def name_genders(genders: pd.Series) -> pd.Series:
 
 def flag_outside(table: pd.DataFrame, ranges: Mapping[str, Scale]) -> pd.DataFrame:
     """Return the table with V, A and D that lie outside their scale named in ``flags``; they are kept."""
-    flags: list[list[str]] = [[] for _ in range(len(table))]
+    flags = [[flag] if flag else [] for flag in (table["flags"] if "flags" in table else [""] * len(table))]
     for target, (low, high) in ranges.items():
         for row, value in enumerate(table[target]):
             if value < low or value > high:

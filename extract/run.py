@@ -103,6 +103,7 @@ def extract(config: ExtractConfig, report: Report = lambda *_: None) -> Summary:
         if config.check_disk:
             _check_disk(writer, source.features)
         summary = Summary(writer.path, len(table), float(table["duration"].sum()), source.plan.left_out)
+        summary.flagged |= {str(name): flag for name, flag in table["flags"].items() if flag}
         _fill(config, writer, source, places, summary, report)
     return summary
 
@@ -144,15 +145,21 @@ def _flag_copies(table: pd.DataFrame, paths: dict[str, Path]) -> pd.DataFrame:
     by_size: dict[int, list[str]] = {}
     for name, path in paths.items():
         by_size.setdefault(path.stat().st_size, []).append(name)
-    first: dict[str, str] = {}
+    suspects = [name for names in by_size.values() if len(names) > 1 for name in names]
+    first: dict[bytes, str] = {}
     flags = dict(table["flags"]) if "flags" in table else dict.fromkeys(table.index, "")
-    for name in (name for names in by_size.values() if len(names) > 1 for name in names):
-        with paths[name].open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    with ThreadPoolExecutor() as pool:
+        digests = list(pool.map(lambda name: _digest(paths[name]), suspects))
+    for name, digest in zip(suspects, digests, strict=True):
         original = first.setdefault(digest, name)
         if original != name:
             flags[name] = "; ".join(filter(None, (flags[name], f"the same audio as {original}")))
     return table.assign(flags=list(flags.values()))
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def place(feature: Feature, table: pd.DataFrame) -> Places:
@@ -242,7 +249,7 @@ def _job(
     impossible: dict[str, dict[str, str]],
 ) -> Job:
     """Return the work on one shard, given the utterances that are in it."""
-    clips = [Clip(str(name), source.paths[str(name)], seconds) for name, seconds in rows["duration"].items()]
+    clips = [Clip(str(name), source.paths[str(name)].absolute(), seconds) for name, seconds in rows["duration"].items()]
     missing, names = tuple(key for key in source.features if number in pending[key]), {clip.name for clip in clips}
     reasons = {key: {name: why for name, why in impossible[key].items() if name in names} for key in missing}
     return Job(number, missing, clips, reasons)

@@ -28,9 +28,9 @@ def say_selftest(encoder: Encoder) -> int:
     """
     waves = _waves()
     order = np.random.default_rng(SEED).permutation(len(waves))
-    together = {int(order[one.position]): one.frames for one in encoder.compute([waves[i] for i in order])}
-    encoder = encoder.model_copy(update={"batch_seconds": BATCH_SECONDS})
-    precise = encoder.model_copy(update={"precision": "float32"})
+    settings = {**encoder.to_dict(), "batch_seconds": BATCH_SECONDS}
+    batched, precise = (Encoder(**{**settings, "precision": p}) for p in (encoder.precision, "float32"))
+    together = {int(order[one.position]): one.frames for one in batched.compute([waves[i] for i in order])}
     rows, passed = [], True
     for i, wave in enumerate(waves):
         (alone,) = precise.compute([wave])

@@ -86,8 +86,11 @@ def batches(
 
     Raises:
         StoreError: if an utterance lacks a feature.
-        ValueError: if not exactly one of ``frames`` and ``utterances`` is given, or no feature.
+        ValueError: if not exactly one of ``frames`` and ``utterances`` is given, or no feature; or if ``copy`` and
+            ``cached`` are both False.
     """
+    if not (copy or cached):
+        raise ValueError("expected copies of what is read past the page cache, found copy=False with cached=False")
     if not features:
         raise ValueError("expected some features to read, found none")
     parts = {feature: store.feature(feature) for feature in features}

@@ -14,6 +14,8 @@ from featurestore.plan import FeaturePlan, FeatureSpec, Plan, Ranges, assign_sha
 from featurestore.table import plain_columns, read_table, table_digest, write_table
 
 PLACES = ["shard", "slot"]
+FLAGS = "flags"
+"""The column of what is odd about an utterance, which can depend on the others, e.g. where two have the same audio."""
 
 
 def as_json_ranges(ranges: Ranges) -> dict[str, list[float]]:
@@ -97,7 +99,7 @@ def count_slots(table: pd.DataFrame) -> int:
 
 def _check_labels(there: pd.DataFrame, asked: pd.DataFrame, root: str) -> None:
     both = asked.index.intersection(there.index)
-    columns = [column for column in asked.columns if column not in PLACES]
+    columns = [column for column in asked.columns if column not in (*PLACES, FLAGS)]
     absent = [column for column in columns if column not in there]
     if absent and len(both):
         raise StoreError(f"{root} has no columns {absent}; add them with ser-store add-labels, or use another --store")

@@ -32,8 +32,9 @@ class CCSEMO(Dataset):
     def read(self) -> Labels:  # noqa: D102
         labels = super().read()
         table = labels.table
-        speaker = table.index.to_series().str.extract(SPEAKER, expand=False).fillna("")
-        labels.table = table.assign(speaker=speaker)
+        if "speaker" not in table:
+            speaker = table.index.to_series().str.extract(SPEAKER, expand=False).fillna("")
+            labels.table = table.assign(speaker=speaker)
         return labels
 
     def labels(self) -> Labels:  # noqa: D102

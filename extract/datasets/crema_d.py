@@ -14,7 +14,7 @@ from extract.datasets import Dataset
 from extract.labels import Labels, as_ratings, check_columns, name_emotions, name_genders, read_csv
 from featurestore.errors import DatasetError
 
-NAME = re.compile(r"(?P<speaker>1\d{3})_(?P<sentence>[A-Z]{3})_(?P<emotion>[A-Z]{3})_(?P<level>LO|MD|HI|XX)")
+NAME = re.compile(r"(?P<speaker>1\d{3})_(?P<sentence>[A-Z]{3})_(?P<emotion>[A-Z]{3})_(?P<level>LO|MD|HI|XX?)")
 SENTENCES = {
     "IEO": "It's eleven o'clock",
     "TIE": "That is exactly what happened",
@@ -53,7 +53,7 @@ class CremaD(Dataset):
 
     def labels(self) -> Labels:  # noqa: D102
         rows, left_out = {}, {}
-        for file in sorted((self.folder() / "AudioWAV").glob("*.wav")):
+        for file in sorted((self.folder() / "AudioWAV").glob("[!.]*.wav")):
             match = NAME.fullmatch(file.stem)
             if match and match["emotion"] in self.EMOTIONS:
                 rows[file.stem] = {"path": f"AudioWAV/{file.name}", **match.groupdict()}
@@ -62,6 +62,7 @@ class CremaD(Dataset):
         if not rows:
             raise DatasetError(f"dataset crema_d: no clip in {self.folder() / 'AudioWAV'}; expected {self.layout}")
         table = name_emotions(pd.DataFrame.from_dict(rows, orient="index").rename_axis("name"), self.EMOTIONS)
+        table["level"] = table["level"].replace("X", "XX")  # of one file, whose name lacks an X
         table["transcript"] = table["sentence"].map(lambda sentence: SENTENCES.get(sentence, ""))
         return Labels(self._actors(self._answers(self._votes(table))), left_out=left_out)
 
@@ -79,7 +80,8 @@ class CremaD(Dataset):
         votes = self._table(VOTES, ["FileName", *columns])
         if votes is None:
             return table
-        votes = votes.drop_duplicates("FileName").set_index("FileName")[columns].reindex(table.index).fillna("")
+        votes = votes.drop_duplicates("FileName").set_index("FileName")[columns]
+        votes = votes.reindex(table.index.str.replace("_X$", "_XX", regex=True)).fillna("").set_axis(table.index)
         heard = votes["VoiceVote"].map(lambda vote: PERCEIVED.get(vote, ""))
         return table.join(votes).assign(emotion_voice=heard)
 
@@ -92,7 +94,7 @@ class CremaD(Dataset):
         for person, mode, clip, emotion, level in answers[columns].itertuples(index=False):
             rating = {"rater": person, "mode": MODES.get(mode, mode), "emotion": PERCEIVED.get(emotion, emotion)}
             found.setdefault(clip, []).append({**rating, "level": level})
-        return table.assign(ratings=[as_ratings(found.get(name, [])) for name in table.index])
+        return table.assign(ratings=[as_ratings(found.get(name, found.get(f"{name}X", []))) for name in table.index])
 
     def _actors(self, table: pd.DataFrame) -> pd.DataFrame:
         actors = self._table(ACTORS, ["ActorID", "Age", "Sex", "Race", "Ethnicity"])

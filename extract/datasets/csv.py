@@ -6,6 +6,7 @@ ser-extract --dataset csv --root labels.csv --encoder hubert-large dataset.range
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -138,9 +139,9 @@ def _labels(root: Path, needed: list[str], ranges: Mapping[str, Scale], keep_out
         table["speaker"] = table["speaker"].mask(table["speaker"].isin(UNKNOWN_SPEAKERS), "")
     if "gender" in table:
         table["gender"] = name_genders(table["gender"])
+    for target in [target for target in "VAD" if target in table]:
+        table = _check_range(table, target, ranges.get(target, (-inf, inf)), left_out, keep_outside)
     ranges = {target: scale for target, scale in ranges.items() if target in table}
-    for target, scale in ranges.items():
-        table = _check_range(table, target, scale, left_out, keep_outside)
     if keep_outside:
         table = flag_outside(table, ranges)
     return Labels(table.set_index("name"), ranges, left_out)
@@ -179,7 +180,9 @@ def _check_range(
     """Return the table with ``target`` as numbers, without the rows where it is not one (within its scale)."""
     values = pd.to_numeric(table[target], errors="coerce").astype(float)
     good = values.notna() if keep_outside else values.between(*scale)
-    expected = f"expected {scale[0]:g} to {scale[1]:g} (another range: dataset.ranges.{target}=[LOW,HIGH])"
+    expected = "expected a number"
+    if not keep_outside:
+        expected = f"expected {scale[0]:g} to {scale[1]:g} (another range: dataset.ranges.{target}=[LOW,HIGH])"
     reason = table.index + f" has {target}=" + table[target] + f", {expected}"
     absent = (table[target].str.strip() == "") & (target == "D" or "emotion" in table)  # others must have it
     return leave_out(table.assign(**{target: values}), ~(good | absent), reason, left_out)

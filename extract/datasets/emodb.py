@@ -34,7 +34,7 @@ class EmoDB(Dataset):
     }
 
     def labels(self) -> Labels:  # noqa: D102
-        files = sorted((self.folder() / "wav").glob("*.wav"))
+        files = sorted((self.folder() / "wav").glob("[!.]*.wav"))
         if not files:
             raise DatasetError(f"dataset emodb: no wav/*.wav in {self.folder()}; expected {self.layout}")
         rows, left_out = {}, {}

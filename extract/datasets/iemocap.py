@@ -20,7 +20,7 @@ NUMBER = r"\s*([-+.\d]+)\s*"
 TURN = re.compile(rf"\[{NUMBER}-{NUMBER}\]\s+(\S+)\s+(\w+)\s+\[{NUMBER},{NUMBER},{NUMBER}\]")
 CATEGORIES = re.compile(r"(C-\w+):\s*(.*?);?\s*(?:\((.*)\))?\s*$")
 ATTRIBUTES = re.compile(r"(A-\w+):\s*(.*?);?\s*(?:\((.*)\))?\s*$")
-ATTRIBUTE = re.compile(r"(val|act|dom)\s+([.\d]+)")
+ATTRIBUTE = re.compile(r"(val|act|dom)\s+(\d+(?:\.\d*)?)")
 TARGETS = {"val": "V", "act": "A", "dom": "D"}
 NAME = re.compile(r"(?P<session>Ses0[1-5])[FM]_(?P<script>impro\d+\w*|script\d+_\d+\w*)_(?P<gender>[FM])\w*\d+")
 TRANSCRIPT = re.compile(r"(\S+)\s*\[[-.\d\s]+\]:\s*(.*)")
@@ -142,6 +142,7 @@ def _describe(table: pd.DataFrame, left_out: dict[str, str]) -> pd.DataFrame:
         session=parts["session"],
         gender=parts["gender"].map({"F": "female", "M": "male"}),
         script=parts["script"],
-        emotion_4=table["emotion"].map(lambda emotion: FOUR_CLASSES.get(emotion, "")),
     )
+    if "emotion" in table:
+        table["emotion_4"] = table["emotion"].map(lambda emotion: FOUR_CLASSES.get(emotion, ""))
     return table.set_index("name")

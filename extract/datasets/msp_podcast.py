@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from math import isnan
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,6 +33,7 @@ CONSENSUS = ("labels_consensus", "labels_concensus")  # earlier releases misspel
 ATTRIBUTES = {"EmoVal": "V", "EmoAct": "A", "EmoDom": "D"}  # by name: their order is not the same in all releases
 AUDIO_FOLDERS = ("Audios", "Audio", "audios", "audio", "wav", "wavs")
 FILE = re.compile(r"[^;,\s]+\.wav")
+ATTRIBUTE_PART = re.compile(r"\s*([VAD]\s*:|$)")
 ATTRIBUTE = re.compile(r"\b([VAD])\s*:\s*(\d+(?:\.\d*)?)")
 
 
@@ -62,8 +64,15 @@ class MSPPodcast(Dataset):
         table["name"] = table["FileName"].str.removesuffix(".wav")
         table = leave_out_nameless(table, left_out)
         table = table.rename(columns=ATTRIBUTES | {"EmoClass": "emotion"})
-        for target in self.RANGES:
-            table[target] = pd.to_numeric(table[target], errors="coerce").astype(float)
+        given = {target: table[target].str.strip() for target in self.RANGES}
+        for target, texts in given.items():
+            table[target] = pd.to_numeric(texts, errors="coerce").astype(float)
+        wrong: list[list[str]] = [[] for _ in range(len(table))]
+        for target, texts in given.items():
+            for row, (text, value) in enumerate(zip(texts, table[target], strict=True)):
+                if text and isnan(value):
+                    wrong[row].append(f"{target}={text!r} is no number")
+        table["flags"] = ["; ".join(notes) for notes in wrong]
         if "emotion" in table:
             table = name_emotions(table, self.EMOTIONS)
         table = flag_outside(self._speakers(self._split(table)), self.RANGES)
@@ -146,7 +155,8 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 def _as_table(file: Path) -> pd.DataFrame:
     content = _read_json(file)
-    table = pd.DataFrame([{"FileName": name, **values} for name, values in content.items()]).fillna("").astype(str)
+    table = pd.DataFrame([{"FileName": name, **values} for name, values in content.items()], dtype=object)
+    table = table.mask(table.isna(), "").astype(str)
     return table.set_axis([f"{file.name} entry {number}" for number in range(1, len(table) + 1)])
 
 
@@ -161,10 +171,16 @@ def _pairs(file: Path, words: dict[str, str] | None = None) -> Iterator[tuple[st
 
 
 def _details_csv(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the ratings: in some releases a text in one column, in others each part in its own."""
     table = read_csv(file)
-    check_columns(table, ["FileName", "EmoDetail"], file)
-    for name, detail in zip(table["FileName"], table["EmoDetail"], strict=True):
-        yield name, _rating(detail)
+    if "EmoDetail" in table:
+        for name, detail in zip(table["FileName"], table["EmoDetail"], strict=True):
+            yield name, _rating(detail)
+        return
+    columns = ["FileName", "Workers", "EmoClass_Major", "EmoClass_Second", *ATTRIBUTES]
+    check_columns(table, columns, file)
+    for name, rater, *said in table[columns].itertuples(index=False):
+        yield name, _rating_of(rater, dict(zip(columns[2:], said, strict=True)))
 
 
 def _details_text(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -180,7 +196,8 @@ def _details_text(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _rating(detail: str) -> dict[str, Any]:
     """Return e.g. ``WORKER00014332; Contempt; Contempt,Angry; A:4.0; V:3.0; D:4.0;`` as a rating."""
-    rater, emotion, others, *_ = [*(part.strip() for part in detail.split(";")), "", ""]
+    words = [part.strip() for part in detail.split(";") if not ATTRIBUTE_PART.match(part)]
+    rater, emotion, others, *_ = [*words, "", ""]
     values = {target: float(value) for target, value in ATTRIBUTE.findall(detail)}
     return {"rater": rater, "emotion": emotion, "emotions": others, **values}
 
@@ -188,6 +205,10 @@ def _rating(detail: str) -> dict[str, Any]:
 def _details_json(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, workers in _read_json(file).items():
         for rater, said in workers.items():
-            words = {"emotion": said.get("EmoClass_Major", ""), "emotions": said.get("EmoClass_Second", "")}
-            values = {target: float(said[key]) for key, target in ATTRIBUTES.items() if said.get(key) not in (None, "")}
-            yield name, {"rater": rater, **words, **values}
+            yield name, _rating_of(rater, said)
+
+
+def _rating_of(rater: str, said: Mapping[str, Any]) -> dict[str, Any]:
+    words = {"emotion": said.get("EmoClass_Major", ""), "emotions": said.get("EmoClass_Second", "")}
+    values = {target: float(said[key]) for key, target in ATTRIBUTES.items() if said.get(key) not in (None, "")}
+    return {"rater": rater, **words, **values}

@@ -42,7 +42,7 @@ class RAVDESS(Dataset):
 
     def labels(self) -> Labels:  # noqa: D102
         root = self.folder()
-        files = sorted(root.glob("**/Actor_*/*.wav"), key=lambda file: (len(file.parts), file))
+        files = sorted(root.glob("**/Actor_*/[!.]*.wav"), key=lambda file: (len(file.parts), file))
         found: dict[str, Path] = {}
         for file in files:
             found.setdefault(file.stem, file)  # some downloads have all of it twice, once in a folder of its own

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from extract.audio import SAMPLING_RATE, Wave
 from extract.encoders.checkpoint import Checkpoint, find, hash_weights, load_config, load_model, load_normalize
@@ -58,12 +58,6 @@ class Encoder(Feature):
     """Audio in a batch, padding included; does not change the features."""
     dtype: Dtype = "int8"
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.window is not None and self.overlap >= self.window:
-            raise ValueError(f"overlap is {self.overlap:g} s, expected less than window, which is {self.window:g} s")
-        return self
-
     @field_validator("checkpoint")
     @classmethod
     def _exists(cls, name: str) -> str:
@@ -83,8 +77,7 @@ class Encoder(Feature):
         settings = super().settings()
         for key in ("device", "batch_seconds"):
             del settings[key]
-        most = self._family.MOST_FRAMES
-        window = self.window or (most and most * HOP)
+        window = self._window_frames and round(self._window_frames * HOP, 6)
         return {**settings, "checkpoint": self.key, "normalize": self._normalize, "window": window}
 
     @cached_property
@@ -176,10 +169,18 @@ class Encoder(Feature):
     @cached_property
     def _window_frames(self) -> int | None:
         """The most frames that the transformer sees at once."""
-        asked, most = self.window and round(self.window / HOP), self._family.MOST_FRAMES
-        if asked and most and asked > most:
-            raise SerError(f"encoder.window={self.window:g}: {self.key} has windows of {most * HOP:g} s")
-        return asked or most
+        most = self._family.MOST_FRAMES
+        if self.window is not None:
+            asked = round(self.window / HOP)
+            if asked < 1 or (most and asked > most):
+                expected = f"at most {most * HOP:g} s, as {self.key} has them" if most else f"at least {HOP:g} s"
+                raise SerError(f"encoder.window={self.window:g}: expected windows of {expected}")
+            most = asked
+        if most and round(self.overlap / HOP) >= most:
+            raise SerError(
+                f"encoder.overlap={self.overlap:g}: expected less than the window, which is {most * HOP:g} s"
+            )
+        return most
 
     @property
     def _normalize(self) -> bool:
@@ -235,7 +236,7 @@ def cut_windows(frames: int, most: int, overlap: int) -> list[tuple[int, int]]:
     >>> cut_windows(25, 10, 4)
     [(0, 10), (6, 16), (12, 22), (15, 25)]
     """
-    step = most - min(overlap, most - 1)
+    step = most - overlap
     starts = [*range(0, frames - most, step), max(0, frames - most)]
     return [(start, min(frames, start + most)) for start in starts]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ class Formants(PraatFeature):
     def duration(self, samples: int) -> float:
         """Return the duration after Praat's own resampling to twice the ceiling, in seconds."""
         rate = 2 * self.ceiling
-        return round(samples / SAMPLING_RATE * rate) * (1 / rate)
+        return math.floor(samples / SAMPLING_RATE * rate + 0.5) * (1 / rate)
 
     def analyse(self, sound: Any) -> Floats:  # noqa: D102
         found = sound.to_formant_burg(self.hop, self.looked_for, self.ceiling, self.window_length)

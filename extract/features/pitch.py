@@ -79,9 +79,9 @@ class Pitch(PraatFeature):
 
 
 def _at(times: Seconds, found: Seconds, f0: Floats) -> Floats:
-    """Return F0 at ``times``, each from the nearest of the times where it was ``found``, which are as dense."""
-    nearest = np.abs(found[None] - times[:, None]).argmin(axis=1) if len(found) else np.zeros(len(times), int)
-    return f0[nearest]
+    """Return F0 at ``times``, each from the nearest of the times where it was ``found``, which are as far apart."""
+    nearest = np.rint((times - found[0]) / (found[1] - found[0] if len(found) > 1 else 1.0)).astype(int)
+    return f0[nearest.clip(0, len(found) - 1)]
 
 
 def _stretched(f0: Floats) -> Floats:

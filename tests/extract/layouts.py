@@ -84,7 +84,7 @@ WORKERS = {
 
 def msp_podcast(root: Path, waves: Waves, layout: str = "1.11") -> Path:
     """Five turns in the layout of a release: where the attributes are in another order, and Test3 has no labels."""
-    {"1.6": _msp_1_6, "1.11": _msp_1_11, "json": _msp_json}[layout](root)
+    {"1.6": _msp_1_6, "1.11": _msp_1_11, "json": _msp_json, "columns": _msp_columns}[layout](root)
     write(root, {f"Transcripts/{MSP_TURNS[0][:-4]}.txt": "so that was it\n"})
     return record(root, [f"{'Audio' if layout == '1.6' else 'Audios'}/{turn}" for turn in MSP_TURNS], waves)
 
@@ -105,6 +105,15 @@ def _msp_1_11(root: Path) -> None:
     write(
         root, {"Labels/labels_consensus.csv": "\n".join(consensus), "Labels/labels_detailed.csv": "\n".join(detailed)}
     )
+
+
+def _msp_columns(root: Path) -> None:
+    """As 1.11, but each part of a rating has a column of its own."""
+    _msp_1_11(root)
+    rows = ["FileName,Workers,EmoClass_Major,EmoClass_Second,EmoAct,EmoVal,EmoDom"]
+    for worker, (emotion, others, a, v, d) in WORKERS.items():
+        rows.append(f'{MSP_TURNS[0]},{worker},{emotion},"{others}",{a},{v},{d}')
+    write(root, {"Labels/labels_detailed.csv": "\n".join(rows)})
 
 
 def _msp_1_6(root: Path) -> None:
@@ -142,22 +151,24 @@ def _msp_json(root: Path) -> None:
             for worker, (e, others, a, v, d) in WORKERS.items()
         }
     }
+    consensus[MSP_TURNS[4]] = {"Split_Set": "Test3"}
     names = ("Labels/labels_consensus.json", "Labels/labels_detailed.json")
     write(root, dict(zip(names, map(json.dumps, (consensus, detailed)), strict=True)))
 
 
-CREMA_CLIPS = ("1001_IEO_ANG_HI", "1001_TIE_NEU_XX", "1002_DFA_SAD_XX")
+CREMA_CLIPS = ("1001_IEO_ANG_HI", "1001_TIE_NEU_XX", "1002_DFA_SAD_XX", "1040_ITH_SAD_X")
 EMPTY_CLIP = "1076_MTI_SAD_XX"
 
 
 def crema_d(root: Path, waves: Waves) -> Path:
-    """Three clips and the one that is empty in the release; a vote that is a tie."""
+    """Three clips, the one whose name lacks an X, the one that is empty; a vote that is a tie; a file of macOS."""
     record(root, [f"AudioWAV/{clip}.wav" for clip in CREMA_CLIPS], waves)
     record(root, [f"AudioWAV/{EMPTY_CLIP}.wav"], [np.zeros(0)])
-    votes = ["A", "N", "N:S", "S"]
+    write(root, {"AudioWAV/._1001_IEO_ANG_HI.wav": "of macOS"})
+    votes = ["A", "N", "N:S", "F", "S"]
     rows = [
         f'"{i}","{clip}","{vote}","69.1","A","92","A:D","64.78"'
-        for i, (clip, vote) in enumerate(zip([*CREMA_CLIPS, EMPTY_CLIP], votes, strict=True), 1)
+        for i, (clip, vote) in enumerate(zip([*CREMA_CLIPS[:3], "1040_ITH_SAD_XX", EMPTY_CLIP], votes, strict=True), 1)
     ]
     header = '"","FileName","VoiceVote","VoiceLevel","FaceVote","FaceLevel","MultiModalVote","MultiModalLevel"'
     answers = (

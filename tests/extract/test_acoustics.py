@@ -191,6 +191,14 @@ def test_times_are_praats_own_at_every_length(feature):
         assert np.allclose(first + feature.hop * np.arange(count), found.xs(), atol=1e-9), samples
 
 
+@pytest.mark.parametrize(
+    ("ceiling", "hop", "samples"), [(5000, 0.00625, 900), (5000, 0.00625, 2100), (5512.5, 0.01, 2880)]
+)
+def test_formants_of_lengths_that_praat_rounds_up(ceiling, hop, samples):
+    feature = Formants(ceiling=ceiling, hop=hop)
+    assert feature.place(samples)[0] == len(praats(feature, noise(samples)).xs())
+
+
 @pytest.mark.parametrize("feature", [Pitch(), Intensity(), HNR(), Formants()], ids=repr)
 def test_what_is_shorter_than_the_window_is_zero_and_flagged(feature):
     (one,) = feature.compute([noise(400)])

@@ -25,6 +25,7 @@ FAILURES = {
     "nan": "1 of 8000 samples are NaN or infinite",
     "inf": "1 of 8000 samples are NaN or infinite",
     "one_sample": "shorter than one frame",
+    "half_a_sample": "shorter than one sample at 16 kHz",
 }
 FLAGS = {
     "silence": "silent: its peak is below -80 dB",
@@ -57,6 +58,7 @@ def write_all(folder):
     write("offset", noise(8000, 9, level=0.05) + 0.3)
     write("very_short", noise(480, 10))
     write("one_sample", noise(1))
+    write("half_a_sample", noise(1), 44_100)
     write("no_samples", np.zeros(0))
     for name, value in (("nan", np.nan), ("inf", np.inf)):
         wave = noise(8000, 11)
@@ -138,6 +140,7 @@ def test_what_is_odd_is_extracted_and_flagged(extracted, name):
 
 
 def test_the_same_audio_under_two_names_is_flagged(extracted):
-    _, store = extracted
+    result, store = extracted
+    assert "flagged: copy: the same audio as good" in result.stdout
     assert store.utterances.loc["copy", "flags"] == "the same audio as good"
     assert (store.utterances["flags"] != "").sum() == 1

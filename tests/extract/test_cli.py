@@ -80,7 +80,7 @@ def test_what_cannot_be_used_is_named_and_the_rest_extracted(labelled, tmp_path)
     assert sorted(opened.left_out) == ["cut", "empty", "gone", "loud", "twice"]
     for name, reason in opened.left_out.items():
         assert f"left out: {name}: {reason}" in result.stdout.splitlines()
-    nan, short = "1 of 16000 samples are NaN or infinite", "10 ms is shorter than one frame of {} (25 ms)"
+    nan, short = "1 of 16000 samples are NaN or infinite", "10 ms is shorter than one frame of {}"
     encoder = "hubert-tiny-untrained"
     for feature, failed in (("pitch", {"nan": nan}), (encoder, {"nan": nan, "short": short.format(encoder)})):
         assert opened.feature(feature).failed == failed
@@ -212,6 +212,13 @@ def test_the_selftest_proves_that_batches_change_nothing():
     assert all(float(row[2]) <= 5e-6 for row in rows)
     assert {row[-1] for row in rows} == {"yes"}
     assert result.stdout.strip().splitlines()[-1].startswith("passed: ")
+
+
+def test_the_selftest_of_half_precision_compares_with_float32():
+    result = ser_extract("--selftest", *ENCODER, "encoder.precision=bfloat16")
+    assert result.returncode == 0, result.stderr
+    rows = [line.split() for line in result.stdout.splitlines() if line.strip()[:1].isdigit()]
+    assert all(1e-4 < float(row[2]) <= 2.5e-2 for row in rows)
 
 
 def test_the_selftest_needs_an_encoder():

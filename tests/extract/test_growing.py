@@ -161,6 +161,17 @@ def test_another_dataset_is_added_and_a_feature_waits_for_both(labelled, emotale
     assert len(featurestore.open(store).names([ENCODER])) == 7
 
 
+def test_a_copy_that_comes_later_does_not_change_the_labels_of_what_is_there(labelled, tmp_path):
+    store = tmp_path / "s.zarr"
+    extract(asked(labelled, store))
+    (tmp_path / "aaa.wav").write_bytes((tmp_path / "clip0.wav").read_bytes())
+    lines = labelled.read_text().splitlines()
+    labelled.write_text("\n".join([lines[0], lines[1].replace("000,clip0", "aaa,aaa"), *lines[1:]]) + "\n")
+    summary = extract(asked(labelled, store, "grow=true"))
+    assert summary.flagged == {"000": "the same audio as aaa"}
+    assert len(featurestore.open(store).names(["pitch"])) == 5
+
+
 def test_what_repair_dropped_is_extracted_again(labelled, tmp_path):
     config = asked(labelled, tmp_path / "s.zarr", "shard_seconds=1", features="pitch,encoder")
     extract(config)

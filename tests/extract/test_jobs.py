@@ -15,6 +15,7 @@ import featurestore
 from extract.config import ExtractConfig
 from extract.run import extract
 from featurestore.config import load
+from featurestore.errors import ConfigError, SerError
 from tests.extract.samples import noise
 
 ENCODER = "hubert-tiny-untrained"
@@ -56,6 +57,28 @@ def test_workers_of_a_scheduler_write_the_same_bytes(labelled, tmp_path):
         address = cluster.scheduler_address
         extract(asked(labelled, tmp_path / "far.zarr", "shard_seconds=2", f"scheduler={address}"))
     assert files(tmp_path / "one.zarr") == files(tmp_path / "far.zarr")
+
+
+def test_workers_elsewhere_find_relative_paths_and_a_store_that_has_grown(labelled, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+        cluster.scheduler_info  # noqa: B018, the worker has been started
+        monkeypatch.chdir(tmp_path)
+        how = ["shard_seconds=2", f"scheduler={cluster.scheduler_address}"]
+        summary = extract(asked("labels.csv", "s.zarr", *how))
+        assert summary.failed == {}
+        soundfile.write(tmp_path / "new.wav", noise(16_000), 16_000)
+        labelled.write_text(labelled.read_text() + "new,new.wav,3,3,train,s9,\n")
+        extract(asked("labels.csv", "s.zarr", "grow=true", *how))
+    assert "new" in featurestore.open(tmp_path / "s.zarr").names([ENCODER])
+
+
+def test_no_scheduler_is_said(labelled, tmp_path):
+    with pytest.raises(SerError, match="no scheduler at tcp://127"):
+        extract(asked(labelled, tmp_path / "s.zarr", "scheduler=tcp://127.0.0.1:1"))
+    with pytest.raises(ConfigError, match="expected one of the two"):
+        asked(labelled, tmp_path / "s.zarr", "scheduler=tcp://127.0.0.1:1", "workers=2")
 
 
 def test_a_worker_that_is_killed_costs_its_shard_alone(many, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 
 from extract.audio import AudioError, count_samples
 from extract.config import ExtractConfig
+from extract.datasets import Dataset
 from extract.datasets.ccsemo import CCSEMO
 from extract.datasets.crema_d import CremaD
 from extract.datasets.emotale import EmoTale
@@ -69,7 +70,7 @@ def test_iemocap_elsewhere(tmp_path):
         IEMOCAP(root=tmp_path).read()
 
 
-@pytest.mark.parametrize("layout", ["1.11", "1.6", "json"])
+@pytest.mark.parametrize("layout", ["1.11", "1.6", "json", "columns"])
 def test_msp_podcast_releases(tmp_path, spoken, layout):
     """The attributes go by their names: their order differs between the releases."""
     dataset = MSPPodcast(root=layouts.msp_podcast(tmp_path, spoken, layout))
@@ -109,6 +110,15 @@ def test_msp_podcast_says_how_much_audio_is_there(tmp_path, spoken):
     assert "its labels name 5" in dataset.lacking(dataset.read())
 
 
+def test_msp_podcast_a_value_that_is_no_number_is_flagged(tmp_path, spoken):
+    root = layouts.msp_podcast(tmp_path, spoken)
+    file = root / "Labels/labels_consensus.csv"
+    file.write_text(file.read_text().replace(",X,4.0,", ",X,four,"))
+    row = MSPPodcast(root=root).read().table.loc["MSP-PODCAST_0001_0009"]
+    assert row["flags"] == "A='four' is no number"
+    assert pd.isna(row["A"])
+
+
 @pytest.mark.parametrize(("content", "message"), [("[1, 2]", "holds a list, expected an object"), ("{", "is not JSON")])
 def test_msp_podcast_labels_that_cannot_be_used(tmp_path, content, message):
     (tmp_path / "labels_consensus.json").write_text(content)
@@ -117,13 +127,16 @@ def test_msp_podcast_labels_that_cannot_be_used(tmp_path, content, message):
 
 
 def test_crema_d_what_was_acted_and_what_was_heard(tmp_path, spoken):
-    table = CremaD(root=layouts.crema_d(tmp_path, spoken)).read().table
-    assert table["emotion"].tolist() == ["anger", "neutral", "sadness", "sadness"]
-    assert table["emotion_voice"].tolist() == ["anger", "neutral", "", "sadness"]  # the third is a tie
-    assert table["VoiceVote"].tolist() == ["A", "N", "N:S", "S"]
+    labels = CremaD(root=layouts.crema_d(tmp_path, spoken)).read()
+    table = labels.table
+    assert labels.left_out == {}
+    assert table["emotion"].tolist() == ["anger", "neutral", "sadness", "sadness", "sadness"]
+    assert table["level"].tolist() == ["HI", "XX", "XX", "XX", "XX"]
+    assert table["emotion_voice"].tolist() == ["anger", "neutral", "", "fear", "sadness"]  # the third is a tie
+    assert table["VoiceVote"].tolist() == ["A", "N", "N:S", "F", "S"]
     assert table["transcript"].tolist()[:2] == ["It's eleven o'clock", "That is exactly what happened"]
-    assert table["gender"].tolist() == ["male", "male", "", ""]
-    assert table["age"].tolist() == pytest.approx([51, 51, float("nan"), float("nan")], nan_ok=True)
+    assert table["gender"].tolist() == ["male", "male", "", "", ""]
+    assert table["age"].tolist() == pytest.approx([51, 51, *[float("nan")] * 3], nan_ok=True)
     assert ratings(table, "1001_IEO_ANG_HI") == [
         {"rater": "u1_01", "mode": "voice", "emotion": "anger", "level": "80"},
         {"rater": "u2_01", "mode": "audiovisual", "emotion": "neutral", "level": "31"},
@@ -141,7 +154,7 @@ def test_crema_d_without_its_tables(tmp_path, spoken):
     for file in root.rglob("*.csv"):
         file.unlink()
     table = CremaD(root=root).read().table
-    assert table["emotion"].tolist() == ["anger", "neutral", "sadness", "sadness"]
+    assert table["emotion"].tolist() == ["anger", "neutral", "sadness", "sadness", "sadness"]
     assert not {"ratings", "gender", "VoiceVote"} & set(table.columns)
 
 
@@ -187,15 +200,27 @@ def test_label_files_take_the_place_of_a_raw_layout(tmp_path, spoken):
     assert all(count_samples(root / path) for path in table["path"])
 
 
+@pytest.mark.parametrize("name", ["iemocap", "crema_d", "ccsemo"])
+def test_a_label_file_needs_no_emotion(tmp_path, name):
+    """The columns that it has are kept: a speaker, a flag; V and A are numbers."""
+    header, row = "name,audio_path,V,A,speaker,flags", "Ses01F_impro01_F000,a.wav,1.5,2,s1,noisy"
+    layouts.write(tmp_path, {"labels.csv": f"{header}\n{row}"})
+    table = Dataset.kind(name)(root=tmp_path, label_csv=tmp_path).read().table
+    assert table["V"].tolist() == [1.5]
+    assert table["flags"].tolist() == ["noisy"]
+    assert "emotion" not in table
+    assert table["speaker"].tolist() == ["Ses01F" if name == "iemocap" else "s1"]
+
+
 def test_a_dataset_that_is_not_whole_is_refused_unless_asked(tmp_path, spoken):
     root = layouts.crema_d(tmp_path / "raw", spoken)
     settings = [f"dataset.root={root}", f"store={tmp_path / 'store.zarr'}", "logmel={}"]
     config = load(ExtractConfig, [], ["dataset.name=crema-d", *settings])
-    with pytest.raises(DatasetError, match=r"found 4 utterances in .*, the whole dataset has 7442: complete it, or go"):
+    with pytest.raises(DatasetError, match=r"found 5 utterances in .*, the whole dataset has 7442: complete it, or go"):
         extract(config)
     assert not (tmp_path / "store.zarr").exists()
     summary = extract(load(ExtractConfig, [], ["dataset.name=crema-d", *settings, "dataset.allow_partial=true"]))
-    assert (summary.utterances, list(summary.left_out)) == (3, [layouts.EMPTY_CLIP])
+    assert (summary.utterances, list(summary.left_out)) == (4, [layouts.EMPTY_CLIP])
 
 
 def test_the_real_labels_of_whiser():
