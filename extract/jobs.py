@@ -11,11 +11,11 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
 from extract.audio import SAMPLING_RATE, AudioError, Wave, describe_oddity, read_wave
@@ -23,6 +23,9 @@ from extract.config import ExtractConfig
 from extract.features import Feature
 from featurestore.errors import SerError
 from featurestore.writer import StoreWriter
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 WORTH_A_WORKER = 900.0
 """Seconds of audio for which the start of another process, some seconds, pays."""
@@ -94,23 +97,9 @@ def count_workers(config: ExtractConfig, features: dict[str, Feature], shards: i
 
 def _on_cluster(config: ExtractConfig, jobs: Sequence[Job], workers: int) -> Iterator[Job]:
     """Do the jobs on workers of one thread each, of this machine or of a cluster that sees the same files."""
-    from distributed import Client, KilledWorker, LocalCluster, as_completed
+    from distributed import KilledWorker, as_completed
 
-    with ExitStack() as stack:
-        if config.scheduler is None:
-            cluster = LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
-                memory_limit=0,
-                dashboard_address=None,
-                silence_logs=logging.CRITICAL,
-            )
-            client = stack.enter_context(Client(stack.enter_context(cluster)))
-        else:
-            try:
-                client = stack.enter_context(Client(config.scheduler, timeout=CONNECT_SECONDS))
-            except (OSError, ValueError) as error:
-                raise SerError(f"no scheduler at {config.scheduler}: {error}") from None
+    with _cluster(config, workers) as client:
         asked, run = _for_workers(config), uuid4().hex
         futures = {client.submit(_work, asked, run, job, pure=False): job for job in jobs}
         for future in as_completed(futures):
@@ -124,6 +113,24 @@ def _on_cluster(config: ExtractConfig, jobs: Sequence[Job], workers: int) -> Ite
                     "--workers or a smaller encoder.batch_seconds"
                 ) from None
             yield job
+
+
+@contextmanager
+def _cluster(config: ExtractConfig, workers: int) -> Iterator[Client]:
+    """Give out the cluster that is named, or one of this machine for as long as it takes."""
+    from distributed import Client, LocalCluster
+
+    if config.scheduler is not None:
+        try:
+            client = Client(config.scheduler, timeout=CONNECT_SECONDS)
+        except (OSError, ValueError) as error:
+            raise SerError(f"no scheduler at {config.scheduler}: {error}") from None
+        with client:
+            yield client
+        return
+    quiet = {"dashboard_address": None, "silence_logs": logging.CRITICAL}
+    with LocalCluster(workers, threads_per_worker=1, memory_limit=0, **quiet) as cluster, Client(cluster) as client:
+        yield client
 
 
 def _for_workers(config: ExtractConfig) -> str:
