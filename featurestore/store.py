@@ -17,11 +17,13 @@ from featurestore.errors import StoreError, UnknownUtteranceError
 from featurestore.feature import FeatureStore, Layers
 from featurestore.forms import Form, open_form
 from featurestore.plan import FORMAT_VERSION, FeatureSpec, Ints
-from featurestore.table import read_column, read_table
+from featurestore.table import read_column, read_table, read_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
+FEW = 32
+"""Names that are searched for before all of them are taken in."""
 MANY_NAMES = 20_000
 """From so many names on, looking for a similar one takes longer than a message is worth."""
 
@@ -30,15 +32,17 @@ class Index:
     """The utterances' rows by name, and where each row is; all of the table that reading needs.
 
     Attributes:
-        names: by row.
         shard: of each row.
     """
 
     def __init__(self, form: Form) -> None:
-        self._form = form
-        self.names: list[str] = read_column(form, "name")  # type: ignore[assignment]
+        self._form, self._searches = form, 0
         self.shard: Ints = np.asarray(read_column(form, "shard", "int64"))
-        self._rows = dict(zip(self.names, range(len(self.names)), strict=True))
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The names by row."""
+        return list(read_column(self._form, "name"))
 
     @cached_property
     def slot(self) -> Ints:
@@ -51,11 +55,33 @@ class Index:
         return int(self.shard.max()) + 1
 
     def __getitem__(self, name: str) -> int:
-        row = self._rows.get(name)
+        row = self._search(name) if self._searches < FEW else self._rows.get(name)
         if row is None:
             near = suggest(name, self.names) if len(self.names) < MANY_NAMES else ""
             raise UnknownUtteranceError(f"no utterance {name!r} in {self._form.files.root}{near}")
         return row
+
+    def _search(self, name: str) -> int | None:
+        """Return the row of a name, looked for in the text of all: for a few names that takes less than `_rows`."""
+        self._searches += 1
+        text, offsets = self._text
+        wanted, begin = name.encode(), -1
+        while (begin := text.find(wanted, begin + 1)) >= 0:
+            row = int(np.searchsorted(offsets, begin))
+            if offsets[row] == begin and offsets[row + 1] == begin + len(wanted):
+                return row
+            self._searches += 1
+            if self._searches >= FEW:
+                return self._rows.get(name)
+        return None
+
+    @cached_property
+    def _text(self) -> tuple[bytes, Ints]:
+        return read_text(self._form, "name")
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return dict(zip(self.names, range(len(self.names)), strict=True))
 
 
 class Store:

@@ -13,6 +13,7 @@ import pandas as pd
 from featurestore.errors import StoreError
 from featurestore.files import Array
 from featurestore.forms import Change, Form
+from featurestore.plan import Ints
 
 AXIS = "utterance"
 RESERVED = ("", ".", "..", "attributes", "zarr.json")
@@ -51,20 +52,31 @@ def read_column(form: Form, column: str, kind: str = "text") -> Array | list[str
     Raises:
         StoreError: if it is damaged.
     """
-    path = _path(column)
     if kind != "text":
-        return form.array(path)
+        return form.array(_path(column))
+    content, offsets = read_text(form, column)
+    damaged = f"{form.files.root}: {_path(column)} is damaged"
+    try:  # cutting at separators takes half of the time that cutting out each text takes
+        texts = np.insert(np.frombuffer(content, np.uint8), offsets[1:-1], 0).tobytes().decode().split("\0")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise StoreError(f"{damaged}: {error}") from None
+    if len(texts) != len(offsets) - 1:
+        raise StoreError(f"{damaged}: a text holds a NUL character")
+    return texts
+
+
+def read_text(form: Form, column: str) -> tuple[bytes, Ints]:
+    """Return the bytes of all texts of a column, and where each begins; the last is where they end.
+
+    Raises:
+        StoreError: if they do not fit each other.
+    """
+    path = _path(column)
     content, offsets = form.array(f"{path}/bytes"), form.array(f"{path}/offsets")
     if offsets[-1] != len(content):
         found = f"{len(content)} bytes of text, expected {offsets[-1]}"
         raise StoreError(f"{form.files.root}: {path} holds {found}: it is damaged")
-    try:  # cutting at separators takes half of the time that cutting out each text takes
-        texts = np.insert(content, offsets[1:-1], 0).tobytes().decode().split("\0")
-    except (IndexError, UnicodeDecodeError) as error:
-        raise StoreError(f"{form.files.root}: {path} is damaged: {error}") from None
-    if len(texts) != len(offsets) - 1:
-        raise StoreError(f"{form.files.root}: {path} is damaged: a text holds a NUL character")
-    return texts
+    return content.tobytes(), offsets
 
 
 def table_digest(table: pd.DataFrame) -> str:

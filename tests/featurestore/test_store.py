@@ -6,12 +6,18 @@ from dataclasses import replace
 from multiprocessing import get_context
 
 import numpy as np
+import pandas as pd
 import pytest
 import zarr
+from hypothesis import given
+from hypothesis import strategies as st
 
 import featurestore
 from featurestore.codec import pad
-from featurestore.errors import StoreError
+from featurestore.errors import StoreError, UnknownUtteranceError
+from featurestore.forms import open_form
+from featurestore.store import Index
+from featurestore.table import write_table
 from featurestore.writer import StoreWriter
 from tests.featurestore.toy import DTYPES, FAILED, FRAMES, HOP
 
@@ -244,3 +250,19 @@ def test_an_utterance_without_frames_has_its_reason(toy, tmp_path, form):
     store = featurestore.open(path)
     assert store.feature("states").failed == {"c1": "too long for the encoder"}
     assert np.allclose(store["c2"]["states"], toy.states["c2"], atol=2)
+
+
+@given(st.lists(st.text("ab_é", min_size=1, max_size=4), min_size=1, max_size=30, unique=True), st.data())
+def test_names_are_found_by_search_and_by_index(tmp_path_factory, names, data):
+    """Names that are parts of others, or of two that are neighbours."""
+    form = open_form(tmp_path_factory.mktemp("names") / "s.zarr")
+    with form.change() as change:
+        write_table(change, pd.DataFrame({"shard": np.zeros(len(names), np.int64)}, index=pd.Index(names, name="name")))
+        change.group("", {})
+    index = Index(form)
+    for name in data.draw(st.permutations([*names, *names, *names])):
+        assert index[name] == names.index(name)
+    absent = data.draw(st.text("ab_é", min_size=1, max_size=4).filter(lambda name: name not in names))
+    for fresh in (index, Index(form)):
+        with pytest.raises(UnknownUtteranceError, match="no utterance"):
+            fresh[absent]
