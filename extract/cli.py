@@ -42,12 +42,12 @@ def main_command(
         dataset: Name of the dataset: ccsemo, crema-d, csv, demo, emodb, emotale, iemocap, msp-podcast, ravdess.
         root: Folder of the dataset, or its label file.
         encoder: Short name of a checkpoint (hubert-large, wavlm-large, whisper-base, …) or a local folder.
-        features: Further features, separated by commas: pitch,logmel
+        features: Further features, separated by commas: pitch, intensity, hnr, formants, logmel, mfcc, opensmile.
         store: Where the store goes; stores/DATASET.zarr when absent.
         config: YAML file with settings; given more than once, the last one wins.
         plan: Print what would be done, its size and time, and write nothing.
         selftest: Prove on this machine that the encoder's features do not depend on the batch, and write nothing.
-        workers: Processes that work on shards side by side; on a CPU as many as there are cores.
+        workers: Processes that work on shards side by side; as many as there are cores, for little audio fewer.
         scheduler: Address of a dask.distributed scheduler, whose workers do the work.
         allow_partial: Go on when utterances of the dataset are not there.
     """

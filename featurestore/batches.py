@@ -110,7 +110,9 @@ def batches(
         batch = reader.read([names[position] for position in positions.tolist()])
         return batch if collate is None else collate(batch)
 
-    return read_ahead(read, order, threads or (16 if isinstance(store.form.files, RemoteFiles) else 2 if cached else 6))
+    if threads is None:
+        threads = 16 if isinstance(store.form.files, RemoteFiles) else 2 if cached else 6
+    return read_ahead(read, order, threads)
 
 
 def batch_order(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
-from extract.labels import Labels, Scale
+import pandas as pd
+
+from extract.labels import Labels, Scale, name_emotions
 from featurestore.config import Component
 from featurestore.errors import DatasetError
 
@@ -49,6 +53,31 @@ class Dataset(Component, ABC):
         Raises:
             DatasetError: if the layout or the label file cannot be used at all.
         """
+
+    def labels_of_names(self, files: Iterable[Path], pattern: re.Pattern[str], example: str) -> Labels:
+        """Return what the names of the audio files say: a column for each group of ``pattern``, one is the emotion.
+
+        Args:
+            files: below the root.
+            pattern: of the names without their suffix.
+            example: of a name, for the reason why one that is not of this form is left out.
+
+        Raises:
+            DatasetError: if no name is of this form.
+        """
+        rows, left_out = {}, {}
+        for file in files:
+            match = pattern.fullmatch(file.stem)
+            if match:
+                rows[file.stem] = {"path": str(file.relative_to(self.folder())), **match.groupdict()}
+            else:
+                left_out[file.stem] = f"the file name {file.name!r} is not of the form {example}{file.suffix}"
+        if not rows:
+            raise DatasetError(
+                f"dataset {self.name}: no file in {self.folder()} has a name like {example}; expected {self.layout}"
+            )
+        table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("name")
+        return Labels(name_emotions(table, self.EMOTIONS), left_out=left_out)
 
     def lacking(self, labels: Labels) -> str:
         """Return what is said when the dataset is not whole; empty if it is."""

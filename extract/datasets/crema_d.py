@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from extract.datasets import Dataset
-from extract.labels import Labels, as_ratings, check_columns, name_emotions, name_genders, read_csv
-from featurestore.errors import DatasetError
+from extract.labels import Labels, as_ratings, check_columns, name_genders, read_csv
 
-NAME = re.compile(r"(?P<speaker>1\d{3})_(?P<sentence>[A-Z]{3})_(?P<emotion>[A-Z]{3})_(?P<level>LO|MD|HI|XX?)")
+NAME = re.compile(
+    r"(?P<speaker>1\d{3})_(?P<sentence>[A-Z]{3})_(?P<emotion>ANG|DIS|FEA|HAP|NEU|SAD)_(?P<level>LO|MD|HI|XX?)"
+)
 SENTENCES = {
     "IEO": "It's eleven o'clock",
     "TIE": "That is exactly what happened",
@@ -52,19 +53,12 @@ class CremaD(Dataset):
     }
 
     def labels(self) -> Labels:  # noqa: D102
-        rows, left_out = {}, {}
-        for file in sorted((self.folder() / "AudioWAV").glob("[!.]*.wav")):
-            match = NAME.fullmatch(file.stem)
-            if match and match["emotion"] in self.EMOTIONS:
-                rows[file.stem] = {"path": f"AudioWAV/{file.name}", **match.groupdict()}
-            else:
-                left_out[file.stem] = f"the file name {file.name!r} is not of the form 1001_DFA_ANG_XX.wav"
-        if not rows:
-            raise DatasetError(f"dataset crema_d: no clip in {self.folder() / 'AudioWAV'}; expected {self.layout}")
-        table = name_emotions(pd.DataFrame.from_dict(rows, orient="index").rename_axis("name"), self.EMOTIONS)
+        labels = self.labels_of_names(sorted((self.folder() / "AudioWAV").glob("[!.]*.wav")), NAME, "1001_DFA_ANG_XX")
+        table = labels.table
         table["level"] = table["level"].replace("X", "XX")  # of one file, whose name lacks an X
         table["transcript"] = table["sentence"].map(lambda sentence: SENTENCES.get(sentence, ""))
-        return Labels(self._actors(self._answers(self._votes(table))), left_out=left_out)
+        labels.table = self._actors(self._answers(self._votes(table)))
+        return labels
 
     def _table(self, file: str, columns: list[str]) -> pd.DataFrame | None:
         path = self.folder() / file

@@ -8,11 +8,8 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
-import pandas as pd
-
 from extract.datasets import Dataset
-from extract.labels import Labels, name_emotions
-from featurestore.errors import DatasetError
+from extract.labels import Labels
 
 NAME = re.compile(r"(?P<speaker>03|08|09|1[0-6])(?P<text>[ab]\d\d)(?P<emotion>[WLEAFTN])(?P<version>[a-z])")
 MEN = {"03", "10", "11", "12", "15"}
@@ -34,19 +31,7 @@ class EmoDB(Dataset):
     }
 
     def labels(self) -> Labels:  # noqa: D102
-        files = sorted((self.folder() / "wav").glob("[!.]*.wav"))
-        if not files:
-            raise DatasetError(f"dataset emodb: no wav/*.wav in {self.folder()}; expected {self.layout}")
-        rows, left_out = {}, {}
-        for file in files:
-            match = NAME.fullmatch(file.stem)
-            if match:
-                rows[file.stem] = {"path": f"wav/{file.name}", **match.groupdict()}
-            else:
-                left_out[file.stem] = f"the file name {file.name!r} is not of the form 03a01Fa.wav"
-        if not rows:
-            raise DatasetError(f"dataset emodb: no file name in {self.folder() / 'wav'} is of the form 03a01Fa.wav")
-        table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("name")
-        table = name_emotions(table, self.EMOTIONS)
-        table["gender"] = table["speaker"].map(lambda speaker: "male" if speaker in MEN else "female")
-        return Labels(table, left_out=left_out)
+        labels = self.labels_of_names(sorted((self.folder() / "wav").glob("[!.]*.wav")), NAME, "03a01Fa")
+        gender = labels.table["speaker"].map(lambda speaker: "male" if speaker in MEN else "female")
+        labels.table = labels.table.assign(gender=gender)
+        return labels

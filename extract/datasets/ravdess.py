@@ -10,18 +10,15 @@ import re
 from pathlib import Path
 from typing import ClassVar
 
-import pandas as pd
-
 from extract.datasets import Dataset
-from extract.labels import Labels, name_emotions
-from featurestore.errors import DatasetError
+from extract.labels import Labels
 
 NAME = re.compile(
-    r"(?P<modality>0[1-3])-(?P<channel>0[12])-(?P<emotion>0[1-8])-(?P<intensity>0[12])-(?P<statement>0[12])"
+    r"(?P<modality>0[1-3])-01-(?P<emotion>0[1-8])-(?P<intensity>0[12])-(?P<statement>0[12])"
     r"-(?P<repetition>0[12])-(?P<speaker>\d\d)"
 )
 STATEMENTS = {"01": "Kids are talking by the door", "02": "Dogs are sitting by the door"}
-SPEECH = "01"
+SONG = re.compile(r"\d\d-02-.*")
 
 
 class RAVDESS(Dataset):
@@ -49,16 +46,9 @@ class RAVDESS(Dataset):
         if len(found) < len(files):
             message = "ravdess: %d files have the name of another one nearer to %s, which is used"
             logging.getLogger(__name__).warning(message, len(files) - len(found), root)
-        rows, left_out = {}, {}
-        for name, file in sorted(found.items()):
-            match = NAME.fullmatch(name)
-            if not match:
-                left_out[name] = f"the file name {file.name!r} is not of the form 03-01-06-01-02-01-12.wav"
-            elif match["channel"] == SPEECH:
-                rows[name] = {"path": str(file.relative_to(root)), **match.groupdict()}
-        if not rows:
-            raise DatasetError(f"dataset ravdess: no speech in {root}; expected {self.layout}")
-        table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("name")
-        table = name_emotions(table.drop(columns="channel"), self.EMOTIONS)
-        gender = table["speaker"].map(lambda speaker: "male" if int(speaker) % 2 else "female")
-        return Labels(table.assign(gender=gender, transcript=table["statement"].map(STATEMENTS)), left_out=left_out)
+        files = [file for name, file in sorted(found.items()) if not SONG.fullmatch(name)]
+        labels = self.labels_of_names(files, NAME, "03-01-06-01-02-01-12")
+        gender = labels.table["speaker"].map(lambda speaker: "male" if int(speaker) % 2 else "female")
+        transcript = labels.table["statement"].map(STATEMENTS)
+        labels.table = labels.table.assign(gender=gender, transcript=transcript)
+        return labels
