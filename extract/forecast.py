@@ -14,7 +14,7 @@ from extract.audio import AudioError, read_wave
 from extract.config import ExtractConfig
 from extract.features import Feature
 from extract.jobs import count_workers
-from extract.run import Places, Source, place, read_source
+from extract.run import Places, Source, place, read_source, rows_of
 from featurestore.codec import Dtype
 from featurestore.command import INCOMPLETE, say, say_table
 from featurestore.layout import feature_bytes, free_bytes
@@ -55,7 +55,7 @@ def say_forecast(config: ExtractConfig) -> int:
     needed, free = whole - there, free_bytes(store)
     state = f"has {_bytes(there)} of it" if store.exists() else "does not exist yet"
     say(f"{store} {state}; as asked for {_bytes(whole)} in {table['shard'].max() + 1} shards, free {_bytes(free)}")
-    _say_time(config, source)
+    _say_time(config, source, places)
     if needed > free and config.check_disk:
         say("the disk has no room for it: choose a smaller data type, or start all the same with check_disk=false")
         return 1
@@ -112,27 +112,29 @@ def _bytes(count: float) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
-def _say_time(config: ExtractConfig, source: Source) -> None:
+def _say_time(config: ExtractConfig, source: Source, places: dict[str, Places]) -> None:
     table = source.plan.table
     order = (table["duration"] - table["duration"].median()).abs().to_numpy().argsort(kind="stable")
-    waves = []
+    waves = {}
     for name in table.index[order[:TRIAL]]:
         try:
-            waves.append(read_wave(source.paths[name]))
+            waves[name] = read_wave(source.paths[name])
         except AudioError as error:
             say(f"{name} would fail: {error}")
     if not waves:
         say("time: not known, no audio could be read for a trial")
         return
     parts, total = [], 0.0
-    audio = sum(len(wave) for wave in waves)
     everything = float(np.rint(table["duration"] * 16_000).sum())
     workers = count_workers(config, source.features, int(table["shard"].max()) + 1, float(table["duration"].sum()))
     for key, feature in source.features.items():
-        list(feature.compute(waves[:1]))  # loads the weights and warms up, which is not to be counted
+        names = [name for name in waves if name not in places[key].impossible]
+        given, rows = [waves[name] for name in names], rows_of(table.loc[names], feature.columns)
+        list(feature.compute(given[:1], rows[:1]))  # loads the weights and warms up, which is not to be counted
         begin = time.perf_counter()
-        for _ in feature.compute(waves):
+        for _ in feature.compute(given, rows):
             pass
+        audio = max(1, sum(map(len, given)))
         seconds = (time.perf_counter() - begin) / audio * everything / workers
         total += seconds
         parts.append(f"{key} {_duration(seconds)}")

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 from extract.audio import SAMPLING_RATE, AudioError, Wave, describe_oddity, read_wave
@@ -35,11 +35,12 @@ Waves = dict[str, Wave | str]
 
 
 class Clip(NamedTuple):
-    """The audio of one utterance: its name, its file, and its planned length in seconds."""
+    """One utterance: its name, its file, its planned length in seconds, and what features need of its row."""
 
     name: str
     path: Path
     seconds: float
+    row: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,7 @@ def _writer(asked: str, run: str) -> StoreWriter:  # noqa: ARG001, another run m
 def _write(job: Job, waves: Waves, writer: StoreWriter, features: dict[str, Feature]) -> None:
     for key in job.features:
         good: dict[str, Wave] = {}
+        rows = {clip.name: clip.row for clip in job.clips}
         with writer.shard(key, job.number) as shard:
             for name, wave in waves.items():
                 reason = wave if isinstance(wave, str) else job.impossible[key].get(name)
@@ -172,7 +174,7 @@ def _write(job: Job, waves: Waves, writer: StoreWriter, features: dict[str, Feat
                 else:
                     shard.fail(name, str(reason))
             names = list(good)
-            for position, frames, flag in features[key].compute(list(good.values())):
+            for position, frames, flag in features[key].compute(list(good.values()), [rows[name] for name in names]):
                 shard.flag(names[position], flag)
                 shard.add(names[position], frames)
 

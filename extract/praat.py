@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from extract.audio import SAMPLING_RATE, Wave
-from extract.features import Computed, Feature
+from extract.features import NO_ROW, Computed, Feature, Row
 from featurestore.codec import Floats
 from featurestore.plan import FeatureSpec
 
@@ -52,7 +52,7 @@ class PraatFeature(Feature):
             provenance={"settings": self.settings(), "versions": {"parselmouth": version("praat-parselmouth")}},
         )
 
-    def place(self, samples: int) -> tuple[int, float]:
+    def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:
         """Return Praat's number of frames and the time of the first; one in the middle if the window does not fit."""
         middle, duration = samples * (1 / SAMPLING_RATE) / 2, self.duration(samples)
         if self.window > duration:
@@ -64,7 +64,7 @@ class PraatFeature(Feature):
         """Return the duration of what is analysed, in seconds, rounded as Praat does: it decides at whole frames."""
         return samples * (1 / SAMPLING_RATE)
 
-    def compute(self, waves: Sequence[Wave]) -> Iterator[Computed]:
+    def compute(self, waves: Sequence[Wave], rows: Sequence[Row] = ()) -> Iterator[Computed]:
         """Yield the feature of each waveform; zeros, and a flag, where it is shorter than the window."""
         import parselmouth
 

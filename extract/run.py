@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -166,12 +167,21 @@ def place(feature: Feature, table: pd.DataFrame) -> Places:
     """Return the number of frames of a feature for each utterance, 0 where it cannot be computed."""
     frames, times, impossible = np.zeros(len(table), np.int64), np.zeros(len(table)), {}
     samples = np.rint(table["duration"].to_numpy() * SAMPLING_RATE).astype(np.int64).tolist()
-    for row, (name, count) in enumerate(zip(table.index, samples, strict=True)):
+    rows = rows_of(table, feature.columns)
+    for i, (name, count) in enumerate(zip(table.index, samples, strict=True)):
         try:
-            frames[row], times[row] = feature.place(count)
+            frames[i], times[i] = feature.place(count, rows[i])
         except ValueError as error:
             impossible[name] = str(error)
     return Places(frames, times, impossible)
+
+
+def rows_of(table: pd.DataFrame, columns: Iterable[str]) -> list[dict[str, Any]]:
+    """Return what a table says of each utterance, of the columns that it has among ``columns``."""
+    found = [column for column in columns if column in table]
+    if not found:
+        return [{}] * len(table)
+    return [dict(zip(found, values, strict=True)) for values in table[found].itertuples(index=False, name=None)]
 
 
 def _measure(paths: dict[str, Path], left_out: dict[str, str]) -> dict[str, int]:
@@ -249,7 +259,9 @@ def _job(
     impossible: dict[str, dict[str, str]],
 ) -> Job:
     """Return the work on one shard, given the utterances that are in it."""
-    clips = [Clip(str(name), source.paths[str(name)].absolute(), seconds) for name, seconds in rows["duration"].items()]
+    columns = sorted({column for feature in source.features.values() for column in feature.columns})
+    known = zip(rows.index, rows["duration"], rows_of(rows, columns), strict=True)
+    clips = [Clip(str(name), source.paths[str(name)].absolute(), seconds, row) for name, seconds, row in known]
     missing, names = tuple(key for key in source.features if number in pending[key]), {clip.name for clip in clips}
     reasons = {key: {name: why for name, why in impossible[key].items() if name in names} for key in missing}
     return Job(number, missing, clips, reasons)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from featurestore.codec import Dtype, Floats
 from featurestore.config import Component
 from featurestore.plan import Compress, FeatureSpec
+
+Row = Mapping[str, Any]
+"""What the table says of an utterance, by the names of the columns."""
+NO_ROW: Row = MappingProxyType({})
 
 
 class Computed(NamedTuple):
@@ -34,6 +39,11 @@ class Feature(Component, ABC):
     """Compress the frames without loss, for archives: slower to read."""
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the table that it is computed from, beside the waveform."""
+        return ()
+
+    @property
     def key(self) -> str:
         """The feature's name in the store."""
         return self.name
@@ -48,22 +58,24 @@ class Feature(Component, ABC):
         """Return what the feature is, known before anything runs."""
 
     @abstractmethod
-    def place(self, samples: int) -> tuple[int, float]:
+    def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:
         """Return the number of frames of a waveform and the time of the first one's centre, in seconds.
 
         Args:
             samples: its length at 16 kHz.
+            row: the utterance's `columns`.
 
         Raises:
-            ValueError: with the reason, if the feature cannot be computed from a waveform of this length.
+            ValueError: with the reason, if the feature cannot be computed from this utterance.
         """
 
     @abstractmethod
-    def compute(self, waves: Sequence[Any]) -> Iterator[Computed]:
+    def compute(self, waves: Sequence[Any], rows: Sequence[Row] = ()) -> Iterator[Computed]:
         """Yield the feature of each waveform, in any order.
 
         Args:
             waves: waveforms at 16 kHz, float32.
+            rows: the `columns` of each, where there are any.
         """
 
     def settings(self) -> dict[str, Any]:

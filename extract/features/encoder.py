@@ -14,7 +14,7 @@ from pydantic import Field, field_validator
 
 from extract.audio import SAMPLING_RATE, Wave
 from extract.encoders.checkpoint import Checkpoint, find, hash_weights, load_config, load_model, load_normalize
-from extract.features import Computed, Feature
+from extract.features import NO_ROW, Computed, Feature, Row
 from featurestore.codec import Dtype, Floats
 from featurestore.errors import SerError
 from featurestore.plan import FeatureSpec
@@ -108,14 +108,14 @@ class Encoder(Feature):
             provenance=provenance,
         )
 
-    def place(self, samples: int) -> tuple[int, float]:  # noqa: D102
+    def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:  # noqa: D102
         frames = self._family.count_frames(samples)
         if frames == 0:
             raise ValueError(f"{1000 * samples / SAMPLING_RATE:.4g} ms is shorter than one frame of {self.key}")
         centre = (min(self.time_pool, frames) - 1) / 2 * HOP
         return -(-frames // self.time_pool), self._family.FIRST_FRAME + centre
 
-    def compute(self, waves: Sequence[Wave]) -> Iterator[Computed]:
+    def compute(self, waves: Sequence[Wave], rows: Sequence[Row] = ()) -> Iterator[Computed]:
         """Yield the hidden states of each waveform, in batches of similar length.
 
         What half precision cannot hold is computed again in float32, and flagged.

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from extract.audio import SAMPLING_RATE, Wave
-from extract.features import Computed, Feature
+from extract.features import NO_ROW, Computed, Feature, Row
 from featurestore.codec import Dtype, Floats
 from featurestore.errors import SerError
 from featurestore.plan import FeatureSpec
@@ -76,7 +76,7 @@ class LogMel(Feature):
             layers=1, dim=self.dim, hop=hop, dtype=self.dtype, compress=self.compress, provenance=provenance
         )
 
-    def place(self, samples: int) -> tuple[int, float]:
+    def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:
         """Return the number of frames and the time of the first.
 
         >>> LogMel().place(16_000)
@@ -86,7 +86,7 @@ class LogMel(Feature):
             raise ValueError(f"{samples} samples are too few to be reflected over {self.n_fft // 2}")
         return samples // self.hop_length + 1, 0.0
 
-    def compute(self, waves: Sequence[Wave]) -> Iterator[Computed]:  # noqa: D102
+    def compute(self, waves: Sequence[Wave], rows: Sequence[Row] = ()) -> Iterator[Computed]:  # noqa: D102
         for position, wave in enumerate(waves):
             yield Computed(position, self.frames(wave)[None])
 

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from extract.audio import Wave
-from extract.features import Computed
+from extract.features import Computed, Row
 from extract.features.logmel import LogMel
 from featurestore.codec import Floats
 
@@ -36,7 +36,7 @@ class MFCC(LogMel):
         """The number of values of a frame."""
         return self.n_mfcc
 
-    def compute(self, waves: Sequence[Wave]) -> Iterator[Computed]:  # noqa: D102
+    def compute(self, waves: Sequence[Wave], rows: Sequence[Row] = ()) -> Iterator[Computed]:  # noqa: D102
         for position, wave in enumerate(waves):
             yield Computed(position, (self.frames(wave) @ self._cosines)[None])
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from extract.audio import SAMPLING_RATE, Wave
-from extract.features import Computed, Feature
+from extract.features import NO_ROW, Computed, Feature, Row
 from featurestore.codec import Floats
 from featurestore.errors import SerError
 from featurestore.plan import FeatureSpec
@@ -75,7 +75,7 @@ class OpenSmile(Feature):
             provenance={"settings": self.settings(), "versions": {"opensmile": version("opensmile")}},
         )
 
-    def place(self, samples: int) -> tuple[int, float]:
+    def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:
         """Return the number of frames and the time of the first.
 
         >>> OpenSmile().place(16_000)
@@ -87,7 +87,7 @@ class OpenSmile(Feature):
             return 1, samples / 2 / SAMPLING_RATE
         return (samples - LEAST_SAMPLES) // HOP_SAMPLES + LATE, FIRST_FRAME
 
-    def compute(self, waves: Sequence[Wave]) -> Iterator[Computed]:
+    def compute(self, waves: Sequence[Wave], rows: Sequence[Row] = ()) -> Iterator[Computed]:
         """Yield the feature of each waveform; samples beyond full scale, which openSMILE cannot take, are clipped."""
         for position, wave in enumerate(waves):
             over = np.abs(wave).max() > 1
