@@ -130,7 +130,8 @@ def _cluster(config: ExtractConfig, workers: int) -> Iterator[Client]:
             yield client
         return
     quiet = {"dashboard_address": None, "silence_logs": logging.CRITICAL}
-    with LocalCluster(workers, threads_per_worker=1, memory_limit=0, **quiet) as cluster, Client(cluster) as client:
+    size = {"n_workers": workers, "threads_per_worker": 1, "memory_limit": 0}
+    with LocalCluster(**size, **quiet) as cluster, Client(cluster) as client:
         yield client
 
 

@@ -88,11 +88,12 @@ def test_a_worker_that_is_killed_costs_its_shard_alone(many, tmp_path):
     command = [sys.executable, "-c", "from extract.cli import main; main()", *arguments, "--workers=2"]
     started = subprocess.Popen([*command, "shard_seconds=10", *FEATURES], stdout=subprocess.PIPE, text=True)
     records = store / "features" / ENCODER / "shards"
-    while not (records.exists() and len(list(records.glob("*.json"))) >= 2):
+    workers: list[psutil.Process] = []
+    while not (len(workers) == 2 and records.exists() and len(list(records.glob("*.json"))) >= 2):
         assert started.poll() is None, "it ended before a worker could be killed"
         time.sleep(0.01)
-    workers = [p for p in psutil.Process(started.pid).children(recursive=True) if "spawn_main" in " ".join(p.cmdline())]
-    assert len(workers) == 2
+        children = psutil.Process(started.pid).children(recursive=True)
+        workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
     os.kill(workers[0].pid, signal.SIGKILL)
     output, _ = started.communicate(timeout=120)
     assert started.returncode == 3, output  # two utterances have no audio
