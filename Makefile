@@ -29,7 +29,7 @@ check: .venv/.made
 	$(BIN)/codespell
 
 bench: .venv/.made
-	$(BIN)/python tests/benchmarks/bench_encoder.py
+	$(BIN)/python tests/benchmarks/extract
 	$(BIN)/python tests/benchmarks/store
 
 clean:

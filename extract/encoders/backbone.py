@@ -1,23 +1,26 @@
 """What all encoders share: from a waveform to the hidden states of every layer.
 
-Every family has the same two steps. `Backbone.front` turns ONE waveform into the frames that enter the
-transformer, so that nothing of another utterance (the statistics of a group norm, padding under a convolution)
-can reach it. `Backbone.transform` runs the transformer on a padded batch of these, with a mask, which is exact.
+Every family has the same two steps. `Backbone.front` turns ONE waveform into the frames that enter the first layer,
+so that nothing of another utterance (the statistics of a group norm, padding under a convolution) can reach it.
+`Backbone.transform` runs the layers on many utterances, one after another without padding: whatever works on single
+frames sees all of them at once, and attention is told where each utterance begins and ends. Both are exact.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
 
 from extract.audio import Wave
 
 FRAME_SAMPLES = 320
+ATTENTION = "within_utterances"
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Backbone(ABC):
     """A loaded encoder of one family.
 
     Args:
-        model: in evaluation mode, on its device and in its precision.
+        model: in evaluation mode, on its device and in its precision; it attends within utterances from now on.
         preprocessing: of the waveforms.
     """
 
@@ -52,6 +55,7 @@ class Backbone(ABC):
 
     def __init__(self, model: Any, preprocessing: Preprocessing) -> None:
         self.model, self.preprocessing = model, preprocessing
+        model.config._attn_implementation = ATTENTION
 
     @staticmethod
     @abstractmethod
@@ -60,54 +64,67 @@ class Backbone(ABC):
 
     @abstractmethod
     def front(self, wave: Wave) -> torch.Tensor:
-        """Return what enters the transformer for one waveform, (frames, dim)."""
+        """Return what enters the first layer for one waveform, (frames, dim)."""
 
     def fronts(self, wave: Wave, windows: Sequence[tuple[int, int]]) -> list[torch.Tensor]:
-        """Return what enters the transformer for windows of a waveform, each given by its frames."""
+        """Return what enters the first layer for windows of a waveform, each given by its frames."""
         whole = self.front(wave)
         return [whole[start:stop] for start, stop in windows]
 
-    def transform(self, frames: torch.Tensor, mask: torch.Tensor) -> None:
-        """Run the transformer on a padded batch.
+    def transform(self, fronts: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Return the input of the first layer and the output of each, before any norm that follows the last.
 
         Args:
-            frames: (batch, time, dim).
-            mask: (batch, time), true where there is a frame.
+            fronts: what enters the first layer for each utterance, (frames, dim).
+
+        Returns:
+            the states (all frames, dim) of each, with the utterances one after another.
         """
-        attended = None if mask.all() else mask[:, None, None, :].expand(-1, 1, mask.shape[1], -1)
+        lengths = [len(front) for front in fronts]
+        frames = torch.cat(list(fronts))[None]
+        states = [frames[0]]
         for block in self.blocks:
-            output = block(frames, attended)
-            frames = output[0] if isinstance(output, tuple) else output
+            frames = self.apply(block, frames, lengths)
+            states.append(frames[0])
+        return states
+
+    def apply(self, block: Any, frames: torch.Tensor, lengths: list[int]) -> torch.Tensor:
+        """Return the output (1, all frames, dim) of one layer: what it takes for a mask are the lengths."""
+        output = block(frames, lengths)
+        return output[0] if isinstance(output, tuple) else output
 
     @property
     @abstractmethod
-    def blocks(self) -> torch.nn.ModuleList:
-        """The transformer's layers."""
+    def blocks(self) -> Any:
+        """The transformer's layers, a ``ModuleList``."""
 
     @property
     @abstractmethod
     def final_norm(self) -> torch.nn.Module | None:
         """The norm that the family applies after the last layer, if it has one there."""
 
-    @contextmanager
-    def recorded(self) -> Iterator[list[torch.Tensor]]:
-        """Collect the input of the first layer and the output of each, (batch, time, dim), of every `transform`.
 
-        We listen at the layers themselves because what ``output_hidden_states`` means differs between
-        versions of transformers: some give the last state after the final norm, some before.
-        """
-        states: list[torch.Tensor] = []
+def attend_within_utterances(
+    _: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    lengths: list[int],
+    scaling: float | None = None,
+    **__: Any,
+) -> tuple[torch.Tensor, None]:
+    """Return the attention (1, frames, heads, size) within each utterance, in the place of transformers' own.
 
-        def before(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            states.append(args[0] if args else kwargs["hidden_states"])
+    Args:
+        query: (1, heads, frames, size), as are the others, with utterances one after another.
+        key: as ``query``.
+        value: as ``query``.
+        lengths: of the utterances, in frames.
+        scaling: of the scores; one over the square root of the size when absent.
+    """
+    parts = zip(*(states.split(lengths, dim=2) for states in (query, key, value)), strict=True)
+    found = [scaled_dot_product_attention(q, k, v, scale=scaling) for q, k, v in parts]
+    return torch.cat(found, dim=2).transpose(1, 2), None
 
-        def after(_: Any, __: Any, output: Any) -> None:
-            states.append(output[0] if isinstance(output, tuple) else output)
 
-        handles = [self.blocks[0].register_forward_pre_hook(before, with_kwargs=True)]
-        handles += [block.register_forward_hook(after) for block in self.blocks]
-        try:
-            yield states
-        finally:
-            for handle in handles:
-                handle.remove()
+AttentionInterface.register(ATTENTION, attend_within_utterances)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from extract.encoders.backbone import Backbone
-from extract.encoders.data2vec import Data2VecBackbone
 from extract.encoders.w2v_bert import W2vBertBackbone
 from extract.encoders.waveform import WaveformBackbone
+from extract.encoders.wavlm import WavLMBackbone
 from extract.encoders.whisper import WhisperBackbone
 
 FAMILIES: dict[str, type[Backbone]] = {
-    "data2vec-audio": Data2VecBackbone,
+    "data2vec-audio": WaveformBackbone,
     "hubert": WaveformBackbone,
     "unispeech-sat": WaveformBackbone,
     "wav2vec2": WaveformBackbone,
     "wav2vec2-bert": W2vBertBackbone,
-    "wavlm": WaveformBackbone,
+    "wavlm": WavLMBackbone,
     "whisper": WhisperBackbone,
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 
@@ -17,10 +19,14 @@ class W2vBertBackbone(Backbone):
 
     FIRST_FRAME: ClassVar[float] = (MEL_WINDOW + MEL_HOP) / 2 / SAMPLING_RATE
 
-    def __init__(self, model: torch.nn.Module, preprocessing: Preprocessing) -> None:
+    def __init__(self, model: Any, preprocessing: Preprocessing) -> None:
         from transformers import SeamlessM4TFeatureExtractor
 
         super().__init__(model, preprocessing)
+        model.config._attn_implementation = "eager"  # the others of transformers do not know its bias by distance
+        for block in self.blocks:
+            block.self_attn.forward = partial(self._attend, block.self_attn.forward)
+            block.conv_module.forward = partial(_convolve, block.conv_module.forward)
         self._log_mel = SeamlessM4TFeatureExtractor()
 
     @staticmethod
@@ -39,14 +45,28 @@ class W2vBertBackbone(Backbone):
         ).input_features[:, : self.count_frames(len(wave))]
         return self.model.feature_projection(mel.to(next(self.model.parameters())))[0][0]
 
-    def transform(self, frames: torch.Tensor, mask: torch.Tensor) -> None:  # noqa: D102
-        self.model.encoder(frames, attention_mask=mask)
+    def apply(self, block: Any, frames: torch.Tensor, lengths: list[int]) -> torch.Tensor:  # noqa: D102
+        return block(frames, lengths, conv_attention_mask=lengths)
+
+    def _attend(
+        self, attention: Callable[..., Any], hidden_states: torch.Tensor, attention_mask: list[int], **_: Any
+    ) -> tuple[torch.Tensor, None]:
+        positions = self.model.encoder.embed_positions or (lambda _: None)
+        parts = hidden_states.split(attention_mask, dim=1)
+        found = [attention(part, relative_position_embeddings=positions(part))[0] for part in parts]
+        return torch.cat(found, dim=1), None
 
     @property
-    def blocks(self) -> torch.nn.ModuleList:  # noqa: D102
+    def blocks(self) -> Any:  # noqa: D102
         return self.model.encoder.layers
 
     @property
     def final_norm(self) -> None:
         """There is none after the last layer."""
         return None
+
+
+def _convolve(
+    convolution: Callable[[torch.Tensor], torch.Tensor], frames: torch.Tensor, attention_mask: list[int]
+) -> torch.Tensor:
+    return torch.cat([convolution(part) for part in frames.split(attention_mask, dim=1)], dim=1)

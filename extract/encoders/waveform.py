@@ -1,24 +1,32 @@
-"""Encoders that read the waveform through a convolutional front end: wav2vec 2.0, HuBERT, WavLM, UniSpeech-SAT."""
+"""Encoders that read the waveform through convolutions: wav2vec 2.0, HuBERT, UniSpeech-SAT, data2vec-audio."""
 
 from __future__ import annotations
 
-import warnings
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
 from extract.audio import SAMPLING_RATE, Wave
-from extract.encoders.backbone import FRAME_SAMPLES, Backbone
+from extract.encoders.backbone import FRAME_SAMPLES, Backbone, Preprocessing
+from extract.encoders.convolution import FourierConvolution, FrontEnd
 
 FIELD = 400
 """Samples under one frame."""
 
 
 class WaveformBackbone(Backbone):
-    """wav2vec 2.0, HuBERT, WavLM or UniSpeech-SAT."""
+    """wav2vec 2.0, HuBERT, UniSpeech-SAT or data2vec-audio."""
 
     FIRST_FRAME: ClassVar[float] = FIELD / 2 / SAMPLING_RATE
+
+    def __init__(self, model: Any, preprocessing: Preprocessing) -> None:
+        super().__init__(model, preprocessing)
+        if model.device.type == "cpu":
+            model.feature_extractor.forward = FrontEnd(model.feature_extractor)
+            for module in model.encoder.pos_conv_embed.modules():
+                if isinstance(module, torch.nn.Conv1d):
+                    module.forward = FourierConvolution(module)  # type: ignore[method-assign,assignment]
 
     @staticmethod
     def count_frames(samples: int) -> int:
@@ -35,17 +43,17 @@ class WaveformBackbone(Backbone):
         weight = next(self.model.parameters())
         convolved = self.model.feature_extractor(torch.from_numpy(wave).to(weight)[None])
         projected = self.model.feature_projection(convolved.transpose(1, 2))
-        return (projected[0] if isinstance(projected, tuple) else projected)[0]
-
-    def transform(self, frames: torch.Tensor, mask: torch.Tensor) -> None:  # noqa: D102
-        with warnings.catch_warnings():  # WavLM's attention in transformers mixes the types of its two masks
-            warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask", UserWarning)
-            self.model.encoder(frames, attention_mask=mask)
+        frames = projected[0] if isinstance(projected, tuple) else projected
+        frames = frames + self.model.encoder.pos_conv_embed(frames)
+        return (frames if self.final_norm else self.model.encoder.layer_norm(frames))[0]
 
     @property
-    def blocks(self) -> torch.nn.ModuleList:  # noqa: D102
+    def blocks(self) -> Any:  # noqa: D102
         return self.model.encoder.layers
 
     @property
     def final_norm(self) -> torch.nn.Module | None:  # noqa: D102
-        return self.model.encoder.layer_norm if self.model.config.do_stable_layer_norm else None
+        stable = getattr(
+            self.model.config, "do_stable_layer_norm", False
+        )  # the norm is there in all, but before or after
+        return self.model.encoder.layer_norm if stable else None

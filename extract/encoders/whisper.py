@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812, the field's name for it
@@ -53,7 +53,7 @@ class WhisperBackbone(Backbone):
         return [self.front(wave[start * FRAME_SAMPLES : stop * FRAME_SAMPLES]) for start, stop in windows]
 
     @property
-    def blocks(self) -> torch.nn.ModuleList:  # noqa: D102
+    def blocks(self) -> Any:  # noqa: D102
         return self.model.layers
 
     @property

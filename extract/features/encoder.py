@@ -156,15 +156,11 @@ class Encoder(Feature):
         """Return the hidden states (layers, frames, dim) of a batch, given what enters the transformer."""
         import torch
 
-        frames = torch.nn.utils.rnn.pad_sequence(fronts, batch_first=True)
-        counts = torch.tensor([len(front) for front in fronts], device=frames.device)
-        mask = torch.arange(frames.shape[1], device=frames.device) < counts[:, None]
-        with backbone.recorded() as states:
-            backbone.transform(frames, mask)
+        states = backbone.transform(fronts)
         if self.hidden_states == "transformers4" and backbone.final_norm is not None:
             states[-1] = backbone.final_norm(states[-1])
-        chosen = torch.stack([states[layer] for layer in self._layers], dim=1).float().cpu().numpy()
-        return [one[:, : len(front)] for one, front in zip(chosen, fronts, strict=True)]
+        chosen = torch.stack([states[layer] for layer in self._layers]).float().cpu().numpy()
+        return np.split(chosen, np.cumsum([len(front) for front in fronts])[:-1], axis=1)
 
     @cached_property
     def _window_frames(self) -> int | None:
