@@ -240,7 +240,7 @@ def test_transcripts_become_a_store(said, roberta, tmp_path, suffix):
     options = ["--dataset", "csv", "--root", said, "--features", "text,words,logmel", "--store", store]
     command = [sys.executable, "-c", code, *options, f"text.checkpoint={roberta}"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (result.returncode, result.stderr) == (3, "extract: 100%\n")
+    assert result.returncode == 3, result.stderr
     opened = featurestore.open(store)
     text, words = opened.feature("text"), opened.feature("words")
     assert (text.spec.layers, text.spec.hop, words.spec.channels) == (4, 0, ("start", "end", "aligned"))
