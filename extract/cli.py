@@ -42,7 +42,8 @@ def main_command(
         dataset: Name of the dataset: ccsemo, crema-d, csv, demo, emodb, emotale, iemocap, msp-podcast, ravdess.
         root: Folder of the dataset, or its label file.
         encoder: Short name of a checkpoint (hubert-large, wavlm-large, whisper-base, …) or a local folder.
-        features: Further features, separated by commas: pitch, intensity, hnr, formants, logmel, mfcc, opensmile.
+        features: Further features, separated by commas: pitch, intensity, hnr, formants, logmel, mfcc, opensmile, text,
+            words.
         store: Where the store goes; stores/DATASET.zarr when absent.
         config: YAML file with settings; given more than once, the last one wins.
         plan: Print what would be done, its size and time, and write nothing.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, create_model, model_validator
 
@@ -44,6 +44,15 @@ class ExtractConfig(Features):
     """Add the dataset's utterances to the store that is there, if it does not have them."""
     check_disk: bool = True
     """Refuse to start when the disk has no room for the result."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _same_tokens(cls, values: Any) -> Any:
+        """Give words the checkpoint of text, whose tokens they are to be of, where it is not said."""
+        text, words = (values.get(name) if isinstance(values, dict) else None for name in ("text", "words"))
+        if isinstance(text, dict) and isinstance(words, dict) and "checkpoint" in text:
+            return {**values, "words": {"checkpoint": text["checkpoint"], **words}}
+        return values
 
     @model_validator(mode="after")
     def _check(self) -> Self:

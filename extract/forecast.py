@@ -105,7 +105,7 @@ def _describe(table: pd.DataFrame) -> str:
 def _row(key: str, feature: Feature, places: Places) -> tuple[object, ...]:
     spec = feature.spec()
     sizes = [_bytes(feature_bytes(spec.model_copy(update={"dtype": dtype}), places.frames)) for dtype in DTYPES]
-    return (key, spec.layers, spec.dim, f"{spec.hop:g}", places.frames.sum(), spec.dtype, *sizes)
+    return (key, spec.layers, spec.dim, f"{spec.hop:g}" if spec.hop else "-", places.frames.sum(), spec.dtype, *sizes)
 
 
 def _bytes(count: float) -> str:

@@ -139,9 +139,9 @@ def _for_workers(config: ExtractConfig) -> str:
     """Return the config as JSON, with paths that do not depend on the folder in which a worker was started."""
     settings = config.to_dict()
     settings["store"] = os.path.abspath(config.store_path())
-    encoder = settings["encoder"]
-    if encoder and os.path.isdir(encoder["checkpoint"]):
-        encoder["checkpoint"] = os.path.abspath(encoder["checkpoint"])
+    for feature in settings.values():
+        if isinstance(feature, dict) and os.path.isdir(feature.get("checkpoint", "")):
+            feature["checkpoint"] = os.path.abspath(feature["checkpoint"])
     return json.dumps(settings)
 
 

@@ -28,9 +28,9 @@ class Labels:
             dataset's `Dataset.audio_folder`, or absolute). The common columns, where the dataset has them:
             ``speaker``, ``session``, ``gender`` (female / male), ``split`` (train / dev / test), ``V``, ``A``, ``D``
             (in the dataset's own scale), ``emotion`` (a word, the same in all datasets; empty where the raters did not
-            agree), ``transcript``, ``ratings`` (see `as_ratings`), ``flags`` (what is odd about it). Everything else
-            the dataset says stays under its own name. Text that is missing is the empty string, a number that is
-            missing is NaN.
+            agree), ``transcript``, ``words`` (see `extract.alignments.as_words`), ``ratings`` (see `as_ratings`),
+            ``flags`` (what is odd about it). Everything else the dataset says stays under its own name. Text that is
+            missing is the empty string, a number that is missing is NaN.
         ranges: the scale on which the dataset declares V, A and D, e.g. ``{"V": (1.0, 5.0)}``.
         left_out: the utterances that cannot be used, with the reason.
     """

@@ -58,9 +58,9 @@ def show(store: str, name: str) -> None:
         if name in part.failed:
             say(f"{feature}: none, {part.failed[name]}")
             continue
-        frames, times = utterance[feature], part.times(name)
+        frames = utterance[feature]
         say(
-            f"{feature}: {frames.shape} (layer, frame, dim), {times[0]:.4f} to {times[-1]:.4f} s, "
+            f"{feature}: {frames.shape} (layer, frame, dim), {_span(part, name)}, "
             f"values {frames.min():.4g} to {frames.max():.4g}, mean {frames.mean():.4g}"
         )
 
@@ -205,6 +205,13 @@ def _copy(
     say(f"{target}: {len(copied.index.names)} utterances, {', '.join(copied.features)}, {size / 1e6:.1f} MB")
 
 
+def _span(part: FeatureStore, name: str) -> str:
+    if not part.spec.hop:
+        return "no times"
+    times = part.times(name)
+    return f"{times[0]:.4f} to {times[-1]:.4f} s"
+
+
 def _describe(name: str, part: FeatureStore) -> tuple[object, ...]:
     spec = part.spec
     state = "complete" if part.complete else f"unfinished, {len(part.records)} of {part.shards} shards"
@@ -212,7 +219,7 @@ def _describe(name: str, part: FeatureStore) -> tuple[object, ...]:
     dtype = f"{spec.dtype} {spec.compress}" if spec.compress else spec.dtype
     flagged = f", {len(part.flagged)} flagged" if part.flagged else ""
     size = f"{part.size / 1e6:.1f}"
-    return (name, spec.layers, spec.dim, spec.hop, dtype, part.lengths.sum(), size, state + failed + flagged)
+    return (name, spec.layers, spec.dim, spec.hop or "-", dtype, part.lengths.sum(), size, state + failed + flagged)
 
 
 def _say_left_out(store: Store) -> None:

@@ -142,8 +142,17 @@ class FeatureStore:
         return int(self.lengths[self._index[name]])
 
     def times(self, name: str) -> Seconds:
-        """Return the time of each frame of an utterance: the centre of its window, in seconds."""
+        """Return the time of each frame of an utterance: the centre of its window, in seconds.
+
+        Raises:
+            StoreError: if the frames have no clock.
+        """
         row = self._index[name]
+        if not self.spec.hop:
+            raise StoreError(
+                f"{self.name} has no clock: its frames have an order, but no times; where they are tokens of a text, "
+                "the feature words has the times of their words"
+            )
         first = float(self._first_times[row])
         return first + self.spec.hop * np.arange(self.lengths[row], dtype=np.float64)
 

@@ -34,8 +34,8 @@ class FeatureSpec(Config):
     """Number of layers; 1 for a feature that has none."""
     dim: int
     """Number of channels."""
-    hop: float
-    """Time between frames, in seconds."""
+    hop: float = Field(ge=0)
+    """Time between frames, in seconds; 0 where they have an order but no clock, as the tokens of a text."""
     dtype: Dtype
     """How the frames are stored."""
     compress: Compress | None = None
@@ -67,7 +67,8 @@ class FeaturePlan:
     Attributes:
         spec: the feature.
         frames: number of frames of each utterance; 0 where the feature cannot be computed.
-        times: the time of each utterance's first frame, in seconds: the centre of its window.
+        times: the time of each utterance's first frame, in seconds: the centre of its window; of the utterance where
+            there is no clock.
     """
 
     spec: FeatureSpec

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
+from extract.alignments import add_words, read_wdseg
 from extract.datasets import Dataset
 from extract.labels import Labels, Scale, as_ratings, flag_outside, leave_out, leave_out_nameless, name_emotions
 from featurestore.errors import DatasetError
@@ -35,6 +36,9 @@ class IEMOCAP(Dataset):
     ``emotion_4`` has the four classes of most of the literature (excitement is happiness; 5531 turns), else nothing.
     """
 
+    alignments: bool = False
+    """Also read when each word is said, SessionN/sentences/ForcedAlignment/DIALOG/TURN.wdseg."""
+
     layout: ClassVar[str] = "a folder with Session1 to Session5, as IEMOCAP_full_release is"
     CLIPS: ClassVar[int | None] = 10_039
     RANGES: ClassVar[dict[str, Scale]] = dict.fromkeys("VAD", (1.0, 5.0))
@@ -55,6 +59,8 @@ class IEMOCAP(Dataset):
     def read(self) -> Labels:  # noqa: D102
         labels = super().read()
         labels.table = _describe(labels.table, labels.left_out)
+        if self.alignments:
+            labels.table = add_words(labels.table, [*map(self._alignment, labels.table.index)], read_wdseg)
         return labels
 
     def labels(self) -> Labels:  # noqa: D102
@@ -71,6 +77,10 @@ class IEMOCAP(Dataset):
         table["transcript"] = table["name"].map(lambda name: transcripts.get(name, ""))
         table = flag_outside(name_emotions(table, self.EMOTIONS), self.RANGES)
         return Labels(table.set_index("name"), self.RANGES, left_out)
+
+    def _alignment(self, turn: str) -> Path:
+        dialog = turn.rpartition("_")[0]
+        return self.folder() / f"Session{turn[4]}/sentences/ForcedAlignment/{dialog}/{turn}.wdseg"
 
     def _files(self, folder: str) -> list[Path]:
         """Return the text files of all sessions, without what macOS leaves beside them."""

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import isnan
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas as pd
 
+from extract.alignments import add_words, read_textgrid
 from extract.datasets import Dataset
 from extract.datasets.csv import SPLITS, UNKNOWN_SPEAKERS
 from extract.labels import (
@@ -31,6 +32,7 @@ from featurestore.errors import DatasetError
 
 CONSENSUS = ("labels_consensus", "labels_concensus")  # earlier releases misspell it
 ATTRIBUTES = {"EmoVal": "V", "EmoAct": "A", "EmoDom": "D"}  # by name: their order is not the same in all releases
+ALIGNMENT_FOLDERS = ("ForceAligned_data", "ForceAligned", "TextGrids", "Alignments")
 AUDIO_FOLDERS = ("Audios", "Audio", "audios", "audio", "wav", "wavs")
 FILE = re.compile(r"[^;,\s]+\.wav")
 ATTRIBUTE_PART = re.compile(r"\s*([VAD]\s*:|$)")
@@ -42,6 +44,9 @@ class MSPPodcast(Dataset):
 
     Test1 is the split test, Test2 and Test3 are test2 and test3, which splits=given does not use; Test3 has no labels.
     """
+
+    alignments: bool = False
+    """Also read when each word is said, ForceAligned_data/TURN.TextGrid (or as the folder is called): takes long."""
 
     layout: ClassVar[str] = "a folder with Labels/labels_consensus.csv (or .json) and Audios/*.wav"
     RANGES: ClassVar[dict[str, Scale]] = dict.fromkeys("VAD", (1.0, 7.0))
@@ -57,6 +62,14 @@ class MSPPodcast(Dataset):
         "U": "surprise",
         "X": "",
     }
+
+    def read(self) -> Labels:  # noqa: D102
+        labels = super().read()
+        if self.alignments:
+            folder = self._folder_of(ALIGNMENT_FOLDERS)
+            files = [self.folder() / folder / f"{name}.TextGrid" for name in labels.table.index]
+            labels.table = add_words(labels.table, files, read_textgrid)
+        return labels
 
     def labels(self) -> Labels:  # noqa: D102
         left_out: dict[str, str] = {}
@@ -76,8 +89,7 @@ class MSPPodcast(Dataset):
         if "emotion" in table:
             table = name_emotions(table, self.EMOTIONS)
         table = flag_outside(self._speakers(self._split(table)), self.RANGES)
-        audio = next((folder for folder in AUDIO_FOLDERS if (self.folder() / folder).is_dir()), AUDIO_FOLDERS[0])
-        table["path"] = f"{audio}/" + table["FileName"]
+        table["path"] = f"{self._folder_of(AUDIO_FOLDERS)}/" + table["FileName"]
         return Labels(self._spoken(self._rated(table)).set_index("name"), self.RANGES, left_out)
 
     def lacking(self, labels: Labels) -> str:
@@ -87,6 +99,10 @@ class MSPPodcast(Dataset):
         if there == len(paths):
             return ""
         return f"dataset {self.name}: found the audio of {there} turns in {self.folder()}, its labels name {len(paths)}"
+
+    def _folder_of(self, names: Sequence[str]) -> str:
+        """Return the first of these folders that is there; if none is, the first."""
+        return next((folder for folder in names if (self.folder() / folder).is_dir()), names[0])
 
     def _file(self, *names: str) -> Path | None:
         """Return the first of these files that is there, in the folder of labels or beside it."""

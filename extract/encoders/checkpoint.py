@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -27,8 +28,15 @@ MODELS = {
     "wavlm": "WavLMModel",
     "whisper": "WhisperEncoder",
 }
+TEXT_MODELS = {
+    "bert": "BertModel",
+    "distilbert": "DistilBertModel",
+    "electra": "ElectraModel",
+    "roberta": "RobertaModel",
+    "xlm-roberta": "XLMRobertaModel",
+}
 ENCODER_KEYS = {r"^(model\.)?encoder\.": ""}  # in checkpoints that hold the decoder too
-UNUSED_WEIGHTS = {"masked_spec_embed"}  # of pre-training; absent from some checkpoints
+UNUSED_WEIGHTS = ("masked_spec_embed", "pooler.")  # of pre-training; absent from some checkpoints
 
 
 class Checkpoint(Config):
@@ -92,13 +100,17 @@ def load_normalize(checkpoint: Checkpoint) -> bool:
             str(checkpoint.id), revision=checkpoint.revision
         )
     except (OSError, ValueError) as error:
-        raise _not_loaded(checkpoint, error) from None
+        raise not_loaded(checkpoint, error) from None
     per_bin = settings.get("feature_extractor_type") == "SeamlessM4TFeatureExtractor"  # normalises unless told not to
     return bool(settings.get("do_normalize", per_bin))
 
 
-def load_config(checkpoint: Checkpoint) -> Any:
+def load_config(checkpoint: Checkpoint, models: Mapping[str, str] = MODELS) -> Any:
     """Return the model's own settings.
+
+    Args:
+        checkpoint: of the model.
+        models: the classes by the types of model that are expected.
 
     Raises:
         SerError: if they cannot be had, or are those of a family that is not supported.
@@ -111,14 +123,15 @@ def load_config(checkpoint: Checkpoint) -> Any:
         try:
             config = AutoConfig.from_pretrained(str(checkpoint.id), revision=checkpoint.revision)
         except (OSError, ValueError) as error:
-            raise _not_loaded(checkpoint, error) from None
-    if config.model_type not in MODELS:
-        raise SerError(f"{checkpoint.id} is a {config.model_type} model; expected one of {', '.join(MODELS)}")
+            raise not_loaded(checkpoint, error) from None
+    if config.model_type not in models:
+        found = checkpoint.id or "a checkpoint without an id"
+        raise SerError(f"{found} is a {config.model_type} model; expected one of {', '.join(models)}")
     return config
 
 
-def load_model(checkpoint: Checkpoint) -> torch.nn.Module:
-    """Return the frozen encoder in float32, in evaluation mode, on the CPU.
+def load_model(checkpoint: Checkpoint, models: Mapping[str, str] = MODELS) -> torch.nn.Module:
+    """Return the frozen encoder in float32, in evaluation mode, on the CPU; the arguments are those of `load_config`.
 
     Raises:
         SerError: if its weights cannot be had, or some of them are missing.
@@ -127,8 +140,8 @@ def load_model(checkpoint: Checkpoint) -> torch.nn.Module:
     import transformers
     from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-    config = load_config(checkpoint)
-    class_name = MODELS[config.model_type]
+    config = load_config(checkpoint, models)
+    class_name = models[config.model_type]
     kind = WhisperEncoder if class_name == "WhisperEncoder" else getattr(transformers, class_name)
     if checkpoint.config is not None:
         with torch.random.fork_rng(devices=[]):
@@ -136,6 +149,8 @@ def load_model(checkpoint: Checkpoint) -> torch.nn.Module:
             model = kind(config)
     else:
         model = _pretrained(kind, checkpoint)
+    if hasattr(model, "pooler"):
+        model.pooler = None  # after the last layer; where a checkpoint lacks it its weights would be random
     return model.eval().requires_grad_(False)
 
 
@@ -156,12 +171,12 @@ def _pretrained(kind: Any, checkpoint: Checkpoint) -> Any:
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
-        raise _not_loaded(checkpoint, error) from None
+        raise not_loaded(checkpoint, error) from None
     finally:
         logging.set_verbosity(verbosity)
-    missing = set(found["missing_keys"]) - UNUSED_WEIGHTS
+    missing = sorted(name for name in found["missing_keys"] if not name.startswith(UNUSED_WEIGHTS))
     if missing:
-        raise SerError(f"{checkpoint.id} lacks {len(missing)} weights of the encoder, e.g. {sorted(missing)[0]}")
+        raise SerError(f"{checkpoint.id} lacks {len(missing)} weights of the encoder, e.g. {missing[0]}")
     return model
 
 
@@ -176,11 +191,12 @@ def hash_weights(model: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _not_loaded(checkpoint: Checkpoint, error: Exception) -> SerError:
+def not_loaded(checkpoint: Checkpoint, error: Exception) -> SerError:
+    """Return the error that says why a checkpoint cannot be loaded, and what to do."""
     reason = " ".join(str(error).split())[:200]
     if Path(str(checkpoint.id)).exists():
         return SerError(f"the checkpoint in {checkpoint.id} cannot be loaded: {reason}")
     return SerError(
         f"the checkpoint {checkpoint.id} cannot be loaded: {reason}. Offline, fetch it once on a machine with "
-        f"a network (hf download {checkpoint.id} --local-dir DIR) and give --encoder DIR"
+        f"a network (hf download {checkpoint.id} --local-dir DIR) and give DIR in its place"
     )

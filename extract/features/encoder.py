@@ -14,6 +14,7 @@ from pydantic import Field, field_validator
 
 from extract.audio import SAMPLING_RATE, Wave
 from extract.encoders.checkpoint import Checkpoint, find, hash_weights, load_config, load_model, load_normalize
+from extract.encoders.device import compute_exactly, find_device
 from extract.features import NO_ROW, Computed, Feature, Row
 from featurestore.codec import Dtype, Floats
 from featurestore.errors import SerError
@@ -198,12 +199,7 @@ class Encoder(Feature):
 
     @cached_property
     def _device(self) -> torch.device:
-        import torch
-
-        try:
-            return torch.zeros(0, device=self.device or ("cuda" if torch.cuda.is_available() else "cpu")).device
-        except (RuntimeError, AssertionError) as error:
-            raise SerError(f"device={self.device} cannot be used: {str(error).splitlines()[0]}") from None
+        return find_device(self.device)
 
     @cached_property
     def _backbone(self) -> Backbone:
@@ -218,10 +214,7 @@ class Encoder(Feature):
 
         from extract.encoders.backbone import Preprocessing
 
-        if not self.on_gpu:  # one process per core is faster, and the last bits of sums depend on the number of threads
-            torch.set_num_threads(1)
-        torch.backends.cuda.matmul.allow_tf32 = False  # float32 means float32: features must not depend on the batch
-        torch.backends.cudnn.allow_tf32 = False
+        compute_exactly(self._device)
         model = load_model(self._checkpoint).to(self._device, getattr(torch, precision))
         return self._family(model, Preprocessing(self._normalize, self.epsilon, self.trim))
 

@@ -48,6 +48,22 @@ TRANSCRIPTIONS = {
 }
 
 
+ALIGNMENTS = {
+    "Ses01F_impro01_F000": (
+        "\t SFrm\t EFrm\t   SegAScr Word\n"
+        "\t    0\t   19\t  -1166431 <s>\n"
+        "\t   20\t   44\t  -2351012 EXCUSE(2)\n"
+        "\t   45\t   49\t   -160243 <sil>\n"
+        "\t   50\t   57\t   -880126 ME\n"
+        "\t   58\t   60\t     12004 ++BREATHING++\n"
+        "\t   61\t   61\t   -160243 </s>\n"
+        " Total score:\t   -4706061\n"
+    ),
+    "Ses01F_impro01_M000": "\t SFrm\t EFrm\t   SegAScr Word\n\t    0\t   19\t  -11664",
+    "Ses05M_script01_1b_F000": "\t SFrm\t EFrm\t   SegAScr Word\n\t    0\t   99\t  -1166431 <sil>\n",
+}
+
+
 def write(root: Path, files: dict[str, str]) -> None:
     for name, content in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +78,10 @@ def record(root: Path, paths: Sequence[str], waves: Waves) -> Path:
 
 
 def iemocap(root: Path, waves: Waves) -> Path:
-    """Two dialogues; the file that macOS leaves, a turn that is cut short, values outside the scale."""
+    """Two dialogues; the file that macOS leaves, a turn that is cut short, values outside the scale.
+
+    Of the alignments one is cut short, one is absent, and one has no word.
+    """
     evaluations = {
         "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt": EVALUATION,
         "Session1/dialog/EmoEvaluation/._Ses01F_impro01.txt": "\0\5\26\7 of macOS",
@@ -70,6 +89,8 @@ def iemocap(root: Path, waves: Waves) -> Path:
         "Session5/dialog/EmoEvaluation/Ses05M_script01_1b.txt": SCRIPTED,
     }
     write(root, evaluations | TRANSCRIPTIONS)
+    for turn, content in ALIGNMENTS.items():
+        write(root, {f"Session{turn[4]}/sentences/ForcedAlignment/{turn.rpartition('_')[0]}/{turn}.wdseg": content})
     turns = [f"Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_{turn}.wav" for turn in ("F000", "M000", "F001")]
     return record(root, [*turns, "Session5/sentences/wav/Ses05M_script01_1b/Ses05M_script01_1b_F000.wav"], waves)
 
@@ -86,7 +107,24 @@ def msp_podcast(root: Path, waves: Waves, layout: str = "1.11") -> Path:
     """Five turns in the layout of a release: where the attributes are in another order, and Test3 has no labels."""
     {"1.6": _msp_1_6, "1.11": _msp_1_11, "json": _msp_json, "columns": _msp_columns}[layout](root)
     write(root, {f"Transcripts/{MSP_TURNS[0][:-4]}.txt": "so that was it\n"})
+    grids = [textgrid("words", MSP_WORDS), textgrid("phones", MSP_WORDS), 'File type = "ooTextFile"']
+    write(root, {f"ForceAligned/{turn[:-4]}.TextGrid": grid for turn, grid in zip(MSP_TURNS, grids, strict=False)})
     return record(root, [f"{'Audio' if layout == '1.6' else 'Audios'}/{turn}" for turn in MSP_TURNS], waves)
+
+
+MSP_WORDS = (("", 0.0, 0.11), ("so", 0.11, 0.2), ('say ""hi""', 0.2, 0.3), ("sp", 0.3, 0.4), ("it", 0.4, 0.5))
+
+
+def textgrid(tier: str, words: Sequence[tuple[str, float, float]]) -> str:
+    """A TextGrid in Praat's long form: a tier of points, then the words; quotes in them are doubled."""
+    end = words[-1][2]
+    head = f'File type = "ooTextFile"\nObject class = "TextGrid"\n\nxmin = 0\nxmax = {end}\ntiers? <exists>\nsize = 2\n'
+    span = f"xmin = 0\nxmax = {end}\n"
+    lines = f'item []:\nitem [1]:\nclass = "TextTier"\nname = "clicks"\n{span}points: size = 0\n'
+    lines += f'item [2]:\nclass = "IntervalTier"\nname = "{tier}"\n{span}intervals: size = {len(words)}\n'
+    for number, (word, begin, stop) in enumerate(words, 1):
+        lines += f'intervals [{number}]:\nxmin = {begin}\nxmax = {stop}\ntext = "{word}"\n'
+    return head + lines
 
 
 def _msp_1_11(root: Path) -> None:

@@ -70,6 +70,37 @@ def test_iemocap_elsewhere(tmp_path):
         IEMOCAP(root=tmp_path).read()
 
 
+def test_iemocap_alignments_where_asked(tmp_path, spoken):
+    root = layouts.iemocap(tmp_path, spoken)
+    assert "words" not in IEMOCAP(root=root).read().table
+    table = IEMOCAP(root=root, alignments=True).read().table
+    assert table["words"].tolist() == ['[["EXCUSE",0.2,0.45],["ME",0.5,0.58]]', "", "", "[]"]
+    flag = "the alignment Ses01F_impro01_M000.wdseg cannot be used: line 2 is '0\\t   19\\t  -11664', expected SFrm"
+    assert [flag in one for one in table["flags"]] == [False, True, False, False]
+    assert table.loc["Ses01F_impro01_M000", "flags"].startswith("V=5.5 is outside 1 to 5; ")
+
+
+def test_alignments_that_are_not_there_are_said(tmp_path, spoken):
+    root = layouts.iemocap(tmp_path, spoken)
+    for file in root.rglob("*.wdseg"):
+        file.unlink()
+    expected = r"there is none: expected e.g. .*Session1/sentences/ForcedAlignment/Ses01F_impro01/Ses01F_impro01_F000"
+    with pytest.raises(DatasetError, match=expected):
+        IEMOCAP(root=root, alignments=True).read()
+
+
+def test_msp_podcast_alignments_where_asked(tmp_path, spoken):
+    root = layouts.msp_podcast(tmp_path, spoken)
+    assert "words" not in MSPPodcast(root=root).read().table
+    table = MSPPodcast(root=root, alignments=True).read().table
+    words = [["so", 0.11, 0.2], ['say "hi"', 0.2, 0.3], ["it", 0.4, 0.5]]
+    assert json.loads(table["words"].iloc[0]) == words
+    assert table["words"].tolist()[1:] == [""] * 4
+    assert table["flags"].iloc[1].endswith("used: found the tiers clicks, phones, expected the intervals words")
+    assert "0002_0033.TextGrid cannot be used: it is no TextGrid: " in table["flags"].iloc[2]
+    assert table["flags"].tolist()[3:] == ["", ""]
+
+
 @pytest.mark.parametrize("layout", ["1.11", "1.6", "json", "columns"])
 def test_msp_podcast_releases(tmp_path, spoken, layout):
     """The attributes go by their names: their order differs between the releases."""

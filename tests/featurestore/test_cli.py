@@ -54,6 +54,12 @@ def test_show(ser_store, written):
     assert "int8: none, the encoder ran out of memory" in ser_store("show", written, "b2").stdout
 
 
+def test_a_feature_without_a_clock(ser_store, toy, tmp_path, form):
+    path = toy.write(tmp_path / f"toy{form}", hop=0.0)
+    assert ser_store("info", path).stdout.splitlines()[4].split()[:5] == ["states", "3", "5", "-", "int8"]
+    assert "states: (3, 20, 5) (layer, frame, dim), no times, values" in ser_store("show", path, "a1").stdout
+
+
 def test_show_of_an_unfinished_store(ser_store, toy, tmp_path, form):
     path = toy.write(tmp_path / f"toy{form}", shards=[0])
     there, not_yet = ser_store("show", path, "a1"), ser_store("show", path, "c1")

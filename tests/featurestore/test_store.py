@@ -11,6 +11,7 @@ import pytest
 import zarr
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 import featurestore
 from featurestore.codec import pad
@@ -106,6 +107,15 @@ def test_times_are_in_seconds(written):
     times = featurestore.open(written).feature("states").times("a1")
     assert len(times) == FRAMES["a1"]
     assert times[:2].tolist() == pytest.approx([0.0125, 0.0125 + HOP])
+
+
+def test_a_feature_without_a_clock_has_frames_but_no_times(toy, form, tmp_path):
+    part = featurestore.open(toy.write(tmp_path / f"toy{form}", hop=0.0)).feature("states")
+    assert part.read("a1").decode().shape[1] == part.frames("a1") == FRAMES["a1"]
+    with pytest.raises(StoreError, match=r"states has no clock: .* the feature words has the times of their words"):
+        part.times("a1")
+    with pytest.raises(ValidationError, match="greater than or equal to 0"):
+        toy.feature_plan(hop=-0.02)
 
 
 def test_the_table(toy, written):

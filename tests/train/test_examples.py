@@ -34,6 +34,14 @@ def test_a_batch_holds_what_the_store_holds(store):
     assert end == batch.states.shape[1]
 
 
+def test_states_without_a_clock_are_trained_on_but_not_aligned(store):
+    states = store.feature("states")
+    states.spec = states.spec.model_copy(update={"hop": 0.0})
+    assert load_examples(store, config("fusion=none")).names
+    with pytest.raises(SerError, match="states has no clock"):
+        load_examples(store, config("fusion=concat"))
+
+
 def test_selected_utterances_keep_their_frames(store):
     examples = load_examples(store, config())
     (batch,) = examples.batches(torch.arange(6), size=6)

@@ -1,0 +1,128 @@
+"""Forced alignments: what is said when, from the files of aligners to the column ``words`` and back."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+from pydantic import TypeAdapter, ValidationError
+
+from featurestore.errors import DatasetError
+
+Word = tuple[str, float, float]
+"""A word, its beginning and its end, in seconds from the beginning of the utterance."""
+WORDS = TypeAdapter(list[Word])
+SPHINX_FRAME = 0.01
+SEGMENT = re.compile(r"\s*(\d+)\s+(\d+)\s+-?\d+\s+(\S+)\s*")
+AROUND_SEGMENTS = re.compile(r"\s*(SFrm\s+EFrm\s+SegAScr\s+Word|Total score:.*)?\s*")
+VARIANT = re.compile(r"\(\d+\)$")
+NO_WORD = re.compile(r"|<.*>|\+\+.*\+\+|sil|sp|spn", re.IGNORECASE)
+LATE = 0.1
+"""Seconds by which a word may end after the audio: aligners round to whole frames."""
+
+
+def as_words(words: Iterable[Word]) -> str:
+    """Return words as the JSON of the column ``words``.
+
+    >>> as_words([("hello", 0.12, 0.43)])
+    '[["hello",0.12,0.43]]'
+    """
+    rounded = [(word, round(start, 6), round(end, 6)) for word, start, end in words]
+    return json.dumps(rounded, ensure_ascii=False, separators=(",", ":"))
+
+
+def parse_words(text: str, seconds: float) -> list[Word]:
+    """Return the words of the column ``words`` of an utterance of so many seconds.
+
+    Raises:
+        ValueError: if there are none, if they are not that JSON, or if one ends before it begins or after the audio.
+    """
+    if not text.strip():
+        raise ValueError("it has no alignment (the column words); where the dataset has them: dataset.alignments=true")
+    try:
+        words = WORDS.validate_json(text, strict=True)
+    except ValidationError as error:
+        expected, reason = '[["hello",0.12,0.43],…]', error.errors()[0]["msg"]
+        raise ValueError(f"its column words is {text[:40]!r}, expected {expected}: {reason}") from None
+    for word, start, end in words:
+        if not 0 <= start <= end <= seconds + LATE:
+            raise ValueError(
+                f"its word {word!r} is at {start:g} to {end:g} s, expected seconds from the beginning of its audio, "
+                f"which has {seconds:g} s"
+            )
+    return words
+
+
+def add_words(table: pd.DataFrame, files: Sequence[Path], read: Callable[[Path], list[Word]]) -> pd.DataFrame:
+    """Return the table with the column ``words``; a file that cannot be used is named in ``flags``.
+
+    Args:
+        table: of the utterances.
+        files: the alignment of each; it need not be there.
+        read: returns the words of a file, or raises a ValueError.
+
+    Raises:
+        DatasetError: if none of the files is there.
+    """
+    if not any(file.exists() for file in files):
+        raise DatasetError(f"dataset.alignments=true, but there is none: expected e.g. {[*files, 'no utterance'][0]}")
+    flags = table["flags"].tolist() if "flags" in table else [""] * len(table)
+    found = [""] * len(table)
+    for i, file in enumerate(files):
+        try:
+            found[i] = as_words(read(file)) if file.exists() else ""
+        except ValueError as error:
+            flags[i] = "; ".join(filter(None, (flags[i], f"the alignment {file.name} cannot be used: {error}")))
+    return table.assign(words=found, flags=flags)
+
+
+def read_wdseg(file: Path) -> list[Word]:
+    """Return the words of a segmentation by Sphinx, without silences, noises and the numbers of pronunciations.
+
+    Its frames are 10 ms, the last one of a word is part of it.
+
+    Raises:
+        ValueError: if a line is not ``SFrm EFrm SegAScr Word``, or there is none.
+    """
+    words, segments = [], 0
+    for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        if match := SEGMENT.fullmatch(line):
+            segments += 1
+            first, last, word = int(match[1]), int(match[2]), VARIANT.sub("", match[3])
+            words.append((word, first * SPHINX_FRAME, (last + 1) * SPHINX_FRAME))
+        elif not AROUND_SEGMENTS.fullmatch(line):
+            raise ValueError(f"line {number} is {line.strip()[:40]!r}, expected SFrm EFrm SegAScr Word")
+    if not segments:
+        raise ValueError("no line with SFrm EFrm SegAScr Word")
+    return _without_silence(words)
+
+
+def read_textgrid(file: Path) -> list[Word]:
+    """Return the words of a Praat TextGrid, from its interval tier ``words``, without silences.
+
+    Raises:
+        ValueError: if it is not a TextGrid, or has no such tier.
+    """
+    import parselmouth
+    from parselmouth.praat import call
+
+    try:
+        grid = parselmouth.Data.read(str(file))
+    except parselmouth.PraatError as error:
+        raise ValueError(f"it is no TextGrid: {str(error).splitlines()[0]}") from None
+    if not isinstance(grid, parselmouth.TextGrid):
+        raise ValueError(f"it is no TextGrid, but a {type(grid).__name__}")
+    tiers = {call(grid, "Get tier name", number): number for number in range(1, call(grid, "Get number of tiers") + 1)}
+    tier = next((number for name, number in tiers.items() if name.strip().lower().endswith("words")), None)
+    if tier is None or not call(grid, "Is interval tier", tier):
+        raise ValueError(f"found the tiers {', '.join(tiers)}, expected the intervals words")
+    numbers = range(1, call(grid, "Get number of intervals", tier) + 1)
+    asked = [f"Get {what} of interval" for what in ("label", "start time", "end time")]
+    return _without_silence(tuple(call(grid, what, tier, number) for what in asked) for number in numbers)
+
+
+def _without_silence(words: Iterable[Word]) -> list[Word]:
+    return [word for word in words if not NO_WORD.fullmatch(word[0].strip())]

@@ -1,0 +1,105 @@
+"""The hidden states of every layer of a frozen text encoder, of the transcript, exact in any batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from extract.audio import SAMPLING_RATE, Wave
+from extract.encoders.checkpoint import TEXT_MODELS, hash_weights, load_model
+from extract.encoders.device import compute_exactly, find_device
+from extract.features import NO_ROW, Computed, Row
+from extract.features.encoder import batch_by_length
+from extract.transcripts import TranscriptFeature
+from featurestore.codec import Dtype, Floats
+from featurestore.plan import FeatureSpec
+
+if TYPE_CHECKING:
+    import torch
+
+SENTENCE_HOP = 1.0
+"""In seconds; of a single frame any would do."""
+
+
+class Text(TranscriptFeature):
+    """Hidden states: layer 0 is the input of the first transformer layer, layer i the output of the i-th.
+
+    A frame is a token, in the order of the transcript, with the special tokens that the tokenizer adds (``<s>`` and
+    ``</s>``). Tokens have no clock; the times of the words that they are of are the feature ``words``.
+    """
+
+    level: Literal["tokens", "sentence"] = "tokens"
+    """``sentence``: one frame in the middle of the utterance, the mean of its tokens without the special ones."""
+    device: str | None = None
+    """``cpu``, ``cuda``, ``cuda:1`` …; the first GPU where there is one when absent."""
+    batch_tokens: int = Field(default=2048, gt=0)
+    """Tokens in a batch, padding included; does not change the features."""
+    dtype: Dtype = "float16"
+
+    @property
+    def on_gpu(self) -> bool:  # noqa: D102
+        return self._device.type != "cpu"
+
+    def settings(self) -> dict[str, Any]:  # noqa: D102
+        settings = super().settings()
+        return {key: value for key, value in settings.items() if key not in ("device", "batch_tokens")}
+
+    def spec(self) -> FeatureSpec:  # noqa: D102
+        provenance = {
+            "settings": self.settings(),
+            "weights": hash_weights(self._model),
+            "id": self._checkpoint.id,
+            "revision": getattr(self._config, "_commit_hash", None) or self._checkpoint.revision,
+            "versions": {p: version(p) for p in ("torch", "transformers", "tokenizers")},
+            "device": self._device.type,
+        }
+        return FeatureSpec(
+            layers=self._config.num_hidden_layers + 1,
+            dim=self._config.hidden_size,
+            hop=SENTENCE_HOP if self.level == "sentence" else 0,
+            dtype=self.dtype,
+            compress=self.compress,
+            provenance=provenance,
+        )
+
+    def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:
+        """Return the number of tokens, or 1, and the time of the middle of the utterance."""
+        count = len(self.tokens(row).ids)
+        return 1 if self.level == "sentence" else count, samples / 2 / SAMPLING_RATE
+
+    def compute(self, waves: Sequence[Wave], rows: Sequence[Row] = ()) -> Iterator[Computed]:
+        """Yield the hidden states of each transcript, in batches of similar length; the waveforms play no part."""
+        tokens = [self.tokens(row) for row in rows]
+        for batch in batch_by_length([len(one.ids) for one in tokens], self.batch_tokens):
+            for i, states in zip(batch, self._encode([tokens[i].ids for i in batch]), strict=True):
+                if self.level == "sentence":
+                    states = states[:, ~np.array(tokens[i].special)].mean(axis=1, keepdims=True)
+                yield Computed(i, states)
+
+    def _encode(self, ids: Sequence[Sequence[int]]) -> list[Floats]:
+        """Return the hidden states (layers, tokens, dim) of a batch."""
+        import torch
+
+        numbers = [torch.tensor(one, device=self._device) for one in ids]
+        padding = self._config.pad_token_id or 0
+        padded = torch.nn.utils.rnn.pad_sequence(numbers, batch_first=True, padding_value=padding)
+        counts = torch.tensor([len(one) for one in ids], device=self._device)
+        mask = torch.arange(padded.shape[1], device=self._device) < counts[:, None]
+        with torch.inference_mode():
+            found = self._model(input_ids=padded, attention_mask=mask.long(), output_hidden_states=True)
+        states = torch.stack(found.hidden_states, dim=1).cpu().numpy()
+        return [one[:, : len(own)] for one, own in zip(states, ids, strict=True)]
+
+    @cached_property
+    def _device(self) -> torch.device:
+        return find_device(self.device)
+
+    @cached_property
+    def _model(self) -> torch.nn.Module:
+        compute_exactly(self._device)
+        return load_model(self._checkpoint, TEXT_MODELS).to(self._device)

@@ -1,0 +1,89 @@
+"""When the tokens of the transcript are said: the times of their words, from a forced alignment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher
+from importlib.metadata import version
+
+import numpy as np
+
+from extract.alignments import Word, parse_words
+from extract.audio import SAMPLING_RATE, Wave
+from extract.features import NO_ROW, Computed, Row
+from extract.transcripts import Tokens, TranscriptFeature
+from featurestore.codec import Floats
+from featurestore.plan import FeatureSpec
+
+CHANNELS = ("start", "end", "aligned")
+
+
+class Words(TranscriptFeature):
+    """The beginning and end, in seconds, of the word that each token of the feature ``text`` is of, and 1.
+
+    All three are 0 for special tokens and for words that the alignment does not have: a word of the transcript is what
+    stands between white space, and is matched in order, whatever its case and punctuation.
+    """
+
+    checkpoint: str = "roberta-base"
+    """Whose tokens; those of the feature ``text`` when that is asked for in the same command."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:  # noqa: D102
+        return ("transcript", "words")
+
+    def spec(self) -> FeatureSpec:  # noqa: D102
+        return FeatureSpec(
+            layers=1,
+            dim=len(CHANNELS),
+            hop=0,
+            dtype=self.dtype,
+            compress=self.compress,
+            channels=CHANNELS,
+            provenance={
+                "settings": self.settings(),
+                "versions": {p: version(p) for p in ("transformers", "tokenizers")},
+            },
+        )
+
+    def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:
+        """Return the number of tokens, and the time of the middle of the utterance."""
+        parse_words(row.get("words", ""), samples / SAMPLING_RATE)
+        return len(self.tokens(row).ids), samples / 2 / SAMPLING_RATE
+
+    def compute(self, waves: Sequence[Wave], rows: Sequence[Row] = ()) -> Iterator[Computed]:
+        """Yield the times of each utterance."""
+        for position, (wave, row) in enumerate(zip(waves, rows, strict=True)):
+            words = parse_words(row["words"], len(wave) / SAMPLING_RATE)
+            yield Computed(position, times_of(self.tokens(row), words)[None])
+
+
+def times_of(tokens: Tokens, words: Sequence[Word]) -> Floats:
+    """Return the `CHANNELS` of each token, (tokens, 3).
+
+    >>> tokens = Tokens("Oh no!", [0, 7, 8, 9], [(0, 0), (0, 2), (3, 5), (5, 6)], [True, False, False, False])
+    >>> times_of(tokens, [("NO", 0.5, 0.75)]).tolist()
+    [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.5, 0.75, 1.0], [0.5, 0.75, 1.0]]
+    """
+    spoken = [*re.finditer(r"\S+", tokens.text)]
+    times = np.zeros((len(spoken) + 1, len(CHANNELS)), np.float32)  # the last one is of no word
+    mine, theirs = (_comparable(said) for said in ([match[0] for match in spoken], [word[0] for word in words]))
+    matcher = SequenceMatcher(None, [text for _, text in mine], [text for _, text in theirs], autojunk=False)
+    for first, other, size in matcher.get_matching_blocks():
+        for (i, _), (j, _) in zip(mine[first : first + size], theirs[other : other + size], strict=True):
+            times[i] = (*words[j][1:], 1)
+    word_of = np.full(len(tokens.text), len(spoken))  # by character
+    for i, match in enumerate(spoken):
+        word_of[slice(*match.span())] = i
+    chosen = [
+        len(spoken) if special else int(word_of[begin:end].min(initial=len(spoken)))
+        for (begin, end), special in zip(tokens.spans, tokens.special, strict=True)
+    ]
+    return times[chosen]
+
+
+def _comparable(words: Sequence[str]) -> list[tuple[int, str]]:
+    """Return the words that have letters or digits by their positions, in lower case, without anything else."""
+    found = (re.sub(r"[\W_]+", "", word).casefold() for word in words)
+    return [(i, word) for i, word in enumerate(found) if word]

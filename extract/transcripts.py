@@ -1,0 +1,122 @@
+"""What the features of transcripts share: the tokenizer of a frozen text encoder, and what it makes of an utterance."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from pydantic import field_validator
+
+from extract.encoders.checkpoint import TEXT_MODELS, Checkpoint, find, load_config, not_loaded
+from extract.features import Feature, Row
+from featurestore.errors import SerError
+
+COUNTED_FROM_PADDING = ("roberta", "xlm-roberta")
+"""Their first position is the one after the number of the padding token."""
+
+
+class Tokens(NamedTuple):
+    """A transcript as the tokenizer cuts it.
+
+    Attributes:
+        text: the transcript, without white space at its ends.
+        ids: of the tokens, with the special ones that the tokenizer adds (at the beginning and the end).
+        spans: the characters of the text that each token is of: the first, and the one after the last.
+        special: whether each token is a special one.
+    """
+
+    text: str
+    ids: list[int]
+    spans: list[tuple[int, int]]
+    special: list[bool]
+
+
+class TranscriptFeature(Feature):
+    """A feature of the tokens of the column ``transcript``."""
+
+    checkpoint: str = "roberta-base"
+    """A short name of checkpoints.yaml, or a local folder in Hugging Face's layout, with the tokenizer."""
+
+    @field_validator("checkpoint")
+    @classmethod
+    def _exists(cls, name: str) -> str:
+        find(name)
+        return name
+
+    @property
+    def columns(self) -> tuple[str, ...]:  # noqa: D102
+        return ("transcript",)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings, and the SHA-256 of the tokenizer's vocabulary."""
+        vocabulary = json.dumps(sorted(self._tokenizer.get_vocab().items())).encode()
+        return {
+            **super().settings(),
+            "checkpoint": self._short_name,
+            "tokenizer": hashlib.sha256(vocabulary).hexdigest(),
+        }
+
+    def tokens(self, row: Row) -> Tokens:
+        """Return the tokens of an utterance's transcript; its case and its marks stay as they are.
+
+        Raises:
+            ValueError: if it has no transcript, one without a token, or one with more tokens than the encoder takes.
+        """
+        text = str(row.get("transcript", "")).strip()
+        if not text:
+            raise ValueError("it has no transcript")
+        found = self._tokenizer(
+            text,
+            padding=False,
+            truncation=False,
+            return_offsets_mapping=True,
+            return_special_tokens_mask=True,
+            verbose=False,
+        )
+        tokens = Tokens(text, found["input_ids"], found["offset_mapping"], [*map(bool, found["special_tokens_mask"])])
+        if all(tokens.special):
+            raise ValueError(f"{self._short_name} finds no token in its transcript {text[:40]!r}")
+        if len(tokens.ids) > self._most_tokens:
+            raise ValueError(
+                f"its transcript has {len(tokens.ids)} tokens, {self._short_name} takes {self._most_tokens}"
+            )
+        return tokens
+
+    @property
+    def _short_name(self) -> str:
+        return os.path.basename(os.path.abspath(self.checkpoint))
+
+    @cached_property
+    def _most_tokens(self) -> int:
+        first = self._config.pad_token_id + 1 if self._config.model_type in COUNTED_FROM_PADDING else 0
+        return min(self._tokenizer.model_max_length, self._config.max_position_embeddings - first)
+
+    @cached_property
+    def _checkpoint(self) -> Checkpoint:
+        return find(self.checkpoint)
+
+    @cached_property
+    def _config(self) -> Any:
+        return load_config(self._checkpoint, TEXT_MODELS)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        most = self._config.vocab_size  # first: it says when the checkpoint is not of text at all
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self._checkpoint.id, revision=self._checkpoint.revision)
+        except Exception as error:  # tokenizers raises nothing more special
+            raise not_loaded(self._checkpoint, error) from None
+        # transformers makes one without a word where it finds no file
+        words = len(tokenizer) - len(tokenizer.all_special_ids)
+        if words <= 0 or len(tokenizer) > most or not tokenizer.is_fast:
+            kind = "fast" if tokenizer.is_fast else "slow"
+            raise SerError(
+                f"{self._checkpoint.id}: found a {kind} tokenizer of {words} tokens beside the special ones, expected "
+                f"a fast one of at most {most}, as the model has: give a folder with its tokenizer.json"
+            )
+        return tokenizer
