@@ -92,7 +92,7 @@ class AudFormat(Dataset):
         ranges: dict[str, Scale] = {
             target: self._range(target, schemes.get(sources[target]), header) for target in TARGETS if target in sources
         }
-        table = table.apply(lambda values: _plain(values))
+        table = table.apply(_plain)
         return Labels(flag_outside(self._in_common_words(table), ranges), ranges)
 
     def _join(self, database: Any, header: Path) -> pd.DataFrame:

@@ -128,7 +128,7 @@ def test_columns_are_chosen_by_name(root):
         AudFormat(root=root, columns={"V": "valense"}).read()
 
 
-@pytest.mark.parametrize("setting", ["dataset.ranges.V=[2,1]", "dataset.columns.X=valence", "dataset.tabel=files"])
+@pytest.mark.parametrize("setting", ["dataset.ranges.V=[2,1]", "dataset.columns.X=valence", "dataset.tables=files"])
 def test_settings_that_cannot_be_meant_are_refused(root, setting):
     with pytest.raises(ConfigError):
         load(ExtractConfig, [], ["dataset=audformat", f"dataset.root={root}", setting])
