@@ -39,7 +39,7 @@ def main_command(
 
     Args:
         overrides: Any setting as KEY=VALUE: encoder.trim=true pitch.floor=60 dataset.ranges.V=[-2,2]
-        dataset: Name of the dataset: ccsemo, crema-d, csv, demo, emodb, emotale, iemocap, msp-podcast, ravdess.
+        dataset: Its name: audformat, ccsemo, crema-d, csv, demo, emodb, emotale, iemocap, msp-podcast, ravdess.
         root: Folder of the dataset, or its label file.
         encoder: Short name of a checkpoint (hubert-large, wavlm-large, whisper-base, …) or a local folder.
         features: Further features, separated by commas: pitch, intensity, hnr, formants, logmel, mfcc, opensmile, text,

@@ -59,6 +59,9 @@ class Job:
     clips: list[Clip]
     impossible: dict[str, dict[str, str]]
 
+    def __str__(self) -> str:
+        return f"shard {self.number} ({self.clips[0].name} to {self.clips[-1].name})"
+
     @property
     def seconds(self) -> float:
         """Audio in the shard."""
@@ -108,9 +111,8 @@ def _on_cluster(config: ExtractConfig, jobs: Sequence[Job], workers: int) -> Ite
             try:
                 future.result()
             except KilledWorker:
-                clips = f"{job.clips[0].name} to {job.clips[-1].name}"
                 raise SerError(
-                    f"shard {job.number} ({clips}) ended every worker that had it: if they lack memory, use fewer "
+                    f"{job} ended every worker that had it: if they lack memory, use fewer "
                     "--workers or a smaller encoder.batch_seconds"
                 ) from None
             yield job
@@ -129,7 +131,10 @@ def _cluster(config: ExtractConfig, workers: int) -> Iterator[Client]:
         with client:
             yield client
         return
-    quiet = {"dashboard_address": None, "silence_logs": logging.CRITICAL}
+    quiet = {
+        "scheduler_kwargs": {"dashboard": False, "dashboard_address": "localhost:0"},
+        "silence_logs": logging.CRITICAL,
+    }
     size = {"n_workers": workers, "threads_per_worker": 1, "memory_limit": 0}
     with LocalCluster(**size, **quiet) as cluster, Client(cluster) as client:
         yield client
@@ -151,6 +156,20 @@ def _work(asked: str, run: str, job: Job) -> None:
     _write(job, waves, _writer(asked, run), _features(asked))
 
 
+@contextmanager
+def _named(key: str, job: Job) -> Iterator[None]:
+    """Say of an error that users can mend in which feature and shard it happened."""
+    try:
+        yield
+    except SerError as error:
+        raise SerError(f"{key}, {job}: {error}") from error
+    except OSError as error:  # a full disk, mostly; HDF5 says it in many words
+        what = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
+        raise SerError(
+            f"{key}, {job}: {what}; what is written so far stays: when that is mended, give the same command again"
+        ) from error
+
+
 @lru_cache(maxsize=1)
 def _features(asked: str) -> dict[str, Feature]:
     """Return the features, whose weights stay loaded from job to job."""
@@ -166,7 +185,7 @@ def _write(job: Job, waves: Waves, writer: StoreWriter, features: dict[str, Feat
     for key in job.features:
         good: dict[str, Wave] = {}
         rows = {clip.name: clip.row for clip in job.clips}
-        with writer.shard(key, job.number) as shard:
+        with _named(key, job), writer.shard(key, job.number) as shard:
             for name, wave in waves.items():
                 reason = wave if isinstance(wave, str) else job.impossible[key].get(name)
                 if reason is None and not isinstance(wave, str):

@@ -38,8 +38,12 @@ class PraatFeature(Feature):
         """The length of the analysis window, in seconds."""
 
     @abstractmethod
-    def analyse(self, sound: Any) -> Floats:
+    def analyse(self, sound: Any, row: Row = NO_ROW) -> Floats:
         """Return the frames (frames, channels) of a parselmouth sound that is at least as long as the window."""
+
+    def remark(self, row: Row) -> str:
+        """Return what is odd about an utterance, given its `columns`; empty when nothing is."""
+        return ""
 
     def spec(self) -> FeatureSpec:  # noqa: D102
         return FeatureSpec(
@@ -68,10 +72,10 @@ class PraatFeature(Feature):
         """Yield the feature of each waveform; zeros, and a flag, where it is shorter than the window."""
         import parselmouth
 
-        for position, wave in enumerate(waves):
+        for position, (wave, row) in enumerate(zip(waves, rows or [NO_ROW] * len(waves), strict=True)):
             if self.window > self.duration(len(wave)):
                 flag = f"shorter than the window of {self.name}, {1000 * self.window:.4g} ms: its one frame is zero"
                 yield Computed(position, np.zeros((1, 1, len(self.channels)), np.float32), flag)
             else:
-                frames = self.analyse(parselmouth.Sound(wave.astype(np.float64), SAMPLING_RATE))
-                yield Computed(position, frames.astype(np.float32)[None])
+                frames = self.analyse(parselmouth.Sound(wave.astype(np.float64), SAMPLING_RATE), row)
+                yield Computed(position, frames.astype(np.float32)[None], self.remark(row))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pandas as pd
 from extract.audio import SAMPLING_RATE, AudioError, count_samples
 from extract.config import ExtractConfig
 from extract.features import Feature
-from extract.jobs import Clip, Job, run_jobs
+from extract.jobs import Clip, Job, count_workers, run_jobs
 from featurestore.errors import DatasetError, SerError, StoreError
 from featurestore.layout import feature_bytes, free_bytes
 from featurestore.plan import FeaturePlan, FeatureSpec, Plan
@@ -90,9 +90,10 @@ def extract(config: ExtractConfig, report: Report = lambda *_: None) -> Summary:
     source = read_source(config)
     if source.lacking and not config.dataset.allow_partial:
         raise DatasetError(f"{source.lacking}: complete it, or go on with --allow-partial; --plan shows what is there")
-    table = source.plan.table
     writer = StoreWriter(config.store_path())
     with writer.lock():
+        source = _survey(config, source, writer)
+        table = source.plan.table
         if config.grow and writer.form.exists():
             asked = {key: place(feature, table).plan(feature.spec()) for key, feature in source.features.items()}
             writer.grow(source.plan, asked, config.shard_seconds)
@@ -139,6 +140,45 @@ def read_source(config: ExtractConfig) -> Source:
         table[usable], config.shard_seconds, dataset=config.dataset.name, ranges=labels.ranges, left_out=left_out
     )
     return Source(features, plan, paths, config.dataset.lacking(labels))
+
+
+def _survey(config: ExtractConfig, source: Source, writer: StoreWriter) -> Source:
+    """Return the dataset with the columns that features compute from all of its audio; a store that is there gets them.
+
+    Where it has the feature already, what it says stays.
+    """
+    if writer.form.exists() and not config.grow:
+        writer.plan(source.plan)  # refuses another dataset before all of its audio is read
+    table = source.plan.table
+    workers = count_workers(config, {}, len(table), float(table["duration"].sum()))
+    for key, feature in source.features.items():
+        found = feature.survey(table, source.paths, _known(writer, key, config.dataset.name), workers)
+        if not found.columns.empty:
+            table = table.assign(**{column: found[column] for column in feature.columns})
+            _add_columns(writer, found)
+    return replace(source, plan=replace(source.plan, table=table))
+
+
+def _known(writer: StoreWriter, key: str, dataset: str) -> pd.DataFrame:
+    """Return the rows of a dataset in a store that has a feature; none if it has not."""
+    if not writer.form.exists() or key not in writer.form.features():
+        return pd.DataFrame()
+    table = writer.table
+    if "dataset" not in table:
+        table = table.assign(dataset=writer.form.attributes()["dataset"])
+    return table[table["dataset"] == dataset]
+
+
+def _add_columns(writer: StoreWriter, found: pd.DataFrame) -> None:
+    """Write columns into the table of a store that is there, NaN for what they do not say."""
+    if not writer.form.exists():
+        return
+    before = writer.table
+    both = before.index.intersection(found.index)
+    after = before.reindex(columns=before.columns.union(found.columns, sort=False))
+    after.loc[both, found.columns] = found.loc[both]
+    if len(both) and not after.equals(before):
+        writer.replace_table(after)
 
 
 def _flag_copies(table: pd.DataFrame, paths: dict[str, Path]) -> pd.DataFrame:

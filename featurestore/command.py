@@ -31,7 +31,10 @@ def run(app: App) -> NoReturn:
     except (SerError, OSError) as error:  # a full disk, a folder that may not be written to
         if len(arguments) < len(sys.argv) - 1:
             raise
-        for line in str(error).splitlines():
+        said = (
+            " ".join(str(error).split()) if isinstance(error, OSError) else str(error)
+        )  # HDF5 needs many lines for one
+        for line in said.splitlines():
             say(f"{app.name[0]}: {line}", file=sys.stderr)
         sys.exit(1)
     sys.exit(code or 0)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
+
+import pandas as pd
 
 from featurestore.codec import Dtype, Floats
 from featurestore.config import Component
@@ -77,6 +80,17 @@ class Feature(Component, ABC):
             waves: waveforms at 16 kHz, float32.
             rows: the `columns` of each, where there are any.
         """
+
+    def survey(self, table: pd.DataFrame, paths: Mapping[str, Path], known: pd.DataFrame, workers: int) -> pd.DataFrame:
+        """Return those of `columns` that are computed from all of the audio, which the table then gets; mostly none.
+
+        Args:
+            table: of the utterances to be extracted, indexed by name.
+            paths: of their audio, by name.
+            known: the rows of this dataset in the store, if that has the feature already: what they say stays.
+            workers: processes that may be used.
+        """
+        return table[[]]
 
     def settings(self) -> dict[str, Any]:
         """Return the settings that make the feature what it is; how it is stored is not among them."""

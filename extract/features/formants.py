@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from extract.audio import SAMPLING_RATE
+from extract.features import NO_ROW, Row
 from extract.praat import PraatFeature
 from featurestore.codec import Floats
 
@@ -39,7 +40,7 @@ class Formants(PraatFeature):
         rate = 2 * self.ceiling
         return math.floor(samples / SAMPLING_RATE * rate + 0.5) * (1 / rate)
 
-    def analyse(self, sound: Any) -> Floats:  # noqa: D102
+    def analyse(self, sound: Any, row: Row = NO_ROW) -> Floats:  # noqa: D102
         found = sound.to_formant_burg(self.hop, self.looked_for, self.ceiling, self.window_length)
         columns = []
         for n in range(1, self.count + 1):

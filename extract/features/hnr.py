@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from extract.features import NO_ROW, Row
 from extract.praat import PraatFeature
 from featurestore.codec import Floats
 
@@ -32,7 +33,7 @@ class HNR(PraatFeature):
         """The length of the analysis window, in seconds."""
         return 2.0 / self.floor
 
-    def analyse(self, sound: Any) -> Floats:  # noqa: D102
+    def analyse(self, sound: Any, row: Row = NO_ROW) -> Floats:  # noqa: D102
         ratio = sound.to_harmonicity_cc(self.hop, self.floor, periods_per_window=1.0).values[0]
         voiced = ratio > UNVOICED
         return np.stack([np.where(voiced, ratio, 0.0), voiced], axis=-1)

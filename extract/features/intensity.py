@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
+from extract.features import NO_ROW, Row
 from extract.praat import PraatFeature
 from featurestore.codec import Floats
 
@@ -25,5 +26,5 @@ class Intensity(PraatFeature):
         """The length of the analysis window, in seconds."""
         return 6.4 / self.floor
 
-    def analyse(self, sound: Any) -> Floats:  # noqa: D102
+    def analyse(self, sound: Any, row: Row = NO_ROW) -> Floats:  # noqa: D102
         return sound.to_intensity(self.floor, self.hop, subtract_mean=True).values.T.clip(min=0.0)

@@ -2,23 +2,37 @@
 
 Sources: P. Boersma (1993), Accurate short-term analysis of the fundamental frequency and the harmonics-to-noise ratio
 of a sampled sound (autocorrelation); C. De Looze, D. Hirst (2008), Detecting changes in key and range for the automatic
-modelling and coding of intonation (the range in two passes).
+modelling and coding of intonation (the range in two passes, from the quartiles of a speaker).
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
+import pandas as pd
 from pydantic import Field, model_validator
 
+from extract.audio import SAMPLING_RATE, AudioError, read_wave
+from extract.features import NO_ROW, Row
 from extract.praat import PraatFeature
 from featurestore.codec import Floats
+from featurestore.errors import SerError
 from featurestore.plan import Seconds
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 FLOOR_FACTOR = 0.75
 LEAST_VOICED = 10
 """Frames from which quartiles are taken."""
+COLUMNS = ("pitch_floor", "pitch_ceiling")
+"""Of the table: the range of the utterance's speaker, in Hz."""
 
 
 class Pitch(PraatFeature):
@@ -32,8 +46,10 @@ class Pitch(PraatFeature):
     """Autocorrelation, or cross-correlation, whose window is shorter."""
     very_accurate: bool = False
     """Twice as long a window, of another shape: slower."""
-    two_pass: bool = False
-    """Look again between 0.75 of the first quartile of the utterance's F0 and ``ceiling_factor`` of the third."""
+    two_pass: Literal[False, True, "speaker"] = False
+    """Look again between 0.75 of the first quartile of F0 and ``ceiling_factor`` of the third: those of the utterance,
+    or of all utterances of its speaker, which the table then has as ``pitch_floor`` and ``pitch_ceiling``. An utterance
+    whose speaker is not known has its own range, and is flagged."""
     ceiling_factor: float = Field(default=1.5, gt=1.0)
     """1.5 for calm speech, 2.5 for expressive speech."""
     mode: Literal["time", "tier"] = "time"
@@ -60,22 +76,107 @@ class Pitch(PraatFeature):
         periods = 2.0 if self.method == "cc" else 6.0 if self.very_accurate else 3.0
         return periods / self.floor
 
-    def analyse(self, sound: Any) -> Floats:  # noqa: D102
-        first = self._praat(sound, self.floor, self.ceiling)
-        f0, times = first.selected_array["frequency"], first.xs()
-        heard = f0[f0 > 0]
-        if self.two_pass and len(heard) >= LEAST_VOICED:
-            low, high = np.quantile(heard, [0.25, 0.75])
-            floor, ceiling = max(self.floor, FLOOR_FACTOR * low), min(self.ceiling, self.ceiling_factor * high)
-            second = self._praat(sound, floor, ceiling)
-            f0 = _at(times, second.xs(), second.selected_array["frequency"])
+    @property
+    def columns(self) -> tuple[str, ...]:  # noqa: D102
+        return COLUMNS if self.two_pass == "speaker" else ()
+
+    def survey(self, table: pd.DataFrame, paths: Mapping[str, Path], known: pd.DataFrame, workers: int) -> pd.DataFrame:
+        """Return the range of each utterance's speaker; NaN where the speaker is not known.
+
+        A speaker whom the store has keeps the range that it says, for new utterances too.
+        """
+        if self.two_pass != "speaker":
+            return table[[]]
+        speakers = list(map(str, table["speaker"])) if "speaker" in table else [""] * len(table)
+        ranges = _known_ranges(known)
+        files: dict[str, list[Path]] = {}
+        for who, name in zip(speakers, table.index, strict=True):
+            files.setdefault(who, []).append(paths[name])
+        new = [who for who in files if who and who not in ranges]
+        found = _in_processes(self._range_of, [files[who] for who in new], workers)
+        ranges |= dict(zip(new, found, strict=True))
+        rows = [ranges.get(who, (np.nan, np.nan)) for who in speakers]
+        return pd.DataFrame(rows, table.index, pd.Index(COLUMNS), dtype=float)
+
+    def _range_of(self, files: Sequence[Path]) -> tuple[float, float]:
+        """Return the range, floor and ceiling in Hz, of the F0 in all of the files that can be read."""
+        import parselmouth
+
+        heard: list[Floats] = []
+        for file in files:
+            try:
+                wave = read_wave(file)
+            except AudioError:
+                continue  # the extraction names it
+            if self.duration(len(wave)) >= self.window:
+                sound = parselmouth.Sound(wave.astype(np.float64), SAMPLING_RATE)
+                heard.append(_heard(self._praat(sound, self.floor, self.ceiling)))
+        return self._range(np.concatenate(heard) if heard else np.empty(0, np.float32))
+
+    def _range(self, heard: Floats) -> tuple[float, float]:
+        """Return the floor and the ceiling of the second pass, given the F0 of what is voiced in the first."""
+        if len(heard) < LEAST_VOICED:
+            return self.floor, self.ceiling
+        low, high = np.quantile(heard, [0.25, 0.75])
+        return max(self.floor, FLOOR_FACTOR * float(low)), min(self.ceiling, self.ceiling_factor * float(high))
+
+    def remark(self, row: Row) -> str:  # noqa: D102
+        own = self.two_pass == "speaker" and not _has_range(row)
+        return "its speaker is not known: its pitch has the range of this utterance alone" if own else ""
+
+    def analyse(self, sound: Any, row: Row = NO_ROW) -> Floats:  # noqa: D102
+        f0 = self._find(sound, row)
         if self.mode == "tier":
             f0 = _stretched(f0)
         return np.stack([f0, f0 > 0], axis=-1)
 
+    def _find(self, sound: Any, row: Row) -> Floats:
+        """Return F0 on the grid of the first pass, whatever the range in which it is looked for."""
+        if self.two_pass == "speaker" and _has_range(row):
+            floor, ceiling = (row[column] for column in COLUMNS)
+            frames, start = self.place(sound.n_samples)
+            times: Seconds = start + self.hop * np.arange(frames, dtype=np.float64)
+        else:
+            first = self._praat(sound, self.floor, self.ceiling)
+            floor, ceiling = self._range(_heard(first)) if self.two_pass else (self.floor, self.ceiling)
+            if (floor, ceiling) == (self.floor, self.ceiling):
+                return first.selected_array["frequency"]
+            times = first.xs()
+        second = self._praat(sound, floor, ceiling)
+        return _at(times, second.xs(), second.selected_array["frequency"])
+
     def _praat(self, sound: Any, floor: float, ceiling: float) -> Any:
         analyse = sound.to_pitch_ac if self.method == "ac" else sound.to_pitch_cc
         return analyse(self.hop, floor, very_accurate=self.very_accurate, pitch_ceiling=ceiling)
+
+
+def _in_processes(work: Callable[[T], R], items: Sequence[T], workers: int) -> list[R]:
+    """Return ``work`` of each item, done by so many processes: Praat keeps other threads of its process waiting."""
+    if workers == 1 or len(items) < 2:
+        return [work(item) for item in items]
+    try:
+        with ProcessPoolExecutor(min(workers, len(items)), get_context("spawn")) as pool:
+            return list(pool.map(work, items))
+    except BrokenProcessPool:
+        lost = "a process that looked for the range of F0 was ended"
+        raise SerError(f"{lost}: if memory was lacking, use fewer --workers") from None
+
+
+def _heard(pitch: Any) -> Floats:
+    f0 = pitch.selected_array["frequency"]
+    return f0[f0 > 0]
+
+
+def _has_range(row: Row) -> bool:
+    return not np.isnan(row.get(COLUMNS[0], np.nan))
+
+
+def _known_ranges(known: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    """Return the ranges of the speakers whom a table has."""
+    if not {"speaker", *COLUMNS} <= {*known.columns}:
+        return {}
+    rows = known.dropna(subset=[*COLUMNS]).drop_duplicates("speaker")
+    return {who: (floor, ceiling) for who, floor, ceiling in rows[["speaker", *COLUMNS]].itertuples(index=False)}
 
 
 def _at(times: Seconds, found: Seconds, f0: Floats) -> Floats:

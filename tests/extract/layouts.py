@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import audformat
 import numpy as np
+import pandas as pd
 import soundfile
 
 from extract.audio import SAMPLING_RATE
@@ -250,10 +253,56 @@ def ccsemo(root: Path, waves: Waves) -> Path:
     return root
 
 
+AUDFORMAT_FILES = ("one/a.wav", "one/b.wav", "two/a.wav", "two/gone.wav")
+
+
+def audformat_database(root: Path, waves: Waves) -> Path:
+    """Four files, one missing, two of the same stem; codes that schemes explain, missing labels, two kinds of split."""
+    database = audformat.Database("toy")
+    people = {3: {"gender": "male", "age": 31}, 8: {"gender": "female"}}
+    emotions = {"W": {"name": "angry"}, "N": {"name": "neutral"}, "X": {"name": "no_agreement"}}
+    schemes = {
+        "emotion": audformat.Scheme(labels=emotions),
+        "valence": audformat.Scheme("float", minimum=-1, maximum=1),
+        "arousal": audformat.Scheme("int", minimum=1, maximum=7),
+        "speaker": audformat.Scheme(labels=people),
+        "transcription": audformat.Scheme(labels={"a01": "Der Lappen liegt auf dem Eisschrank."}),
+        "duration": audformat.Scheme("time"),
+        "acted": audformat.Scheme("bool"),
+    }
+    for name, scheme in schemes.items():
+        database.schemes[name] = scheme
+    database.splits["held-out"] = audformat.Split("test")
+    _add_table(database, "emotion.train", AUDFORMAT_FILES[:2], {"emotion": ["W", None], "valence": [0.5, None]})
+    held_out = {"emotion": ["X", "N"], "valence": [-1.0, 0.0]}
+    _add_table(database, "emotion.held", AUDFORMAT_FILES[2:], held_out, split_id="held-out")
+    said = {
+        "speaker": [3, 8, None, 3],
+        "transcription": ["a01", None, "a01", "a01"],
+        "arousal": [2, None, 7, 1],
+        "duration": [pd.Timedelta(seconds=1.5)] * 4,
+        "acted": [True, None, False, True],
+    }
+    _add_table(database, "files", AUDFORMAT_FILES, said)
+    database["whole"] = audformat.Table(audformat.segmented_index(AUDFORMAT_FILES[:1], ["0s"], [pd.NaT]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        database.save(str(root))
+    return record(root, AUDFORMAT_FILES[:3], waves)
+
+
+def _add_table(database: audformat.Database, name: str, files: Sequence[str], said: dict, **settings: str) -> None:
+    database[name] = audformat.Table(audformat.filewise_index(list(files)), **settings)
+    for column, values in said.items():
+        database[name][column] = audformat.Column(scheme_id=column)
+        database[name][column].set(values)
+
+
 LAYOUTS: dict[str, Callable[[Path, Waves], Path]] = {
     "iemocap": iemocap,
     "msp_podcast": msp_podcast,
     "crema_d": crema_d,
     "ravdess": ravdess,
     "ccsemo": ccsemo,
+    "audformat": audformat_database,
 }

@@ -39,7 +39,7 @@ def test_every_dataset_gives_a_table_of_labels(name, request, tmp_path_factory):
     assert table.index.name == "name"
     assert not table.select_dtypes("str").isna().any().any()
     assert not set(labels.left_out) & set(table.index)
-    for path in table["path"].drop("1076_MTI_SAD_XX", errors="ignore"):
+    for path in table["path"].drop(["1076_MTI_SAD_XX", "two/gone"], errors="ignore"):
         assert count_samples(dataset.audio_folder() / path) > 1000
     assert "speaker" in table
     if "gender" in table:

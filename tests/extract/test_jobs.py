@@ -1,6 +1,7 @@
 """Shards on many processes: the same bytes, whoever does the work and whoever dies."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from featurestore.errors import ConfigError, SerError
 from tests.extract.samples import noise
 
 ENCODER = "hubert-tiny-untrained"
+NO_DASHBOARD = {"dashboard": False, "dashboard_address": "localhost:0"}  # its usual port may be taken
 FEATURES = ["pitch={}", "logmel={}", f"encoder.checkpoint={ENCODER}"]
 
 
@@ -53,7 +55,7 @@ def test_two_workers_write_the_same_bytes_as_one(labelled, tmp_path, suffix):
 
 def test_workers_of_a_scheduler_write_the_same_bytes(labelled, tmp_path):
     extract(asked(labelled, tmp_path / "one.zarr", "shard_seconds=2", "workers=1"))
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=1, threads_per_worker=1, scheduler_kwargs=NO_DASHBOARD) as cluster:
         address = cluster.scheduler_address
         extract(asked(labelled, tmp_path / "far.zarr", "shard_seconds=2", f"scheduler={address}"))
     assert files(tmp_path / "one.zarr") == files(tmp_path / "far.zarr")
@@ -62,7 +64,7 @@ def test_workers_of_a_scheduler_write_the_same_bytes(labelled, tmp_path):
 def test_workers_elsewhere_find_relative_paths_and_a_store_that_has_grown(labelled, tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=1, threads_per_worker=1, scheduler_kwargs=NO_DASHBOARD) as cluster:
         cluster.scheduler_info  # noqa: B018, the worker has been started
         monkeypatch.chdir(tmp_path)
         how = ["shard_seconds=2", f"scheduler={cluster.scheduler_address}"]
@@ -79,6 +81,20 @@ def test_no_scheduler_is_said(labelled, tmp_path):
         extract(asked(labelled, tmp_path / "s.zarr", "scheduler=tcp://127.0.0.1:1"))
     with pytest.raises(ConfigError, match="expected one of the two"):
         asked(labelled, tmp_path / "s.zarr", "scheduler=tcp://127.0.0.1:1", "workers=2")
+
+
+def test_an_error_in_a_worker_is_one_line_that_says_where(labelled, tmp_path):
+    """A limit on the size of files stands for a full disk."""
+    arguments = ["--dataset=csv", f"--root={labelled}", "--features=logmel", f"--store={tmp_path / 's.zarr'}"]
+    command = [sys.executable, "-c", "from extract.cli import main; main()", *arguments, "--workers=2"]
+    limited = ["bash", "-c", 'ulimit -f 16; exec "$@"', "bash", *command, "shard_seconds=2"]
+    ended = subprocess.run(limited, capture_output=True, text=True, check=False)
+    *progress, said = ended.stderr.splitlines()
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert all(line.startswith("extract: ") for line in progress), ended.stderr
+    assert re.match(
+        r"ser-extract: logmel, shard \d \(00\d to 00\d\): File too large; what is written so far stays", said
+    )
 
 
 def test_a_worker_that_is_killed_costs_its_shard_alone(many, tmp_path):
