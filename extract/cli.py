@@ -81,6 +81,8 @@ def main_command(
         say(f"flagged: {name}: {remark}")
     for line in summary.unfinished:
         say(f"unfinished: {line}")
+    if summary.speed:
+        say(f"speed: {summary.speed}")
     say(
         f"{summary.store}: {summary.utterances} utterances, {summary.seconds / 3600:.2f} h, "
         f"{', '.join(asked.features())}; {len(summary.left_out)} left out, {len(summary.failed)} failed, "

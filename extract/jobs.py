@@ -1,26 +1,22 @@
-"""The work on one shard, and who does it: this process, or many of them with dask.distributed.
-
-A job depends on nothing but the plan, so it gives the same bytes wherever it runs, and can be repeated.
-"""
+"""Who does the work on the shards: this process, or many of them with dask.distributed, or both side by side."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
-import socket
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from queue import SimpleQueue
+from threading import Event
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from extract.audio import SAMPLING_RATE, AudioError, Wave, describe_oddity, read_wave
 from extract.config import ExtractConfig
 from extract.features import Feature
+from extract.work import Job, Spent, do_job, do_jobs
 from featurestore.errors import SerError
 from featurestore.writer import StoreWriter
 
@@ -30,48 +26,14 @@ if TYPE_CHECKING:
 WORTH_A_WORKER = 900.0
 """Seconds of audio for which the start of another process, some seconds, pays."""
 CONNECT_SECONDS = 20
-Waves = dict[str, Wave | str]
-"""The waveforms of a shard by name, or why there is none."""
-
-
-class Clip(NamedTuple):
-    """One utterance: its name, its file, its planned length in seconds, and what features need of its row."""
-
-    name: str
-    path: Path
-    seconds: float
-    row: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is to be written of one shard.
-
-    Attributes:
-        number: of the shard.
-        features: that are missing.
-        clips: in the order of the table.
-        impossible: for each feature the utterances from which it cannot be computed, with the reason.
-    """
-
-    number: int
-    features: tuple[str, ...]
-    clips: list[Clip]
-    impossible: dict[str, dict[str, str]]
-
-    def __str__(self) -> str:
-        return f"shard {self.number} ({self.clips[0].name} to {self.clips[-1].name})"
-
-    @property
-    def seconds(self) -> float:
-        """Audio in the shard."""
-        return sum(clip.seconds for clip in self.clips)
+Done = tuple[Job, Spent]
+"""A job that is done, and what its time went into."""
 
 
 def run_jobs(
     config: ExtractConfig, jobs: Sequence[Job], writer: StoreWriter, features: dict[str, Feature]
-) -> Iterator[Job]:
-    """Do all jobs, and yield each when it is done.
+) -> Iterator[Done]:
+    """Do all jobs, and yield each when it is done; in parts where some features have a GPU and others have not.
 
     Args:
         config: what is asked for: how many workers, or whose.
@@ -81,13 +43,17 @@ def run_jobs(
     """
     if not jobs:
         return
+    on_gpu = [key for key, feature in features.items() if feature.on_gpu]
+    here = [part for job in jobs if (part := job.only(on_gpu)).features]
+    there = [part for job in jobs if (part := job.only([*set(features) - set(on_gpu)])).features]
     workers = count_workers(config, features, len(jobs), sum(job.seconds for job in jobs))
-    if config.scheduler is not None or workers > 1:
-        yield from _on_cluster(config, jobs, workers)
-        return
-    for job, waves in _decode_ahead(jobs):
-        _write(job, waves, writer, features)
-        yield job
+    if here and there and config.scheduler is None and config.workers is None:
+        cores = count_workers(config, {}, len(there), sum(job.seconds for job in there))
+        yield from side_by_side(do_jobs(here, writer, features), on_cluster(config, there, cores))
+    elif config.scheduler is not None or workers > 1:
+        yield from on_cluster(config, jobs, workers)
+    else:
+        yield from do_jobs(jobs, writer, features)
 
 
 def count_workers(config: ExtractConfig, features: dict[str, Feature], shards: int, seconds: float) -> int:
@@ -99,7 +65,41 @@ def count_workers(config: ExtractConfig, features: dict[str, Feature], shards: i
     return min(shards, len(os.sched_getaffinity(0)), 1 + int(seconds / WORTH_A_WORKER))
 
 
-def _on_cluster(config: ExtractConfig, jobs: Sequence[Job], workers: int) -> Iterator[Job]:
+def side_by_side(*sources: Generator[Done]) -> Iterator[Done]:
+    """Yield what all of them give as it comes, each running in a thread.
+
+    What one raises is raised when the others have ended the job that they are at.
+    """
+    found: SimpleQueue[Done | BaseException | None] = SimpleQueue()
+    stop = Event()
+
+    def collect(source: Generator[Done]) -> None:
+        with closing(source):
+            try:
+                for one in source:
+                    found.put(one)
+                    if stop.is_set():
+                        return
+                found.put(None)
+            except BaseException as error:
+                found.put(error)
+
+    with ThreadPoolExecutor(len(sources)) as pool:
+        running = [pool.submit(collect, source) for source in sources]
+        try:
+            while running:
+                match found.get():
+                    case None:
+                        running.pop()
+                    case BaseException() as error:
+                        raise error
+                    case done:
+                        yield done
+        finally:
+            stop.set()
+
+
+def on_cluster(config: ExtractConfig, jobs: Sequence[Job], workers: int) -> Generator[Done]:
     """Do the jobs on workers of one thread each, of this machine or of a cluster that sees the same files."""
     from distributed import KilledWorker, as_completed
 
@@ -109,13 +109,13 @@ def _on_cluster(config: ExtractConfig, jobs: Sequence[Job], workers: int) -> Ite
         for future in as_completed(futures):
             job = futures[future]
             try:
-                future.result()
+                spent = future.result()
             except KilledWorker:
                 raise SerError(
                     f"{job} ended every worker that had it: if they lack memory, use fewer "
                     "--workers or a smaller encoder.batch_seconds"
                 ) from None
-            yield job
+            yield job, spent
 
 
 @contextmanager
@@ -150,24 +150,9 @@ def _for_workers(config: ExtractConfig) -> str:
     return json.dumps(settings)
 
 
-def _work(asked: str, run: str, job: Job) -> None:
+def _work(asked: str, run: str, job: Job) -> Spent:
     """Do a job in a worker."""
-    waves: Waves = {clip.name: _try_read(clip) for clip in job.clips}
-    _write(job, waves, _writer(asked, run), _features(asked))
-
-
-@contextmanager
-def _named(key: str, job: Job) -> Iterator[None]:
-    """Say of an error that users can mend in which feature and shard it happened."""
-    try:
-        yield
-    except SerError as error:
-        raise SerError(f"{key}, {job}: {error}") from error
-    except OSError as error:  # a full disk, mostly; HDF5 says it in many words
-        what = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
-        raise SerError(
-            f"{key}, {job}: {what}; what is written so far stays: when that is mended, give the same command again"
-        ) from error
+    return do_job(job, _writer(asked, run), _features(asked))
 
 
 @lru_cache(maxsize=1)
@@ -179,41 +164,3 @@ def _features(asked: str) -> dict[str, Feature]:
 @lru_cache(maxsize=1)
 def _writer(asked: str, run: str) -> StoreWriter:  # noqa: ARG001, another run may find another plan
     return StoreWriter(ExtractConfig.model_validate(json.loads(asked)).store_path())
-
-
-def _write(job: Job, waves: Waves, writer: StoreWriter, features: dict[str, Feature]) -> None:
-    for key in job.features:
-        good: dict[str, Wave] = {}
-        rows = {clip.name: clip.row for clip in job.clips}
-        with _named(key, job), writer.shard(key, job.number) as shard:
-            for name, wave in waves.items():
-                reason = wave if isinstance(wave, str) else job.impossible[key].get(name)
-                if reason is None and not isinstance(wave, str):
-                    good[name] = wave
-                    shard.flag(name, describe_oddity(wave))
-                else:
-                    shard.fail(name, str(reason))
-            names = list(good)
-            for position, frames, flag in features[key].compute(list(good.values()), [rows[name] for name in names]):
-                shard.flag(names[position], flag)
-                shard.add(names[position], frames)
-
-
-def _decode_ahead(jobs: Sequence[Job]) -> Iterator[tuple[Job, Waves]]:
-    """Yield each job with its waveforms, decoding those of the next one meanwhile."""
-    with ThreadPoolExecutor() as pool:
-        ahead: list[dict[str, Future[Wave | str]]] = []
-        for i, job in enumerate(jobs):
-            ahead += [{c.name: pool.submit(_try_read, c) for c in j.clips} for j in jobs[i + len(ahead) : i + 2]]
-            yield job, {name: future.result() for name, future in ahead.pop(0).items()}
-
-
-def _try_read(clip: Clip) -> Wave | str:
-    if not clip.path.exists():
-        raise SerError(f"{clip.path} was there when it was planned, {socket.gethostname()} does not see it now")
-    try:
-        wave = read_wave(clip.path)
-    except AudioError as error:
-        return str(error)
-    expected = round(clip.seconds * SAMPLING_RATE)
-    return wave if len(wave) == expected else f"the file has changed: {len(wave)} samples, planned were {expected}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -15,13 +16,14 @@ import pandas as pd
 from extract.audio import SAMPLING_RATE, AudioError, count_samples
 from extract.config import ExtractConfig
 from extract.features import Feature
-from extract.jobs import Clip, Job, count_workers, run_jobs
+from extract.jobs import count_workers, run_jobs
+from extract.work import Clip, Job, Spent
 from featurestore.errors import DatasetError, SerError, StoreError
 from featurestore.layout import feature_bytes, free_bytes
 from featurestore.plan import FeaturePlan, FeatureSpec, Plan
 from featurestore.writer import StoreWriter
 
-Report = Callable[[float, float], None]
+Report = Callable[[float, float, str], None]
 
 
 @dataclass
@@ -36,6 +38,7 @@ class Summary:
         failed: utterances that are planned but have no frames of some feature, with the reason.
         flagged: utterances that are odd, with what is odd about them.
         unfinished: features that have shards of other datasets still to be written.
+        speed: how fast it was, and what the time went into; empty if nothing was left to do.
     """
 
     store: Path
@@ -45,6 +48,7 @@ class Summary:
     failed: dict[str, str] = field(default_factory=dict)
     flagged: dict[str, str] = field(default_factory=dict)
     unfinished: list[str] = field(default_factory=list)
+    speed: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def extract(config: ExtractConfig, report: Report = lambda *_: None) -> Summary:
 
     Args:
         config: what is asked for.
-        report: told the seconds of audio that are done, and of how many.
+        report: told how much is done, of how much, and how fast.
 
     Raises:
         SerError: if there is nothing to do, or the store that is there is another, or the disk has no room.
@@ -267,28 +271,52 @@ def _fill(
     report: Report,
 ) -> None:
     """Write the shards that are missing, and commit every feature that is complete."""
-    table, impossible = writer.table, {key: places[key].impossible for key in places}
-    pending = {key: writer.pending(key) for key in source.features}
-    ours = table.index.isin(source.plan.table.index)
-    others = set(table["shard"][~ours])  # shards with utterances whose audio is not in this dataset
-    todo = sorted({number for numbers in pending.values() for number in numbers} - others)
-    total = float(table["duration"][ours].sum())
-    done = float(table["duration"][ours & ~table["shard"].isin(todo)].sum())
-    jobs = [_job(table[table["shard"] == number], source, number, pending, impossible) for number in todo]
-    for job in run_jobs(config, jobs, writer, source.features):
-        done += job.seconds
-        report(done, total)
+    table, jobs = writer.table, plan_jobs(writer, source, places)
+    ours = float(table["duration"][table.index.isin(source.plan.table.index)].sum())
+    total, left = ours * len(source.features), sum(job.seconds * len(job.features) for job in jobs)
+    done, start, spent = 0.0, time.perf_counter(), Spent()
+    for job, seconds in run_jobs(config, jobs, writer, source.features):
+        done += job.seconds * len(job.features)
+        spent.update(seconds)
+        summary.speed = describe_speed(done / len(source.features), time.perf_counter() - start, spent)
+        report(total - left + done, total, summary.speed)
     for key in source.features:
-        left = sorted(set(pending[key]) & others)
-        if left:
-            rows = table["shard"].isin(left)
+        others = writer.pending(key)
+        if others:
+            rows = table["shard"].isin(others)
             datasets = table.loc[rows, "dataset"].unique().tolist() if "dataset" in table else ["unknown"]
-            summary.unfinished.append(f"{key}: {len(left)} shards are of other datasets: {', '.join(datasets)}")
+            summary.unfinished.append(f"{key}: {len(others)} shards are of other datasets: {', '.join(datasets)}")
             continue
         writer.commit(key)
         part = writer.part(key)
         summary.failed |= {f"{name} ({key})": reason for name, reason in part.failed.items()}
         summary.flagged |= {f"{name} ({key})": remark for name, remark in part.flagged.items()}
+
+
+def describe_speed(audio: float, elapsed: float, spent: Spent) -> str:
+    """Return how fast the work is, and what it waits for, the longest first.
+
+    Args:
+        audio: that is done, in seconds.
+        elapsed: seconds that it took.
+        spent: seconds for which the processes waited for each part.
+
+    >>> describe_speed(7200, 36, Spent({"hubert-large": 27, "writing": 8.9, "reading audio": 0.1}))
+    '200 h of audio an hour; hubert-large 75 %, writing 25 %'
+    """
+    everything = sum(spent.values()) or 1.0
+    shares = [f"{what} {seconds / everything:.0%}".replace("%", " %") for what, seconds in spent.most_common()]
+    known = [share for share in shares if not share.endswith(" 0 %")]
+    return f"{audio / max(elapsed, 1e-9):.3g} h of audio an hour; {', '.join(known)}"
+
+
+def plan_jobs(writer: StoreWriter, source: Source, places: dict[str, Places]) -> list[Job]:
+    """Return what is to be written, shard by shard; those with utterances of other datasets are left to them."""
+    table, impossible = writer.table, {key: places[key].impossible for key in places}
+    pending = {key: writer.pending(key) for key in source.features}
+    others = set(table["shard"][~table.index.isin(source.plan.table.index)])
+    todo = sorted({number for numbers in pending.values() for number in numbers} - others)
+    return [_job(table[table["shard"] == number], source, number, pending, impossible) for number in todo]
 
 
 def _job(

@@ -60,27 +60,27 @@ def _align(cell: str, width: int) -> str:
 
 
 @contextmanager
-def progress(label: str) -> Iterator[Callable[[float, float], None]]:
-    """Give out a function to be told (done, total): a bar on a terminal, elsewhere a line every ten seconds."""
+def progress(label: str) -> Iterator[Callable[..., None]]:
+    """Give out a function to be told (done, total, remark): a bar on a terminal, elsewhere a line every ten seconds."""
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import Progress, TextColumn
 
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _plain_progress(label)
         return
-    with Progress(console=console) as bar:
-        task = bar.add_task(label)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    with Progress(*Progress.get_default_columns(), TextColumn("{task.fields[remark]}"), console=console) as bar:
+        task = bar.add_task(label, remark="")
+        yield lambda done, total, remark="": bar.update(task, completed=done, total=total, remark=remark)
 
 
-def _plain_progress(label: str) -> Callable[[float, float], None]:
+def _plain_progress(label: str) -> Callable[..., None]:
     last = time.monotonic()
 
-    def update(done: float, total: float) -> None:
+    def update(done: float, total: float, remark: str = "") -> None:
         nonlocal last
         if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
             last = time.monotonic()
-            say(f"{label}: {done / total:.0%}", file=sys.stderr)
+            say(f"{label}: {done / total:.0%} {remark}".rstrip(), file=sys.stderr)
 
     return update

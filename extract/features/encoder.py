@@ -154,7 +154,22 @@ class Encoder(Feature):
                 yield i, join_windows(found, windows)
 
     def _transform(self, backbone: Backbone, fronts: list[torch.Tensor]) -> list[Floats]:
-        """Return the hidden states (layers, frames, dim) of a batch, given what enters the transformer."""
+        """Return the hidden states (layers, frames, dim) of a batch, of its halves where memory is too small for it."""
+        try:
+            return self._states(backbone, fronts)
+        except RuntimeError as error:
+            if not is_lack_of_memory(error):
+                raise
+        if len(fronts) == 1:  # here, where what the attempt has allocated is free again
+            raise SerError(
+                f"{self.key} lacks memory for {len(fronts[0]) * HOP:.0f} s at once on {self._device}: cut long audio "
+                "into windows with encoder.window=30"
+            )
+        half = len(fronts) // 2
+        return self._transform(backbone, fronts[:half]) + self._transform(backbone, fronts[half:])
+
+    def _states(self, backbone: Backbone, fronts: list[torch.Tensor]) -> list[Floats]:
+        """Return the hidden states (layers, frames, dim) of a batch, given what enters the first layer."""
         import torch
 
         states = backbone.transform(fronts)
@@ -217,6 +232,14 @@ class Encoder(Feature):
         compute_exactly(self._device)
         model = load_model(self._checkpoint).to(self._device, getattr(torch, precision))
         return self._family(model, Preprocessing(self._normalize, self.epsilon, self.trim))
+
+
+def is_lack_of_memory(error: RuntimeError) -> bool:
+    """Return whether an error of torch says that memory is exhausted, on a GPU or on a CPU."""
+    import torch
+
+    words = ("can't allocate memory", "could not create a primitive")  # of torch's allocator, and of oneDNN's
+    return isinstance(error, torch.OutOfMemoryError) or any(said in str(error) for said in words)
 
 
 def cut_windows(frames: int, most: int, overlap: int) -> list[tuple[int, int]]:

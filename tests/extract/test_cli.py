@@ -1,6 +1,7 @@
 """ser-extract as a user runs it."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -111,7 +112,9 @@ def test_every_kind_of_bad_audio_is_named_once(labelled, tmp_path):
     result = ser_extract("--dataset", "csv", "--root", labelled, "--features", "pitch", "--store", store)
     assert result.returncode == 3
     assert result.stderr == ""
-    lines = [line.split(": ")[1].removesuffix(" (pitch)") for line in result.stdout.splitlines()[:-1]]
+    *lines, speed, _ = result.stdout.splitlines()
+    assert re.fullmatch(r"speed: [\d.e+]+ h of audio an hour; .*\d %", speed)
+    lines = [line.split(": ")[1].removesuffix(" (pitch)") for line in lines]
     assert sorted(lines) == sorted(named)
     opened = featurestore.open(store)
     assert sorted([*opened.left_out, *opened.feature("pitch").failed]) == sorted(named)

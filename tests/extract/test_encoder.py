@@ -1,6 +1,9 @@
 """The gate: hidden states do not depend on the batch, and are those of the library."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -281,3 +284,30 @@ def test_the_untrained_encoder_is_the_same_every_time(tmp_path):
         computed(Encoder(checkpoint="hubert-tiny-untrained"), [read_wave(tmp_path / "a.wav")])[0] for _ in range(2)
     ]
     assert np.array_equal(*states)
+
+
+def test_a_batch_that_exceeds_memory_is_done_in_halves():
+    program = """
+import resource
+from pathlib import Path
+import numpy as np
+from extract.features.encoder import Encoder, is_lack_of_memory
+from tests.extract.samples import computed, noise
+
+waves = [noise(80_000, seed) for seed in range(240)]
+whole, parts = (Encoder(checkpoint="hubert-tiny-untrained", batch_seconds=seconds) for seconds in (1e6, 20))
+expected = computed(parts, waves)
+fronts = [whole._backbone.front(wave) for wave in waves]
+status = Path("/proc/self/status").read_text().splitlines()
+used = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmData"))
+resource.setrlimit(resource.RLIMIT_DATA, (used + 150_000_000, -1))
+try:
+    whole._states(whole._backbone, fronts)
+except RuntimeError as error:
+    assert is_lack_of_memory(error), error
+else:
+    raise AssertionError("there is memory for all of it at once")
+for one in whole.compute(waves):
+    assert np.abs(one.frames - expected[one.position]).max() < 1e-4
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2], env=os.environ)

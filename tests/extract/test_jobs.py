@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
+from itertools import count
 
 import psutil
 import pytest
@@ -14,9 +16,12 @@ from distributed import LocalCluster
 
 import featurestore
 from extract.config import ExtractConfig
-from extract.run import extract
+from extract.jobs import on_cluster, side_by_side
+from extract.run import extract, place, plan_jobs, read_source
+from extract.work import READING, WRITING, Spent, do_jobs
 from featurestore.config import load
 from featurestore.errors import ConfigError, SerError
+from featurestore.writer import StoreWriter
 from tests.extract.samples import noise
 
 ENCODER = "hubert-tiny-untrained"
@@ -114,3 +119,38 @@ def test_a_worker_that_is_killed_costs_its_shard_alone(many, tmp_path):
     output, _ = started.communicate(timeout=120)
     assert started.returncode == 3, output  # two utterances have no audio
     assert files(tmp_path / "one.zarr") == files(store)
+
+
+def test_features_of_a_gpu_and_of_the_cores_are_done_side_by_side(many, tmp_path):
+    """Parts of each shard here, the others in two processes: the same bytes, whoever has a GPU."""
+    extract(asked(many, tmp_path / "one.zarr", "shard_seconds=30", "workers=1"))
+    config = asked(many, tmp_path / "two.zarr", "shard_seconds=30")
+    source = read_source(config)
+    writer = StoreWriter(config.store_path())
+    with writer.lock():
+        writer.plan(source.plan)
+        places = {key: place(feature, writer.table) for key, feature in source.features.items()}
+        for key, feature in source.features.items():
+            writer.plan_feature(key, places[key].plan(feature.spec()))
+        jobs = plan_jobs(writer, source, places)
+        here, there = ([job.only(keys) for job in jobs] for keys in ([ENCODER], ["pitch", "logmel"]))
+        done = list(side_by_side(do_jobs(here, writer, source.features), on_cluster(config, there, workers=2)))
+        assert len(done) == len(here) + len(there)
+        assert {what for _, spent in done for what in spent} == {READING, WRITING, ENCODER, "pitch", "logmel"}
+        for key in source.features:
+            writer.commit(key)
+    assert files(tmp_path / "one.zarr") == files(tmp_path / "two.zarr")
+
+
+def test_an_error_on_one_side_ends_the_other():
+    def fails():
+        yield 1, Spent()
+        raise SerError("the disk is full")
+
+    def goes_on():
+        for number in count():
+            time.sleep(0.01)
+            yield number, Spent()
+
+    with pytest.raises(SerError, match="the disk is full"):
+        deque(side_by_side(fails(), goes_on()), 0)

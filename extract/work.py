@@ -1,0 +1,162 @@
+"""The work on one shard: decode its audio, compute the features that are missing, write them.
+
+It depends on nothing but the plan, so it gives the same bytes wherever it is done, and can be repeated.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import Counter, deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any, NamedTuple, Self
+
+from extract.audio import SAMPLING_RATE, AudioError, Wave, describe_oddity, read_wave
+from extract.features import Computed, Feature
+from featurestore.errors import SerError
+from featurestore.writer import FeatureShard, StoreWriter
+
+READING, WRITING = "reading audio", "writing"
+WRITE_AHEAD = 4
+"""Utterances that may wait to be written while others are computed."""
+Waves = dict[str, Wave | str]
+"""The waveforms of a shard by name, or why there is none."""
+Spent = Counter[str]
+"""Seconds for which the work waited for its parts: `READING`, each feature by its name, `WRITING`."""
+
+
+class Clip(NamedTuple):
+    """One utterance: its name, its file, its planned length in seconds, and what features need of its row."""
+
+    name: str
+    path: Path
+    seconds: float
+    row: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be written of one shard.
+
+    Attributes:
+        number: of the shard.
+        features: that are missing.
+        clips: in the order of the table.
+        impossible: for each feature the utterances from which it cannot be computed, with the reason.
+    """
+
+    number: int
+    features: tuple[str, ...]
+    clips: list[Clip]
+    impossible: dict[str, dict[str, str]]
+
+    def __str__(self) -> str:
+        return f"shard {self.number} ({self.clips[0].name} to {self.clips[-1].name})"
+
+    @property
+    def seconds(self) -> float:
+        """Audio in the shard."""
+        return sum(clip.seconds for clip in self.clips)
+
+    def only(self, features: Sequence[str]) -> Self:
+        """Return the part of it that is of these features."""
+        return replace(self, features=tuple(key for key in self.features if key in features))
+
+
+def do_job(job: Job, writer: StoreWriter, features: dict[str, Feature]) -> Spent:
+    """Do a job, and return what the time went into."""
+    spent: Spent = Counter()
+    with _measured(spent, READING):
+        waves: Waves = {clip.name: _try_read(clip) for clip in job.clips}
+    return spent + _write(job, waves, writer, features)
+
+
+def do_jobs(jobs: Sequence[Job], writer: StoreWriter, features: dict[str, Feature]) -> Generator[tuple[Job, Spent]]:
+    """Do jobs one after another, decoding the audio of the next one meanwhile; yield each with `do_job`'s result."""
+    with ThreadPoolExecutor() as pool:
+        ahead: deque[dict[str, Future[Wave | str]]] = deque()
+        for i, job in enumerate(jobs):
+            ahead.extend({c.name: pool.submit(_try_read, c) for c in j.clips} for j in jobs[i + len(ahead) : i + 2])
+            spent: Spent = Counter()
+            with _measured(spent, READING):
+                waves: Waves = {name: future.result() for name, future in ahead.popleft().items()}
+            yield job, spent + _write(job, waves, writer, features)
+
+
+def _write(job: Job, waves: Waves, writer: StoreWriter, features: dict[str, Feature]) -> Spent:
+    rows = {clip.name: clip.row for clip in job.clips}
+    spent: Spent = Counter()
+    for key in job.features:
+        good: dict[str, Wave] = {}
+        with _named(key, job), writer.shard(key, job.number) as shard:
+            for name, wave in waves.items():
+                reason = wave if isinstance(wave, str) else job.impossible[key].get(name)
+                if reason is None and not isinstance(wave, str):
+                    good[name] = wave
+                    shard.flag(name, describe_oddity(wave))
+                else:
+                    shard.fail(name, str(reason))
+            names = list(good)
+            computed = features[key].compute(list(good.values()), [rows[name] for name in names])
+            _write_behind(shard, names, key, computed, spent)
+    return spent
+
+
+def _write_behind(
+    shard: FeatureShard, names: Sequence[str], key: str, computed: Iterator[Computed], spent: Spent
+) -> None:
+    """Write each utterance in another thread, while the next ones are computed."""
+
+    def add(one: Computed) -> None:
+        shard.flag(names[one.position], one.flag)
+        shard.add(names[one.position], one.frames)
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting: deque[Future[None]] = deque()
+        while True:
+            with _measured(spent, key):
+                one = next(computed, None)
+            with _measured(spent, WRITING):
+                if one is not None:
+                    waiting.append(pool.submit(add, one))
+                while len(waiting) > (WRITE_AHEAD if one is not None else 0):
+                    waiting.popleft().result()
+            if one is None:
+                return
+
+
+@contextmanager
+def _measured(spent: Spent, what: str) -> Iterator[None]:
+    start = perf_counter()
+    yield
+    spent[what] += perf_counter() - start  # type: ignore[assignment]
+
+
+@contextmanager
+def _named(key: str, job: Job) -> Iterator[None]:
+    """Say of an error that users can mend in which feature and shard it happened."""
+    try:
+        yield
+    except SerError as error:
+        raise SerError(f"{key}, {job}: {error}") from error
+    except OSError as error:  # a full disk, mostly; HDF5 says it in many words
+        what = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
+        raise SerError(
+            f"{key}, {job}: {what}; what is written so far stays: when that is mended, give the same command again"
+        ) from error
+
+
+def _try_read(clip: Clip) -> Wave | str:
+    if not clip.path.exists():
+        raise SerError(f"{clip.path} was there when it was planned, {socket.gethostname()} does not see it now")
+    try:
+        wave = read_wave(clip.path)
+    except AudioError as error:
+        return str(error)
+    expected = round(clip.seconds * SAMPLING_RATE)
+    return wave if len(wave) == expected else f"the file has changed: {len(wave)} samples, planned were {expected}"
