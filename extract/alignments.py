@@ -34,12 +34,13 @@ def as_words(words: Iterable[Word]) -> str:
     return json.dumps(rounded, ensure_ascii=False, separators=(",", ":"))
 
 
-def parse_words(text: str, seconds: float) -> list[Word]:
+def parse_words(said: object, seconds: float) -> list[Word]:
     """Return the words of the column ``words`` of an utterance of so many seconds.
 
     Raises:
         ValueError: if there are none, if they are not that JSON, or if one ends before it begins or after the audio.
     """
+    text = str(said)
     if not text.strip():
         raise ValueError("it has no alignment (the column words); where the dataset has them: dataset.alignments=true")
     try:

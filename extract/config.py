@@ -37,7 +37,7 @@ class ExtractConfig(Features):
 
     workers: int | None = Field(default=None, ge=1)
     """Processes that work on shards side by side on this machine; when absent as many as there are cores, fewer for
-    little audio, one where an encoder has a GPU."""
+    little audio; an encoder on a GPU is computed in the process that was started, beside them."""
     scheduler: str | None = None
     """Address of a dask.distributed scheduler whose workers see the same files, e.g. tcp://10.0.0.1:8786."""
     grow: bool = False

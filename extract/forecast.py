@@ -124,22 +124,28 @@ def _say_time(config: ExtractConfig, source: Source, places: dict[str, Places]) 
     if not waves:
         say("time: not known, no audio could be read for a trial")
         return
-    parts, total = [], 0.0
+    parts, total = [], {"here": 0.0, "beside": 0.0}
     everything = float(np.rint(table["duration"] * 16_000).sum())
-    workers = count_workers(config, source.features, int(table["shard"].max()) + 1, float(table["duration"].sum()))
+    shards, duration = int(table["shard"].max()) + 1, float(table["duration"].sum())
+    beside = any(feature.on_gpu for feature in source.features.values()) and config.workers is None
+    workers = count_workers(config, {} if beside else source.features, shards, duration)
     for key, feature in source.features.items():
         names = [name for name in waves if name not in places[key].impossible]
+        if not names:
+            parts.append(f"{key} not known")
+            continue
         given, rows = [waves[name] for name in names], rows_of(table.loc[names], feature.columns)
         list(feature.compute(given[:1], rows[:1]))  # loads the weights and warms up, which is not to be counted
         begin = time.perf_counter()
         for _ in feature.compute(given, rows):
             pass
-        audio = max(1, sum(map(len, given)))
-        seconds = (time.perf_counter() - begin) / audio * everything / workers
-        total += seconds
+        audio = sum(map(len, given))
+        here = beside and feature.on_gpu
+        seconds = (time.perf_counter() - begin) / audio * everything / (1 if here else workers)
+        total["here" if here else "beside"] += seconds
         parts.append(f"{key} {_duration(seconds)}")
     judged = f"judged by {len(waves)} utterances on this machine, {workers} at a time"
-    say(f"time: about {_duration(total)} ({', '.join(parts)}), {judged}")
+    say(f"time: about {_duration(max(total.values()))} ({', '.join(parts)}), {judged}")
 
 
 def _duration(seconds: float) -> str:

@@ -43,6 +43,7 @@ def run_jobs(
     """
     if not jobs:
         return
+    features = {key: feature for key, feature in features.items() if any(key in job.features for job in jobs)}
     on_gpu = [key for key, feature in features.items() if feature.on_gpu]
     here = [part for job in jobs if (part := job.only(on_gpu)).features]
     there = [part for job in jobs if (part := job.only([*set(features) - set(on_gpu)])).features]
@@ -152,11 +153,11 @@ def _for_workers(config: ExtractConfig) -> str:
 
 def _work(asked: str, run: str, job: Job) -> Spent:
     """Do a job in a worker."""
-    return do_job(job, _writer(asked, run), _features(asked))
+    return do_job(job, _writer(asked, run), _features(asked, run))
 
 
 @lru_cache(maxsize=1)
-def _features(asked: str) -> dict[str, Feature]:
+def _features(asked: str, run: str) -> dict[str, Feature]:  # noqa: ARG001, another run may find other weights
     """Return the features, whose weights stay loaded from job to job."""
     return ExtractConfig.model_validate(json.loads(asked)).features()
 

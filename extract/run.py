@@ -274,11 +274,12 @@ def _fill(
     table, jobs = writer.table, plan_jobs(writer, source, places)
     ours = float(table["duration"][table.index.isin(source.plan.table.index)].sum())
     total, left = ours * len(source.features), sum(job.seconds * len(job.features) for job in jobs)
+    missing = {key for job in jobs for key in job.features}
     done, start, spent = 0.0, time.perf_counter(), Spent()
     for job, seconds in run_jobs(config, jobs, writer, source.features):
         done += job.seconds * len(job.features)
         spent.update(seconds)
-        summary.speed = describe_speed(done / len(source.features), time.perf_counter() - start, spent)
+        summary.speed = describe_speed(done / len(missing), time.perf_counter() - start, spent)
         report(total - left + done, total, summary.speed)
     for key in source.features:
         others = writer.pending(key)

@@ -1,6 +1,7 @@
 """The work on one shard: decode its audio, compute the features that are missing, write them.
 
-It depends on nothing but the plan, so it gives the same bytes wherever it is done, and can be repeated.
+It depends on nothing but the plan, so it gives the same bytes wherever it is done, and can be repeated; but for the
+last bits of an encoder's sums where memory is too small for a batch, or another kind of processor adds them up.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from featurestore.errors import SerError
 from featurestore.writer import FeatureShard, StoreWriter
 
 READING, WRITING = "reading audio", "writing"
-WRITE_AHEAD = 4
-"""Utterances that may wait to be written while others are computed."""
+WRITE_AHEAD = 1
+"""Utterances that may wait to be written while others are computed; each keeps its batch in memory."""
 Waves = dict[str, Wave | str]
 """The waveforms of a shard by name, or why there is none."""
 Spent = Counter[str]
@@ -146,6 +147,7 @@ def _named(key: str, job: Job) -> Iterator[None]:
         raise SerError(f"{key}, {job}: {error}") from error
     except OSError as error:  # a full disk, mostly; HDF5 says it in many words
         what = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
+        what += f" ({error.filename})" if error.filename else ""
         raise SerError(
             f"{key}, {job}: {what}; what is written so far stays: when that is mended, give the same command again"
         ) from error

@@ -72,7 +72,7 @@ class FrontEnd:
 
     def __call__(self, waves: torch.Tensor) -> torch.Tensor:
         """Return (1, channels, frames) of a waveform (1, samples), as the module does."""
-        (wave,) = waves
+        wave = waves[0].contiguous()
         weights, biases = list(self._weights), list(self._biases)
         if isinstance(getattr(self._layers[0], "layer_norm", None), torch.nn.GroupNorm):
             wave = wave - wave.mean()  # changes nothing but the size of what cancels

@@ -25,7 +25,7 @@ class WavLMBackbone(WaveformBackbone):
         return block(frames, lengths, self._bias(max(lengths)))[0]
 
     def _bias(self, frames: int) -> torch.Tensor:
-        """Return the bias (heads, frames, frames), which the first layer has for all; that of fewer is a part of it."""
+        """Return the bias (heads, frames, frames), which the first layer has for all; it is kept for the next layer."""
         if self._longest.shape[-1] != frames:
             self._longest = self.blocks[0].attention.compute_bias(frames, frames)
         return self._longest
@@ -42,11 +42,15 @@ def attend(
         attention_mask: their lengths.
         position_bias: (heads, frames, frames) of the longest of them.
     """
-    heads = [states[0].unflatten(-1, (attention.num_heads, -1)).transpose(0, 1)]
-    gates = attention.gru_rel_pos_linear(heads[0]).unflatten(-1, (2, 4)).sum(-1).sigmoid()
+
+    def split(states: torch.Tensor) -> torch.Tensor:
+        """Return (heads, frames, size) of (1, frames, dim)."""
+        return states[0].unflatten(-1, (attention.num_heads, -1)).transpose(0, 1)
+
+    gates = attention.gru_rel_pos_linear(split(states)).unflatten(-1, (2, 4)).sum(-1).sigmoid()
     gate = gates[..., :1] * (gates[..., 1:] * attention.gru_rel_pos_const[0] - 1.0) + 2.0
     projections = (attention.q_proj, attention.k_proj, attention.v_proj)
-    heads = [project(states)[0].unflatten(-1, (attention.num_heads, -1)).transpose(0, 1) for project in projections]
+    heads = [split(project(states)) for project in projections]
     found = []
     for q, k, v, g in zip(*(part.split(attention_mask, dim=1) for part in [*heads, gate]), strict=True):
         bias = g * position_bias[:, : q.shape[1], : q.shape[1]]

@@ -56,7 +56,7 @@ class Encoder(Feature):
     device: str | None = None
     """``cpu``, ``cuda``, ``cuda:1`` …; the first GPU where there is one when absent."""
     batch_seconds: float = Field(default=40.0, gt=0)
-    """Audio in a batch, padding included; does not change the features."""
+    """Audio in a batch; does not change the features."""
     dtype: Dtype = "int8"
 
     @field_validator("checkpoint")
@@ -120,13 +120,25 @@ class Encoder(Feature):
         """Yield the hidden states of each waveform, in batches of similar length.
 
         What half precision cannot hold is computed again in float32, and flagged.
+
+        Raises:
+            SerError: if there is no memory for a single utterance, or window.
         """
-        for i, states in self._encode(self._backbone, waves):
-            flag = ""
-            if not np.isfinite(states).all():
-                flag = f"computed in float32: {self.precision} gave values that are not finite"
-                ((_, states),) = self._encode(self._precise, [waves[i]])
-            yield Computed(i, mean_over_time(states, self.time_pool), flag)
+        try:
+            for i, states in self._encode(self._backbone, waves):
+                flag = ""
+                if not np.isfinite(states).all():
+                    flag = f"computed in float32: {self.precision} gave values that are not finite"
+                    ((_, states),) = self._encode(self._precise, [waves[i]])
+                yield Computed(i, mean_over_time(states, self.time_pool), flag)
+        except RuntimeError as error:
+            if not is_lack_of_memory(error):
+                raise
+            longest = max(map(len, waves)) / SAMPLING_RATE
+            raise SerError(
+                f"{self.key} lacks memory on {self._device}; the longest utterance has {longest:.0f} s: cut long ones "
+                f"into windows with encoder.window=30, or use fewer --workers ({str(error).splitlines()[0]})"
+            ) from None
 
     def _encode(self, backbone: Backbone, waves: Sequence[Wave]) -> Iterator[tuple[int, Floats]]:
         """Yield the position and the hidden states (layers, frames, dim) of each waveform."""
@@ -145,7 +157,7 @@ class Encoder(Feature):
             for i in sorted(set(range(len(waves))) - set(short)):
                 windows = cut_windows(lengths[i], most or lengths[i], round(self.overlap / HOP))
                 fronts = backbone.fronts(waves[i], windows)
-                size = max(1, budget // (most or 1))
+                size = max(1, budget // len(fronts[0]))
                 found = [
                     states
                     for begin in range(0, len(fronts), size)
@@ -158,14 +170,9 @@ class Encoder(Feature):
         try:
             return self._states(backbone, fronts)
         except RuntimeError as error:
-            if not is_lack_of_memory(error):
+            if len(fronts) == 1 or not is_lack_of_memory(error):
                 raise
-        if len(fronts) == 1:  # here, where what the attempt has allocated is free again
-            raise SerError(
-                f"{self.key} lacks memory for {len(fronts[0]) * HOP:.0f} s at once on {self._device}: cut long audio "
-                "into windows with encoder.window=30"
-            )
-        half = len(fronts) // 2
+        half = len(fronts) // 2  # here, where what the attempt has allocated is free again
         return self._transform(backbone, fronts[:half]) + self._transform(backbone, fronts[half:])
 
     def _states(self, backbone: Backbone, fronts: list[torch.Tensor]) -> list[Floats]:
@@ -238,7 +245,7 @@ def is_lack_of_memory(error: RuntimeError) -> bool:
     """Return whether an error of torch says that memory is exhausted, on a GPU or on a CPU."""
     import torch
 
-    words = ("can't allocate memory", "could not create a primitive")  # of torch's allocator, and of oneDNN's
+    words = ("can't allocate memory", "could not create a primitive", "ALLOC_FAILED")  # of a CPU, oneDNN, CUDA's parts
     return isinstance(error, torch.OutOfMemoryError) or any(said in str(error) for said in words)
 
 

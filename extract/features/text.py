@@ -74,7 +74,7 @@ class Text(TranscriptFeature):
 
     def compute(self, waves: Sequence[Wave], rows: Sequence[Row] = ()) -> Iterator[Computed]:
         """Yield the hidden states of each transcript, in batches of similar length; the waveforms play no part."""
-        tokens = [self.tokens(row) for row in rows]
+        tokens = [self.tokens(row) for _, row in zip(waves, rows, strict=True)]
         for batch in batch_by_length([len(one.ids) for one in tokens], self.batch_tokens):
             for i, states in zip(batch, self._encode([tokens[i].ids for i in batch]), strict=True):
                 if self.level == "sentence":
