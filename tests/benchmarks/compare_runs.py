@@ -1,6 +1,9 @@
 """Runs side by side: the CCC of each, and its difference to the first, paired, with 95 % intervals over speakers.
 
 python tests/benchmarks/compare_runs.py runs/emotale/whisper-base/attention/exp_1 runs/…/exp_2
+
+With --seeds N the runs come in groups that differ in their seeds alone, N runs each, in the same order of seeds: the
+mean of each group is compared, and intervals resample speakers and seeds.
 """
 
 from __future__ import annotations
@@ -20,12 +23,15 @@ app = App(name="compare_runs", help=__doc__)
 
 
 @app.default
-def main(*runs: Path) -> None:
+def main(*runs: Path, seeds: int = 1) -> None:
     """Compare the predictions of some runs on the same utterances.
 
     Args:
-        runs: Folders of runs; the first is what the others are compared with.
+        runs: Folders of runs; the first (group) is what the others are compared with.
+        seeds: Runs in each group.
     """
+    if len(runs) % seeds:
+        raise SerError(f"found {len(runs)} runs, expected groups of {seeds}")
     tables = [pd.read_csv(folder / "predictions.csv", dtype={"name": str, "speaker": str}) for folder in runs]
     tables = [table.set_index("name").sort_index() for table in tables]
     targets = [column for column in tables[0] if f"{column}_model" in tables[0]]
@@ -34,11 +40,13 @@ def main(*runs: Path) -> None:
             raise SerError(f"{folder} has other utterances or labels than {runs[0]}")
     groups = speaker_numbers(tables[0])
     weights = resample_weights(int(groups.max()) + 1)
-    figures = [_figures(table, targets, groups, weights) for table in tables]
-    rows = [(folder, "CCC", *map(_text, figure.T)) for folder, figure in zip(runs, figures, strict=True)]
+    singles = np.stack([_figures(table, targets, groups, weights) for table in tables])
+    figures = _mean_over_seeds(singles.reshape(-1, seeds, *singles.shape[1:]))
+    first = runs[::seeds]
+    rows = [(folder, "CCC", *map(_text, figure.T)) for folder, figure in zip(first, figures, strict=True)]
     rows += [
         (folder, "less the first", *map(_text, (figure - figures[0]).T))
-        for folder, figure in zip(runs, figures, strict=True)
+        for folder, figure in zip(first, figures, strict=True)
     ][1:]
     say_table(("run", "", *targets, "mean"), rows)
 
@@ -50,6 +58,14 @@ def _figures(table: pd.DataFrame, targets: list[str], groups: np.ndarray, weight
         sums = concordance_sums(table[target].to_numpy(), table[f"{target}_model"].to_numpy(), groups)
         columns.append(np.append(ccc_of(sums.sum(axis=0)), ccc_of(np.tensordot(weights, sums, axes=1))))
     return np.stack([*columns, np.mean(columns, axis=0)], axis=1)
+
+
+def _mean_over_seeds(figures: Floats) -> Floats:
+    """Return the mean of (groups, seeds, 1 + resamples, columns) over seeds, in every resample of other ones."""
+    _, seeds, resamples, _ = figures.shape
+    drawn = np.random.default_rng(0).integers(seeds, size=(resamples, seeds))
+    drawn[0] = np.arange(seeds)
+    return np.stack([figures[:, seed, np.arange(resamples)] for seed in drawn.T]).mean(axis=0)
 
 
 def _text(values: Floats) -> str:

@@ -18,12 +18,7 @@ from featurestore.config import load
 
 def whole(checkpoint: str, waves: Sequence[Wave], folder: Path, rounds: int) -> str:
     """Return a line that says how much longer the whole takes, the median of rounds that take turns."""
-    labels = folder / "labels.csv"
-    rows = ["name,audio_path,V,A,split_set"]
-    for number, wave in enumerate(waves):
-        soundfile.write(folder / f"{number}.wav", wave, SAMPLING_RATE)
-        rows.append(f"{number},{number}.wav,3,3,train")
-    labels.write_text("\n".join(rows))
+    labels = write_dataset(waves, folder)
     ratios = []
     for number in range(rounds):
         start = time.perf_counter()
@@ -35,3 +30,13 @@ def whole(checkpoint: str, waves: Sequence[Wave], folder: Path, rounds: int) -> 
         extract(load(ExtractConfig, [], [*settings, f"store={folder / f'{number}.zarr'}"]))
         ratios.append((time.perf_counter() - start) / forward)
     return f"files to committed store (int8, weights loaded and hashed) over forward passes: {median(ratios):.2f}"
+
+
+def write_dataset(waves: Sequence[Wave], folder: Path) -> Path:
+    """Write the waveforms as files, and return their label file."""
+    rows = ["name,audio_path,V,A,split_set"]
+    for number, wave in enumerate(waves):
+        soundfile.write(folder / f"{number}.wav", wave, SAMPLING_RATE)
+        rows.append(f"{number},{number}.wav,3,3,train")
+    (folder / "labels.csv").write_text("\n".join(rows))
+    return folder / "labels.csv"
