@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
-from pydantic import field_validator
-
-from extract.encoders.checkpoint import TEXT_MODELS, Checkpoint, find, load_config, not_loaded
-from extract.features import Feature, Row
+from extract.encoders.checkpoint import TEXT_MODELS, not_loaded
+from extract.features import Row
+from extract.pretrained import PretrainedFeature
 from featurestore.errors import SerError
 
 COUNTED_FROM_PADDING = ("roberta", "xlm-roberta")
@@ -34,17 +33,12 @@ class Tokens(NamedTuple):
     special: list[bool]
 
 
-class TranscriptFeature(Feature):
+class TranscriptFeature(PretrainedFeature):
     """A feature of the tokens of the column ``transcript``."""
 
+    models: ClassVar[Mapping[str, str]] = TEXT_MODELS
     checkpoint: str = "roberta-base"
     """A short name of checkpoints.yaml, or a local folder in Hugging Face's layout, with the tokenizer."""
-
-    @field_validator("checkpoint")
-    @classmethod
-    def _exists(cls, name: str) -> str:
-        find(name)
-        return name
 
     @property
     def columns(self) -> tuple[str, ...]:  # noqa: D102
@@ -55,7 +49,6 @@ class TranscriptFeature(Feature):
         vocabulary = json.dumps(sorted(self._tokenizer.get_vocab().items())).encode()
         return {
             **super().settings(),
-            "checkpoint": self._short_name,
             "tokenizer": hashlib.sha256(vocabulary).hexdigest(),
         }
 
@@ -78,29 +71,17 @@ class TranscriptFeature(Feature):
         )
         tokens = Tokens(text, found["input_ids"], found["offset_mapping"], [*map(bool, found["special_tokens_mask"])])
         if all(tokens.special):
-            raise ValueError(f"{self._short_name} finds no token in its transcript {text[:40]!r}")
+            raise ValueError(f"{self.short_name} finds no token in its transcript {text[:40]!r}")
         if len(tokens.ids) > self._most_tokens:
             raise ValueError(
-                f"its transcript has {len(tokens.ids)} tokens, {self._short_name} takes {self._most_tokens}"
+                f"its transcript has {len(tokens.ids)} tokens, {self.short_name} takes {self._most_tokens}"
             )
         return tokens
-
-    @property
-    def _short_name(self) -> str:
-        return os.path.basename(os.path.abspath(self.checkpoint))
 
     @cached_property
     def _most_tokens(self) -> int:
         first = self._config.pad_token_id + 1 if self._config.model_type in COUNTED_FROM_PADDING else 0
         return min(self._tokenizer.model_max_length, self._config.max_position_embeddings - first)
-
-    @cached_property
-    def _checkpoint(self) -> Checkpoint:
-        return find(self.checkpoint)
-
-    @cached_property
-    def _config(self) -> Any:
-        return load_config(self._checkpoint, TEXT_MODELS)
 
     @cached_property
     def _tokenizer(self) -> Any:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from importlib.metadata import version
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from extract.audio import SAMPLING_RATE, Wave
-from extract.encoders.checkpoint import Checkpoint, find, hash_weights, load_config, load_model, load_normalize
+from extract.encoders.checkpoint import load_model, load_normalize
 from extract.encoders.device import compute_exactly, find_device
-from extract.features import NO_ROW, Computed, Feature, Row
+from extract.features import NO_ROW, Computed, Row
+from extract.pretrained import PretrainedFeature
 from featurestore.codec import Dtype, Floats
 from featurestore.errors import SerError
 from featurestore.plan import FeatureSpec
@@ -28,11 +27,9 @@ if TYPE_CHECKING:
 HOP = 0.02
 
 
-class Encoder(Feature):
+class Encoder(PretrainedFeature):
     """Hidden states: layer 0 is the input of the first transformer layer, layer i the output of the i-th."""
 
-    checkpoint: str
-    """A short name of checkpoints.yaml, or a local folder in Hugging Face's layout."""
     normalize: bool | None = None
     """Give each waveform zero mean and unit variance; as the checkpoint was trained when absent."""
     trim: bool = False
@@ -59,12 +56,6 @@ class Encoder(Feature):
     """Audio in a batch; does not change the features."""
     dtype: Dtype = "int8"
 
-    @field_validator("checkpoint")
-    @classmethod
-    def _exists(cls, name: str) -> str:
-        find(name)
-        return name
-
     @property
     def on_gpu(self) -> bool:  # noqa: D102
         return self._device.type != "cpu"
@@ -72,14 +63,11 @@ class Encoder(Feature):
     @property
     def key(self) -> str:
         """The short name, or the name of the folder."""
-        return os.path.basename(os.path.abspath(self.checkpoint))
+        return self.short_name
 
     def settings(self) -> dict[str, Any]:  # noqa: D102
-        settings = super().settings()
-        for key in ("device", "batch_seconds"):
-            del settings[key]
         window = self._window_frames and round(self._window_frames * HOP, 6)
-        return {**settings, "checkpoint": self.key, "normalize": self._normalize, "window": window}
+        return {**super().settings(), "normalize": self._normalize, "window": window}
 
     @cached_property
     def _layers(self) -> list[int]:
@@ -92,21 +80,13 @@ class Encoder(Feature):
         return list(range(count)) if self.layers is None else list(self.layers)
 
     def spec(self) -> FeatureSpec:  # noqa: D102
-        provenance = {
-            "settings": self.settings(),
-            "weights": hash_weights(self._backbone.model),
-            "id": self._checkpoint.id,
-            "revision": getattr(self._config, "_commit_hash", None) or self._checkpoint.revision,
-            "versions": {p: version(p) for p in ("torch", "transformers")},
-            "device": self._device.type,
-        }
         return FeatureSpec(
             layers=len(self._layers),
             dim=self._config.hidden_size,
             hop=HOP * self.time_pool,
             dtype=self.dtype,
             compress=self.compress,
-            provenance=provenance,
+            provenance=self.origin(self._backbone.model, self._device, "torch", "transformers"),
         )
 
     def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:  # noqa: D102
@@ -204,14 +184,6 @@ class Encoder(Feature):
     @property
     def _normalize(self) -> bool:
         return load_normalize(self._checkpoint) if self.normalize is None else self.normalize
-
-    @cached_property
-    def _checkpoint(self) -> Checkpoint:
-        return find(self.checkpoint)
-
-    @cached_property
-    def _config(self) -> Any:
-        return load_config(self._checkpoint)
 
     @cached_property
     def _family(self) -> type[Backbone]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import Field
 
 from extract.audio import SAMPLING_RATE, Wave
-from extract.encoders.checkpoint import TEXT_MODELS, hash_weights, load_model
+from extract.encoders.checkpoint import TEXT_MODELS, load_model
 from extract.encoders.device import compute_exactly, find_device
 from extract.features import NO_ROW, Computed, Row
 from extract.features.encoder import batch_by_length
@@ -45,26 +44,14 @@ class Text(TranscriptFeature):
     def on_gpu(self) -> bool:  # noqa: D102
         return self._device.type != "cpu"
 
-    def settings(self) -> dict[str, Any]:  # noqa: D102
-        settings = super().settings()
-        return {key: value for key, value in settings.items() if key not in ("device", "batch_tokens")}
-
     def spec(self) -> FeatureSpec:  # noqa: D102
-        provenance = {
-            "settings": self.settings(),
-            "weights": hash_weights(self._model),
-            "id": self._checkpoint.id,
-            "revision": getattr(self._config, "_commit_hash", None) or self._checkpoint.revision,
-            "versions": {p: version(p) for p in ("torch", "transformers", "tokenizers")},
-            "device": self._device.type,
-        }
         return FeatureSpec(
             layers=self._config.num_hidden_layers + 1,
             dim=self._config.hidden_size,
             hop=SENTENCE_HOP if self.level == "sentence" else 0,
             dtype=self.dtype,
             compress=self.compress,
-            provenance=provenance,
+            provenance=self.origin(self._model, self._device, "torch", "transformers", "tokenizers"),
         )
 
     def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:

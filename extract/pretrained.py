@@ -1,0 +1,65 @@
+"""What the features of a frozen checkpoint share: finding it, and saying which one it was."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import field_validator
+
+from extract.encoders.checkpoint import MODELS, Checkpoint, find, hash_weights, load_config
+from extract.features import Feature
+
+if TYPE_CHECKING:
+    import torch
+
+NO_DIFFERENCE = ("device", "batch_seconds", "batch_tokens")
+"""Settings that do not change a feature."""
+
+
+class PretrainedFeature(Feature):
+    """A feature that a frozen model computes, or its tokenizer."""
+
+    models: ClassVar[Mapping[str, str]] = MODELS
+    """The classes of transformers by the types of model that are expected."""
+
+    checkpoint: str
+    """A short name of checkpoints.yaml, or a local folder in Hugging Face's layout."""
+
+    @field_validator("checkpoint")
+    @classmethod
+    def _exists(cls, name: str) -> str:
+        find(name)
+        return name
+
+    @property
+    def short_name(self) -> str:
+        """The short name of the checkpoint, or the name of its folder."""
+        return os.path.basename(os.path.abspath(self.checkpoint))
+
+    def settings(self) -> dict[str, Any]:  # noqa: D102
+        settings = super().settings()
+        kept = {key: value for key, value in settings.items() if key not in NO_DIFFERENCE}
+        return {**kept, "checkpoint": self.short_name}
+
+    def origin(self, model: torch.nn.Module, device: torch.device, *packages: str) -> dict[str, Any]:
+        """Return the provenance: the settings, the weights and where they come from, the versions of ``packages``."""
+        return {
+            "settings": self.settings(),
+            "weights": hash_weights(model),
+            "id": self._checkpoint.id,
+            "revision": getattr(self._config, "_commit_hash", None) or self._checkpoint.revision,
+            "versions": {package: version(package) for package in packages},
+            "device": device.type,
+        }
+
+    @cached_property
+    def _checkpoint(self) -> Checkpoint:
+        return find(self.checkpoint)
+
+    @cached_property
+    def _config(self) -> Any:
+        return load_config(self._checkpoint, self.models)
