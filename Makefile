@@ -19,7 +19,7 @@ demo: .venv/.made
 	$(BIN)/ser-train --store stores/demo.zarr --config configs/train/demo.yaml
 
 test: .venv/.made
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: .venv/.made
 	$(BIN)/ruff check .

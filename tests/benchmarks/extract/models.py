@@ -17,6 +17,7 @@ WHISPER_BASE = {
     "encoder_attention_heads": 8,
     "encoder_ffn_dim": 2048,
     "decoder_layers": 1,
+    "decoder_attention_heads": 8,
 }
 MODELS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "wav2vec2-base": ("Wav2Vec2", {}, True),
