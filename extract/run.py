@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,15 +15,13 @@ import pandas as pd
 
 from extract.audio import SAMPLING_RATE, AudioError, count_samples
 from extract.config import ExtractConfig
-from extract.features import Feature
+from extract.features import Feature, Report
 from extract.jobs import count_workers, run_jobs
 from extract.work import Clip, Job, Spent
 from featurestore.errors import DatasetError, SerError, StoreError
 from featurestore.layout import feature_bytes, free_bytes
 from featurestore.plan import FeaturePlan, FeatureSpec, Plan
 from featurestore.writer import StoreWriter
-
-Report = Callable[[float, float, str], None]
 
 
 @dataclass
@@ -86,7 +84,7 @@ def extract(config: ExtractConfig, report: Report = lambda *_: None) -> Summary:
 
     Args:
         config: what is asked for.
-        report: told how much is done, of how much, and how fast.
+        report: told how much is done, of how much, and how fast; of the survey, if there is one, first.
 
     Raises:
         SerError: if there is nothing to do, or the store that is there is another, or the disk has no room.
@@ -96,16 +94,16 @@ def extract(config: ExtractConfig, report: Report = lambda *_: None) -> Summary:
         raise DatasetError(f"{source.lacking}: complete it, or go on with --allow-partial; --plan shows what is there")
     writer = StoreWriter(config.store_path())
     with writer.lock():
-        source = _survey(config, source, writer)
+        specs = _check(config, source, writer)
+        source = _survey(config, source, writer, report)
         table = source.plan.table
         if config.grow and writer.form.exists():
-            asked = {key: place(feature, table).plan(feature.spec()) for key, feature in source.features.items()}
-            writer.grow(source.plan, asked, config.shard_seconds)
+            writer.grow(source.plan, _plans(source, specs), config.shard_seconds)
         else:
             writer.plan(source.plan)
         places = {key: place(feature, writer.table) for key, feature in source.features.items()}
-        for key, feature in source.features.items():
-            writer.plan_feature(key, places[key].plan(feature.spec()))
+        for key in source.features:
+            writer.plan_feature(key, places[key].plan(specs[key]))
         if config.check_disk:
             _check_disk(writer, source.features)
         summary = Summary(writer.path, len(table), float(table["duration"].sum()), source.plan.left_out)
@@ -128,7 +126,9 @@ def read_source(config: ExtractConfig) -> Source:
     folder = config.dataset.audio_folder()
     paths = {name: folder / path for name, path in zip(labels.table.index, labels.table["path"], strict=True)}
     samples = _measure(paths, left_out)
-    table = labels.table.loc[list(samples)].assign(duration=np.array(list(samples.values())) / SAMPLING_RATE)
+    surveyed = {column for feature in features.values() for column in feature.surveyed}
+    table = labels.table.loc[list(samples)].drop(columns=[*surveyed], errors="ignore")
+    table = table.assign(duration=np.array(list(samples.values())) / SAMPLING_RATE)
     table = _flag_copies(table, {name: paths[name] for name in samples})
     usable = np.zeros(len(table), bool)
     reasons: dict[str, str] = {}
@@ -146,43 +146,65 @@ def read_source(config: ExtractConfig) -> Source:
     return Source(features, plan, paths, config.dataset.lacking(labels))
 
 
-def _survey(config: ExtractConfig, source: Source, writer: StoreWriter) -> Source:
-    """Return the dataset with the columns that features compute from all of its audio; a store that is there gets them.
+def _check(config: ExtractConfig, source: Source, writer: StoreWriter) -> dict[str, FeatureSpec]:
+    """Return what each feature is, and refuse what contradicts a store that is there; nothing is written."""
+    there = writer.form.exists()
+    if there and not config.grow:
+        writer.plan(source.plan)
+    specs = {key: feature.spec() for key, feature in source.features.items()}
+    if there and config.grow:
+        writer.check_growth(source.plan, _plans(source, specs))
+    for key, spec in specs.items():
+        writer.check_feature(key, spec)
+    return specs
 
-    Where it has the feature already, what it says stays.
-    """
-    if writer.form.exists() and not config.grow:
-        writer.plan(source.plan)  # refuses another dataset before all of its audio is read
+
+def _plans(source: Source, specs: Mapping[str, FeatureSpec]) -> dict[str, FeaturePlan]:
+    """Return the plan of each feature for the utterances of the dataset."""
+    return {key: place(feature, source.plan.table).plan(specs[key]) for key, feature in source.features.items()}
+
+
+def _survey(config: ExtractConfig, source: Source, writer: StoreWriter, report: Report) -> Source:
+    """Return the dataset with the columns that features find in all of its audio; a store that is there gets them."""
     table = source.plan.table
     workers = count_workers(config, {}, len(table), float(table["duration"].sum()))
     for key, feature in source.features.items():
-        found = feature.survey(table, source.paths, _known(writer, key, config.dataset.name), workers)
-        if not found.columns.empty:
-            table = table.assign(**{column: found[column] for column in feature.columns})
-            _add_columns(writer, found)
+        if feature.surveyed:
+            found = feature.survey(table, source.paths, _known(writer, key, source.plan), workers, report)
+            found = _add_columns(writer, key, found)
+            table = table.assign(**{column: found[column] for column in feature.surveyed})
     return replace(source, plan=replace(source.plan, table=table))
 
 
-def _known(writer: StoreWriter, key: str, dataset: str) -> pd.DataFrame:
+def _known(writer: StoreWriter, key: str, plan: Plan) -> pd.DataFrame:
     """Return the rows of a dataset in a store that has a feature; none if it has not."""
-    if not writer.form.exists() or key not in writer.form.features():
+    if not writer.has(key):
         return pd.DataFrame()
     table = writer.table
-    if "dataset" not in table:
-        table = table.assign(dataset=writer.form.attributes()["dataset"])
-    return table[table["dataset"] == dataset]
+    if writer.form.attributes()["dataset"] == plan.dataset:
+        return table
+    names = {plan.dataset, *plan.table.get("dataset", ())}  # labels can have a column dataset of their own
+    return table[[name in names for name in table["dataset"]]] if "dataset" in table else table[:0]
 
 
-def _add_columns(writer: StoreWriter, found: pd.DataFrame) -> None:
-    """Write columns into the table of a store that is there, NaN for what they do not say."""
+def _add_columns(writer: StoreWriter, key: str, found: pd.DataFrame) -> pd.DataFrame:
+    """Write the columns of a feature into the table of a store that is there, NaN for what they do not say.
+
+    Where the store has the feature, what it says already stays.
+
+    Returns:
+        The columns as they are to be, for the same utterances.
+    """
     if not writer.form.exists():
-        return
+        return found
     before = writer.table
-    both = before.index.intersection(found.index)
-    after = before.reindex(columns=before.columns.union(found.columns, sort=False))
-    after.loc[both, found.columns] = found.loc[both]
-    if len(both) and not after.equals(before):
+    columns = found.reindex(before.index)
+    if writer.has(key):
+        columns = before.reindex(columns=found.columns).fillna(columns)
+    after = before.assign(**{str(column): columns[column] for column in columns})
+    if not after.equals(before):
         writer.replace_table(after)
+    return columns.reindex(found.index).fillna(found)
 
 
 def _flag_copies(table: pd.DataFrame, paths: dict[str, Path]) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -46,21 +46,30 @@ def check_same(form: Form, plan: Plan) -> None:
     _check_labels(there, plan.table, root)
 
 
+def check_growth(form: Form, plan: Plan, features: Mapping[str, FeaturePlan]) -> None:
+    """See `featurestore.writer.StoreWriter.check_growth`."""
+    there, root = read_table(form), form.files.root
+    _check_labels(there, plan.table, root)
+    merge_ranges(form.attributes()["ranges"], as_json_ranges(plan.ranges), root)
+    new = ~plan.table.index.isin(there.index)
+    if new.any():
+        _check_features(form, features)
+        frames = {name: feature.frames[new] for name, feature in features.items()}
+        _check_lengths(plan.table[new], frames, _shard_frames(form, features), root)
+
+
 def grow(form: Form, plan: Plan, features: Mapping[str, FeaturePlan], shard_seconds: float) -> int:
     """See `featurestore.writer.StoreWriter.grow`."""
-    there, found, root = read_table(form), form.attributes(), form.files.root
-    _check_labels(there, plan.table, root)
-    ranges = merge_ranges(found["ranges"], as_json_ranges(plan.ranges), root)
+    check_growth(form, plan, features)
+    there, found = read_table(form), form.attributes()
     new = ~plan.table.index.isin(there.index)
     if not new.any():
         return 0
     old_shards = int(there["shard"].max()) + 1
     slots = count_slots(there)
-    shapes = {name: form.shard_shape(name, "data")[1] for name in features}
-    _check_features(form, features)
+    shapes = _shard_frames(form, features)
     extra = plan.table[new]
     frames = {name: feature.frames[new] for name, feature in features.items()}
-    _check_lengths(extra, frames, shapes, root)
     sizes = [extra["duration"].to_numpy(), np.ones(len(extra)), *(padded(count) for count in frames.values())]
     shard = assign_shards(sizes, [shard_seconds, slots, *shapes.values()])
     extra = extra.assign(shard=shard + old_shards, slot=number_slots(shard, slots) + old_shards * slots)
@@ -68,7 +77,7 @@ def grow(form: Form, plan: Plan, features: Mapping[str, FeaturePlan], shard_seco
     attributes = {
         **found,
         "dataset": "+".join(dict.fromkeys([*str(found["dataset"]).split("+"), plan.dataset])),
-        "ranges": ranges,
+        "ranges": merge_ranges(found["ranges"], as_json_ranges(plan.ranges), form.files.root),
         "table_sha256": table_digest(table),
         "left_out": {n: why for n, why in {**found["left_out"], **plan.left_out}.items() if n not in table.index},
     }
@@ -141,6 +150,11 @@ def _check_features(form: Form, features: Mapping[str, FeaturePlan]) -> None:
             raise StoreError(f"{form.files.root} has {name} with other settings: {'; '.join(differences)}")
 
 
+def _shard_frames(form: Form, features: Iterable[str]) -> dict[str, int]:
+    """Return the frames of each feature for which a shard has room."""
+    return {name: form.shard_shape(name, "data")[1] for name in features}
+
+
 def _check_lengths(extra: pd.DataFrame, frames: Mapping[str, np.ndarray], shapes: dict[str, int], root: str) -> None:
     for name, counts in frames.items():
         too_long = np.flatnonzero(padded(counts) > shapes[name])
@@ -153,10 +167,13 @@ def _check_lengths(extra: pd.DataFrame, frames: Mapping[str, np.ndarray], shapes
 
 
 def _join(there: pd.DataFrame, extra: pd.DataFrame, old: str, new: str) -> pd.DataFrame:
-    """Return both tables as one; where datasets differ, a column says which each utterance is from."""
+    """Return both tables as one; where datasets differ, a column says which each utterance is from.
+
+    A column of that name that the labels have of their own stays as it is.
+    """
     if old != new and "dataset" not in there:
         there = there.assign(dataset=old)
-    if "dataset" in there:
+    if "dataset" in there and "dataset" not in extra:
         extra = extra.assign(dataset=new)
     table = pd.concat([there, extra])
     return fill_texts(table)

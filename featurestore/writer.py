@@ -20,7 +20,7 @@ from featurestore.errors import StoreError
 from featurestore.feature import FeatureStore
 from featurestore.files import LocalFiles
 from featurestore.forms import open_form
-from featurestore.growth import as_json_ranges, check_same, count_slots, grow
+from featurestore.growth import as_json_ranges, check_growth, check_same, count_slots, grow
 from featurestore.layout import PLANNED, array_layouts, plan_checksums
 from featurestore.plan import FORMAT_VERSION, FeaturePlan, FeatureSpec, Plan, place_frames
 from featurestore.store import Index
@@ -95,6 +95,14 @@ class StoreWriter:
             change.group("features", {})
             change.group("", attributes)
 
+    def check_growth(self, plan: Plan, features: Mapping[str, FeaturePlan]) -> None:
+        """Check that `grow` can add the utterances of ``plan``; nothing is written.
+
+        Raises:
+            StoreError: if the labels or features contradict the store, or an utterance is longer than its shards.
+        """
+        check_growth(self.form, plan, features)
+
     def grow(self, plan: Plan, features: Mapping[str, FeaturePlan], shard_seconds: float) -> int:
         """Add the utterances of ``plan`` that the store does not have, in shards of their own; nothing is rewritten.
 
@@ -118,6 +126,25 @@ class StoreWriter:
             write_table(change, table)
             change.group("", {**self.form.attributes(), "table_sha256": table_digest(table)})
 
+    def has(self, name: str) -> bool:
+        """Return whether the store is there and has a feature, finished or not."""
+        return self.form.exists() and name in self.form.features()
+
+    def check_feature(self, name: str, spec: FeatureSpec) -> None:
+        """Check that a feature is not there yet, or with the same settings.
+
+        Raises:
+            StoreError: naming each setting in which the feature that is there differs.
+        """
+        if not self.has(name):
+            return
+        differences = FeatureSpec(**self.form.attributes(f"features/{name}")).differences(spec)
+        if differences:
+            raise StoreError(
+                f"{self.path} has the feature {name} with other settings: {'; '.join(differences)}; "
+                "use another --store, or delete this one"
+            )
+
     def plan_feature(self, name: str, feature: FeaturePlan) -> None:
         """Write the plan of a feature, or check that the one that is there is the same.
 
@@ -128,13 +155,8 @@ class StoreWriter:
         Raises:
             StoreError: naming each setting in which the feature that is there differs.
         """
-        if name in self.form.features():
-            differences = FeatureSpec(**self.form.attributes(f"features/{name}")).differences(feature.spec)
-            if differences:
-                raise StoreError(
-                    f"{self.path} has the feature {name} with other settings: {'; '.join(differences)}; "
-                    "use another --store, or delete this one"
-                )
+        self.check_feature(name, feature.spec)
+        if self.has(name):
             return
         table = self.table
         shard = table["shard"].to_numpy()

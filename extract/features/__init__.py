@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -16,6 +16,8 @@ from featurestore.plan import Compress, FeatureSpec
 
 Row = Mapping[str, Any]
 """What the table says of an utterance, by the names of the columns."""
+Report = Callable[[float, float, str], None]
+"""Is told how much is done, of how much, and a remark."""
 NO_ROW: Row = MappingProxyType({})
 
 
@@ -44,6 +46,11 @@ class Feature(Component, ABC):
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the table that it is computed from, beside the waveform."""
+        return ()
+
+    @property
+    def surveyed(self) -> tuple[str, ...]:
+        """Those of `columns` that `survey` finds, whatever the labels say there."""
         return ()
 
     @property
@@ -81,14 +88,17 @@ class Feature(Component, ABC):
             rows: the `columns` of each, where there are any.
         """
 
-    def survey(self, table: pd.DataFrame, paths: Mapping[str, Path], known: pd.DataFrame, workers: int) -> pd.DataFrame:
-        """Return those of `columns` that are computed from all of the audio, which the table then gets; mostly none.
+    def survey(
+        self, table: pd.DataFrame, paths: Mapping[str, Path], known: pd.DataFrame, workers: int, report: Report
+    ) -> pd.DataFrame:
+        """Return the columns that are `surveyed`, from all of the audio, which the table then gets; mostly none.
 
         Args:
             table: of the utterances to be extracted, indexed by name.
             paths: of their audio, by name.
             known: the rows of this dataset in the store, if that has the feature already: what they say stays.
             workers: processes that may be used.
+            report: told how much is done.
         """
         return table[[]]
 

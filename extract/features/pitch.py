@@ -7,7 +7,7 @@ modelling and coding of intonation (the range in two passes, from the quartiles 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -19,7 +19,7 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from extract.audio import SAMPLING_RATE, AudioError, read_wave
-from extract.features import NO_ROW, Row
+from extract.features import NO_ROW, Report, Row
 from extract.praat import PraatFeature
 from featurestore.codec import Floats
 from featurestore.errors import SerError
@@ -49,7 +49,8 @@ class Pitch(PraatFeature):
     two_pass: Literal[False, True, "speaker"] = False
     """Look again between 0.75 of the first quartile of F0 and ``ceiling_factor`` of the third: those of the utterance,
     or of all utterances of its speaker, which the table then has as ``pitch_floor`` and ``pitch_ceiling``. An utterance
-    whose speaker is not known has its own range, and is flagged."""
+    whose speaker is not known has its own range, and is flagged. The ranges of speakers are found before anything is
+    stored: where that is cut short, it is done again from the start."""
     ceiling_factor: float = Field(default=1.5, gt=1.0)
     """1.5 for calm speech, 2.5 for expressive speech."""
     mode: Literal["time", "tier"] = "time"
@@ -78,9 +79,15 @@ class Pitch(PraatFeature):
 
     @property
     def columns(self) -> tuple[str, ...]:  # noqa: D102
+        return self.surveyed
+
+    @property
+    def surveyed(self) -> tuple[str, ...]:  # noqa: D102
         return COLUMNS if self.two_pass == "speaker" else ()
 
-    def survey(self, table: pd.DataFrame, paths: Mapping[str, Path], known: pd.DataFrame, workers: int) -> pd.DataFrame:
+    def survey(
+        self, table: pd.DataFrame, paths: Mapping[str, Path], known: pd.DataFrame, workers: int, report: Report
+    ) -> pd.DataFrame:
         """Return the range of each utterance's speaker; NaN where the speaker is not known.
 
         A speaker whom the store has keeps the range that it says, for new utterances too.
@@ -94,7 +101,9 @@ class Pitch(PraatFeature):
             files.setdefault(who, []).append(paths[name])
         new = [who for who in files if who and who not in ranges]
         found = _in_processes(self._range_of, [files[who] for who in new], workers)
-        ranges |= dict(zip(new, found, strict=True))
+        for done, (who, span) in enumerate(zip(new, found, strict=True), 1):
+            ranges[who] = span
+            report(done, len(new), "looking for the pitch range of each speaker")
         rows = [ranges.get(who, (np.nan, np.nan)) for who in speakers]
         return pd.DataFrame(rows, table.index, pd.Index(COLUMNS), dtype=float)
 
@@ -150,16 +159,19 @@ class Pitch(PraatFeature):
         return analyse(self.hop, floor, very_accurate=self.very_accurate, pitch_ceiling=ceiling)
 
 
-def _in_processes(work: Callable[[T], R], items: Sequence[T], workers: int) -> list[R]:
-    """Return ``work`` of each item, done by so many processes: Praat keeps other threads of its process waiting."""
+def _in_processes(work: Callable[[T], R], items: Sequence[T], workers: int) -> Iterator[R]:
+    """Yield ``work`` of each item, done by so many processes: Praat keeps other threads of its process waiting."""
     if workers == 1 or len(items) < 2:
-        return [work(item) for item in items]
+        yield from map(work, items)
+        return
     try:
         with ProcessPoolExecutor(min(workers, len(items)), get_context("spawn")) as pool:
-            return list(pool.map(work, items))
+            yield from pool.map(work, items)
     except BrokenProcessPool:
-        lost = "a process that looked for the range of F0 was ended"
-        raise SerError(f"{lost}: if memory was lacking, use fewer --workers") from None
+        raise SerError(
+            "a process that looked for the range of F0 ended before it was done: if memory was lacking, use fewer "
+            '--workers; if a script calls extract, it has to do so below if __name__ == "__main__"'
+        ) from None
 
 
 def _heard(pitch: Any) -> Floats:

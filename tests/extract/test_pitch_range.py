@@ -1,5 +1,8 @@
 """The range of pitch of a speaker, from all that the speaker says, and of nobody else."""
 
+import os
+from unittest.mock import Mock
+
 import numpy as np
 import parselmouth
 import pytest
@@ -7,11 +10,12 @@ import soundfile
 
 import featurestore
 from extract.config import ExtractConfig
-from extract.features.pitch import Pitch
+from extract.features.logmel import LogMel
+from extract.features.pitch import Pitch, _in_processes
 from extract.run import extract
 from extract.speech import Manner, speak
 from featurestore.config import load
-from featurestore.errors import ConfigError
+from featurestore.errors import ConfigError, SerError, StoreError
 from featurestore.verify import verify
 from tests.extract.samples import noise
 
@@ -103,7 +107,11 @@ def test_of_an_unknown_speaker_the_utterance_has_its_own_range(corpus, waves, tm
 
 def test_two_processes_find_the_same(corpus, tmp_path):
     for workers in (1, 2):
-        extract(asked(corpus, tmp_path / f"{workers}.zarr", PITCH, f"workers={workers}", "shard_seconds=4"))
+        config = asked(corpus, tmp_path / f"{workers}.zarr", PITCH, f"workers={workers}", "shard_seconds=4")
+        report = Mock()
+        extract(config, report)
+        said = [call.args for call in report.call_args_list]
+        assert said[:3] == [(done, 3, "looking for the pitch range of each speaker") for done in (1, 2, 3)]
     assert files(tmp_path / "1.zarr") == files(tmp_path / "2.zarr")
 
 
@@ -139,3 +147,83 @@ def test_other_words_are_refused():
     with pytest.raises(ConfigError, match="two_pass: Input should be False, True or 'speaker'"):
         load(ExtractConfig, [], ["dataset=csv", "pitch.two_pass=speakers"])
     assert Pitch(two_pass=True).columns == ()
+
+
+def forbid_survey(monkeypatch):
+    monkeypatch.setattr(Pitch, "_range_of", lambda *_: pytest.fail("the audio of all was read"))
+
+
+def refuse(*_):
+    raise SerError("it cannot be loaded")
+
+
+def test_growth_that_is_refused_leaves_the_ranges(corpus, waves, tmp_path, monkeypatch):
+    store = tmp_path / "s.zarr"
+    extract(asked(corpus, store, PITCH))
+    before = files(store)
+    (tmp_path / "other").mkdir()
+    rows = [add(tmp_path / "other", "high0", "another", waves["low0"][1])]
+    labels = tmp_path / "other" / "labels.csv"
+    labels.write_text("name,audio_path,V,A,split_set,speaker\n" + "".join(rows))
+    forbid_survey(monkeypatch)
+    with pytest.raises(StoreError, match=r"other labels: the columns \['speaker', 'duration'\] have changed"):
+        extract(asked(labels, store, PITCH, "grow=true"))
+    assert files(store) == before
+
+
+@pytest.mark.parametrize("values", [("mine",), ("mine", "yours")])
+def test_labels_can_have_a_column_dataset(corpus, waves, tmp_path, monkeypatch, values):
+    store = tmp_path / "s.zarr"
+    header, *rows = corpus.read_text().splitlines()
+    rows = [f"{row},{values[i % len(values)]}" for i, row in enumerate(rows)]
+    corpus.write_text("\n".join([f"{header},dataset", *rows]) + "\n")
+    extract(asked(corpus, store, PITCH))
+    before = ranges(store)
+    forbid_survey(monkeypatch)
+    more = add(tmp_path, "more", "low", waves["high1"][1]).strip()
+    corpus.write_text(corpus.read_text() + f"{more},{values[0]}\n")
+    extract(asked(corpus, store, PITCH, "grow=true"))
+    after = ranges(store)
+    assert after.loc[before.index].equals(before)
+    assert after.loc["more"].equals(before.loc["low0"])
+    extract(asked(corpus, store, PITCH))
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "message"),
+    [
+        ("pitch={}", (PITCH,), "pitch with other settings: two_pass: False in the store, speaker asked for"),
+        ("pitch={}", (PITCH, "grow=true"), "pitch with other settings: two_pass: False"),
+        ("intensity={}", (PITCH, "intensity={}", "grow=true"), "new utterances need all of them and no other"),
+        ("intensity={}", (PITCH, "logmel={}"), "it cannot be loaded"),
+    ],
+)
+def test_what_is_refused_is_refused_before_audio_is_read(corpus, waves, tmp_path, monkeypatch, first, then, message):
+    store = tmp_path / "s.zarr"
+    extract(asked(corpus, store, first))
+    before = files(store)
+    if "grow=true" in then:
+        corpus.write_text(corpus.read_text() + add(tmp_path, "more", "low", waves["high1"][1]))
+    monkeypatch.setattr(LogMel, "spec", refuse)
+    forbid_survey(monkeypatch)
+    with pytest.raises(SerError, match=message):
+        extract(asked(corpus, store, *then))
+    assert files(store) == before
+
+
+def test_what_labels_say_of_the_ranges_plays_no_part(corpus, tmp_path, monkeypatch):
+    extract(asked(corpus, tmp_path / "without.zarr", PITCH))
+    header, *rows = corpus.read_text().splitlines()
+    corpus.write_text("\n".join([f"{header},pitch_floor,pitch_ceiling", *(f"{row},80,90" for row in rows)]) + "\n")
+    extract(asked(corpus, tmp_path / "s.zarr", PITCH))
+    assert ranges(tmp_path / "s.zarr").equals(ranges(tmp_path / "without.zarr"))
+    before = files(tmp_path / "s.zarr")
+    forbid_survey(monkeypatch)
+    extract(asked(corpus, tmp_path / "s.zarr", PITCH))
+    extract(asked(corpus, tmp_path / "s.zarr", PITCH, "grow=true"))
+    assert files(tmp_path / "s.zarr") == before
+
+
+def test_a_process_that_ends_is_named():
+    with pytest.raises(SerError, match="ended before it was done: if memory was lacking, use fewer --workers"):
+        list(_in_processes(os._exit, [1, 1], workers=2))
