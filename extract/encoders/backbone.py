@@ -53,6 +53,9 @@ class Backbone(ABC):
     MOST_FRAMES: ClassVar[int | None] = None
     """That can be encoded at once."""
 
+    NORMED_BY: ClassVar[tuple[str, ...]] = ("transformers4",)
+    """Versions of transformers whose last hidden state is the one after the final norm."""
+
     def __init__(self, model: Any, preprocessing: Preprocessing) -> None:
         self.model, self.preprocessing = model, preprocessing
         model.config._attn_implementation = ATTENTION

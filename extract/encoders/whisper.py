@@ -22,6 +22,7 @@ class WhisperBackbone(Backbone):
     FIRST_FRAME: ClassVar[float] = 0.0
     """Mel frames are centred at multiples of 10 ms, and the second convolution takes every other."""
     LEAST_FRAMES: ClassVar[int] = WINDOW_FRAMES
+    NORMED_BY: ClassVar[tuple[str, ...]] = ("transformers4", "transformers5")
     MOST_FRAMES: ClassVar[int | None] = WINDOW_FRAMES
 
     def __init__(self, model: torch.nn.Module, preprocessing: Preprocessing) -> None:

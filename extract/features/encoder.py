@@ -37,9 +37,9 @@ class Encoder(PretrainedFeature):
     epsilon: float = Field(default=1e-7, gt=0)
     """Added to the variance when waveforms are normalised: 1e-7 in transformers, 1e-5 in fairseq and s3prl, which
     changes the features of quiet speech by 6 to 9 %."""
-    hidden_states: Literal["transformers5", "transformers4"] = "transformers5"
-    """The last layer as its block gives it (transformers 5), or after the encoder's final norm where it has one
-    (transformers 4, s3prl)."""
+    hidden_states: Literal["raw", "transformers5", "transformers4"] = "raw"
+    """The last layer as its block gives it, or after the encoder's final norm where that version of transformers has
+    it: 5 in Whisper, 4 (and s3prl) in large models too."""
     window: float | None = Field(default=None, gt=0)
     """Longer audio is encoded in windows of so many seconds; all of it at once when absent, by Whisper in its 30 s."""
     overlap: float = Field(default=4.0, ge=0)
@@ -160,7 +160,7 @@ class Encoder(PretrainedFeature):
         import torch
 
         states = backbone.transform(fronts)
-        if self.hidden_states == "transformers4" and backbone.final_norm is not None:
+        if self.hidden_states in backbone.NORMED_BY and backbone.final_norm is not None:
             states[-1] = backbone.final_norm(states[-1])
         chosen = torch.stack([states[layer] for layer in self._layers]).float().cpu().numpy()
         return np.split(chosen, np.cumsum([len(front) for front in fronts])[:-1], axis=1)

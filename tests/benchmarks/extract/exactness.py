@@ -59,7 +59,7 @@ def main(*models: str, checkpoint: Path | None = None) -> int:
 
 
 def row(name: str, folder: Path) -> tuple[object, ...]:
-    encoder = Encoder(checkpoint=str(folder), batch_seconds=100)
+    encoder = Encoder(checkpoint=str(folder), batch_seconds=100, hidden_states="transformers5")
     waves = speech_for(encoder)
     order = np.random.default_rng(SEED).permutation(len(waves))
     together = {int(order[one.position]): one.frames for one in encoder.compute([waves[i] for i in order])}
