@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import Any, NamedTuple, Self
 
 from extract.audio import SAMPLING_RATE, AudioError, Wave, describe_oddity, read_wave
-from extract.features import Computed, Feature
+from extract.features import Computed, Feature, Stored
 from featurestore.errors import SerError
 from featurestore.writer import FeatureShard, StoreWriter
 
@@ -103,19 +103,23 @@ def _write(job: Job, waves: Waves, writer: StoreWriter, features: dict[str, Feat
                 else:
                     shard.fail(name, str(reason))
             names = list(good)
-            computed = features[key].compute(list(good.values()), [rows[name] for name in names])
+            computed = features[key].compute_to_store(list(good.values()), [rows[name] for name in names])
             _write_behind(shard, names, key, computed, spent)
     return spent
 
 
 def _write_behind(
-    shard: FeatureShard, names: Sequence[str], key: str, computed: Iterator[Computed], spent: Spent
+    shard: FeatureShard, names: Sequence[str], key: str, computed: Iterator[Computed | Stored], spent: Spent
 ) -> None:
     """Write each utterance in another thread, while the next ones are computed."""
 
-    def add(one: Computed) -> None:
-        shard.flag(names[one.position], one.flag)
-        shard.add(names[one.position], one.frames)
+    def add(one: Computed | Stored) -> None:
+        name = names[one.position]
+        if isinstance(one, Stored):
+            shard.put(name, one.frames, one.mean, one.sd)
+        else:
+            shard.flag(name, one.flag)
+            shard.add(name, one.frames)
 
     with ThreadPoolExecutor(1) as pool:
         waiting: deque[Future[None]] = deque()

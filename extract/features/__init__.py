@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from featurestore.codec import Dtype, Floats
+from featurestore.codec import Dtype, Floats, Frames
 from featurestore.config import Component
 from featurestore.plan import Compress, FeatureSpec
 
@@ -33,6 +33,22 @@ class Computed(NamedTuple):
     position: int
     frames: Floats
     flag: str = ""
+
+
+class Stored(NamedTuple):
+    """A feature of one waveform in its stored form.
+
+    Attributes:
+        position: of the waveform among those that were given.
+        frames: as `featurestore.codec.encode` gives them.
+        mean: over time, (layers, dim).
+        sd: the standard deviation over time, (layers, dim).
+    """
+
+    position: int
+    frames: Frames
+    mean: Floats
+    sd: Floats
 
 
 class Feature(Component, ABC):
@@ -87,6 +103,10 @@ class Feature(Component, ABC):
             waves: waveforms at 16 kHz, float32.
             rows: the `columns` of each, where there are any.
         """
+
+    def compute_to_store(self, waves: Sequence[Any], rows: Sequence[Row] = ()) -> Iterator[Computed | Stored]:
+        """Yield the same as `compute`, in its stored form where a feature makes that itself."""
+        yield from self.compute(waves, rows)
 
     def survey(
         self, table: pd.DataFrame, paths: Mapping[str, Path], known: pd.DataFrame, workers: int, report: Report

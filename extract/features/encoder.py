@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
@@ -13,7 +14,7 @@ from pydantic import Field
 from extract.audio import SAMPLING_RATE, Wave
 from extract.encoders.checkpoint import load_model, load_normalize
 from extract.encoders.device import compute_exactly, find_device
-from extract.features import NO_ROW, Computed, Row
+from extract.features import NO_ROW, Computed, Row, Stored
 from extract.pretrained import PretrainedFeature
 from featurestore.codec import Dtype, Floats
 from featurestore.errors import SerError
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
     import torch
 
     from extract.encoders.backbone import Backbone
+    from extract.encoders.transfer import Outbox, Parcel
 
 HOP = 0.02
+SENDING = 16
+"""Utterances that may be on their way from a GPU while the next ones are computed."""
 
 
 class Encoder(PretrainedFeature):
@@ -104,13 +108,48 @@ class Encoder(PretrainedFeature):
         Raises:
             SerError: if there is no memory for a single utterance, or window.
         """
+        for i, states in self._encode(self._backbone, waves):
+            found = states.float().cpu().numpy()
+            if np.isfinite(found).all():
+                yield Computed(i, mean_over_time(found, self.time_pool))
+            else:
+                yield self._again(i, waves[i])
+
+    def compute_to_store(self, waves: Sequence[Wave], rows: Sequence[Row] = ()) -> Iterator[Computed | Stored]:
+        """Yield the same as `compute`, from a GPU in its stored form: fewer bytes, which are copied meanwhile."""
+        from extract.encoders.transfer import Outbox
+
+        if self.on_gpu and self.time_pool == 1:
+            yield from self.send(waves, Outbox(self._device, self.dtype))
+        else:
+            yield from self.compute(waves, rows)
+
+    def send(self, waves: Sequence[Wave], outbox: Outbox) -> Iterator[Computed | Stored]:
+        """Yield the same as `compute`, in its stored form; what cannot be stored is computed again in float32."""
+        sent: deque[tuple[int, Parcel]] = deque()
+        for i, states in self._encode(self._backbone, waves):
+            sent.append((i, outbox.send(states)))
+            if len(sent) > SENDING:
+                yield self._received(*sent.popleft(), waves)
+        while sent:
+            yield self._received(*sent.popleft(), waves)
+
+    def _received(self, i: int, parcel: Parcel, waves: Sequence[Wave]) -> Computed | Stored:
+        return parcel.open(i) or self._again(i, waves[i])
+
+    def _again(self, i: int, wave: Wave) -> Computed:
+        ((_, states),) = self._encode(self._precise, [wave])
+        flag = f"computed in float32: {self.precision} gave values that cannot be stored"
+        return Computed(i, mean_over_time(states.float().cpu().numpy(), self.time_pool), flag)
+
+    def _encode(self, backbone: Backbone, waves: Sequence[Wave]) -> Iterator[tuple[int, torch.Tensor]]:
+        """Yield the position and the hidden states (layers, frames, dim) of each waveform, where they were computed."""
+        import torch
+
         try:
-            for i, states in self._encode(self._backbone, waves):
-                flag = ""
-                if not np.isfinite(states).all():
-                    flag = f"computed in float32: {self.precision} gave values that are not finite"
-                    ((_, states),) = self._encode(self._precise, [waves[i]])
-                yield Computed(i, mean_over_time(states, self.time_pool), flag)
+            with torch.inference_mode():
+                yield from self._encode_short(backbone, waves)
+                yield from self._encode_long(backbone, waves)
         except RuntimeError as error:
             if not is_lack_of_memory(error):
                 raise
@@ -120,32 +159,37 @@ class Encoder(PretrainedFeature):
                 f"into windows with encoder.window=30, or use fewer --workers ({str(error).splitlines()[0]})"
             ) from None
 
-    def _encode(self, backbone: Backbone, waves: Sequence[Wave]) -> Iterator[tuple[int, Floats]]:
-        """Yield the position and the hidden states (layers, frames, dim) of each waveform."""
-        import torch
-
+    def _encode_short(self, backbone: Backbone, waves: Sequence[Wave]) -> Iterator[tuple[int, torch.Tensor]]:
+        """Yield the states of what fits a window."""
         lengths = [self._family.count_frames(len(wave)) for wave in waves]
-        most, budget = self._window_frames, round(self.batch_seconds / HOP)
-        short = [i for i, length in enumerate(lengths) if length <= (most or length)]
+        short = [i for i, length in enumerate(lengths) if length <= (self._window_frames or length)]
         encoded = [lengths[i] if self.trim else max(lengths[i], self._family.LEAST_FRAMES) for i in short]
-        with torch.inference_mode():
-            for batch in batch_by_length(encoded, budget):
-                chosen = [short[position] for position in batch]
-                found = self._transform(backbone, [backbone.front(waves[i]) for i in chosen])
-                for i, states in zip(chosen, found, strict=True):
-                    yield i, states[:, : lengths[i]]
-            for i in sorted(set(range(len(waves))) - set(short)):
-                windows = cut_windows(lengths[i], most or lengths[i], round(self.overlap / HOP))
-                fronts = backbone.fronts(waves[i], windows)
-                size = max(1, budget // len(fronts[0]))
-                found = [
-                    states
-                    for begin in range(0, len(fronts), size)
-                    for states in self._transform(backbone, fronts[begin : begin + size])
-                ]
-                yield i, join_windows(found, windows)
+        for batch in batch_by_length(encoded, self._batch_frames):
+            chosen = [short[position] for position in batch]
+            found = self._transform(backbone, [backbone.front(waves[i]) for i in chosen])
+            for i, states in zip(chosen, found, strict=True):
+                yield i, states[:, : lengths[i]]
 
-    def _transform(self, backbone: Backbone, fronts: list[torch.Tensor]) -> list[Floats]:
+    def _encode_long(self, backbone: Backbone, waves: Sequence[Wave]) -> Iterator[tuple[int, torch.Tensor]]:
+        """Yield the states of what is longer than a window."""
+        most = self._window_frames
+        for i, wave in enumerate(waves):
+            frames = self._family.count_frames(len(wave))
+            if most is None or frames <= most:
+                continue
+            windows = cut_windows(frames, most, round(self.overlap / HOP))
+            fronts = backbone.fronts(wave, windows)
+            size = max(1, self._batch_frames // len(fronts[0]))
+            found: list[torch.Tensor] = []
+            for begin in range(0, len(fronts), size):
+                found += self._transform(backbone, fronts[begin : begin + size])
+            yield i, join_windows(found, windows)
+
+    @property
+    def _batch_frames(self) -> int:
+        return round(self.batch_seconds / HOP)
+
+    def _transform(self, backbone: Backbone, fronts: list[torch.Tensor]) -> list[torch.Tensor]:
         """Return the hidden states (layers, frames, dim) of a batch, of its halves where memory is too small for it."""
         try:
             return self._states(backbone, fronts)
@@ -155,15 +199,15 @@ class Encoder(PretrainedFeature):
         half = len(fronts) // 2  # here, where what the attempt has allocated is free again
         return self._transform(backbone, fronts[:half]) + self._transform(backbone, fronts[half:])
 
-    def _states(self, backbone: Backbone, fronts: list[torch.Tensor]) -> list[Floats]:
+    def _states(self, backbone: Backbone, fronts: list[torch.Tensor]) -> list[torch.Tensor]:
         """Return the hidden states (layers, frames, dim) of a batch, given what enters the first layer."""
         import torch
 
         states = backbone.transform(fronts)
         if self.hidden_states in backbone.NORMED_BY and backbone.final_norm is not None:
             states[-1] = backbone.final_norm(states[-1])
-        chosen = torch.stack([states[layer] for layer in self._layers]).float().cpu().numpy()
-        return np.split(chosen, np.cumsum([len(front) for front in fronts])[:-1], axis=1)
+        chosen = torch.stack([states[layer] for layer in self._layers])
+        return list(chosen.split([len(front) for front in fronts], dim=1))
 
     @cached_property
     def _window_frames(self) -> int | None:
@@ -232,12 +276,14 @@ def cut_windows(frames: int, most: int, overlap: int) -> list[tuple[int, int]]:
     return [(start, min(frames, start + most)) for start in starts]
 
 
-def join_windows(states: Sequence[Floats], windows: Sequence[tuple[int, int]]) -> Floats:
+def join_windows(states: Sequence[torch.Tensor], windows: Sequence[tuple[int, int]]) -> torch.Tensor:
     """Return the states (layers, frames, dim) of all frames, each from the window where it is further from an end."""
+    import torch
+
     seams = [(later[0] + earlier[1]) // 2 for earlier, later in pairwise(windows)]
     ends = zip([0, *seams], [*seams, windows[-1][1]], strict=True)
     parts = [one[:, a - start : b - start] for one, (start, _), (a, b) in zip(states, windows, ends, strict=True)]
-    return np.concatenate(parts, axis=1)
+    return torch.cat(parts, dim=1)
 
 
 def mean_over_time(frames: Floats, count: int) -> Floats:

@@ -18,7 +18,9 @@ from pydantic import ValidationError
 from extract.audio import read_wave
 from extract.encoders.checkpoint import MODELS, known
 from extract.encoders.families import FAMILIES as FAMILIES_OF_MODELS
+from extract.encoders.transfer import Outbox
 from extract.features.encoder import Encoder, batch_by_length, cut_windows, join_windows
+from featurestore.codec import encode
 from featurestore.errors import SerError
 from tests.extract.samples import FAMILIES, computed, noise, shared
 
@@ -176,7 +178,7 @@ def test_whisper_takes_long_audio_in_windows(checkpoint):
 def test_windows_give_every_frame_once(frames, most, data):
     overlap = data.draw(st.integers(0, most - 1))
     windows = cut_windows(frames, most, overlap)
-    states = [np.arange(start, stop, dtype=np.float32)[None, :, None] for start, stop in windows]
+    states = [torch.arange(start, stop)[None, :, None] for start, stop in windows]
     assert all(0 < stop - start <= most for start, stop in windows)
     assert join_windows(states, windows).ravel().tolist() == list(range(frames))
 
@@ -197,9 +199,22 @@ def test_what_half_precision_cannot_hold_is_computed_in_float32(tmp_path):
         model.encoder.layers[1].feed_forward.output_dense.weight *= 1e7
     model.save_pretrained(tmp_path)
     one, other = computed_with_flags(tmp_path, "float16"), computed_with_flags(tmp_path, "float32")
-    assert one[0].flag == "computed in float32: float16 gave values that are not finite"
+    assert one[0].flag == "computed in float32: float16 gave values that cannot be stored"
     assert other[0].flag == ""
+    encoder = Encoder(checkpoint=str(tmp_path), precision="float16")
+    (sent,) = encoder.send([noise(8000)], Outbox(torch.device("cpu"), "int8"))
+    assert (sent.flag, sent.frames.tolist()) == (one[0].flag, one[0].frames.tolist())
     assert np.array_equal(one[0].frames, other[0].frames)
+
+
+def test_what_a_gpu_would_send_is_what_the_store_makes_of_the_states(checkpoint):
+    encoder = Encoder(checkpoint=str(checkpoint), window=2.0, overlap=0.5, trim=True)
+    sent = {one.position: one for one in encoder.send(waves(), Outbox(torch.device("cpu"), "int8"))}
+    for i, states in enumerate(computed(encoder, waves())):
+        expected = encode(states, "int8")
+        assert np.array_equal(sent[i].frames.values, expected.values)
+        assert np.array_equal(sent[i].frames.scale, expected.scale)
+        assert np.allclose(sent[i].mean, states.mean(axis=1), atol=1e-5)
 
 
 def computed_with_flags(folder, precision):
@@ -301,13 +316,14 @@ expected = computed(parts, waves)
 fronts = [whole._backbone.front(wave) for wave in waves]
 status = Path("/proc/self/status").read_text().splitlines()
 used = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmData"))
-resource.setrlimit(resource.RLIMIT_DATA, (used + 150_000_000, -1))
+resource.setrlimit(resource.RLIMIT_DATA, (used + 200_000_000, -1))
 try:
     whole._states(whole._backbone, fronts)
 except RuntimeError as error:
     assert is_lack_of_memory(error), error
 else:
     raise AssertionError("there is memory for all of it at once")
+del fronts
 for one in whole.compute(waves):
     assert np.abs(one.frames - expected[one.position]).max() < 1e-4
 """

@@ -1,0 +1,106 @@
+"""From a GPU into the store: states are brought into their stored form where they are, and copied while it goes on.
+
+All layers of a large encoder leave a GPU as float32 at five times the bytes of int8, and the bytes are what extraction
+waits for. The stored form is that of `featurestore.codec`, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from extract.features import Stored
+from featurestore.codec import ELEMENT, LARGEST, QUANTISED, Dtype, Frames
+
+STORED = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """States on their way: tensors in memory, which are filled when ``arrived``.
+
+    Attributes:
+        tensors: values, mean, sd, peak, and for quantised data scale and offset.
+        dtype: of the stored form.
+        arrived: of the copies; None where there is nothing to wait for.
+    """
+
+    tensors: Sequence[torch.Tensor]
+    dtype: Dtype
+    arrived: torch.cuda.Event | None
+
+    def open(self, position: int) -> Stored | None:
+        """Return the states of the waveform at ``position`` when they have arrived; None if they cannot be stored."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        values, mean, sd, peak, *scales = self.tensors
+        if not float(peak) <= LARGEST.get(self.dtype, np.finfo(np.float32).max):  # NaN is not
+            return None
+        bits = values.view(torch.int16) if self.dtype == "bfloat16" else values
+        scale, offset = (one.numpy() for one in scales) if scales else (None, None)
+        frames = Frames(bits.numpy().view(ELEMENT[self.dtype]), self.dtype, mean.shape[1], scale, offset)
+        return Stored(position, frames, mean.numpy(), sd.numpy())
+
+
+class Outbox:
+    """Sends states from a device into memory, on a stream of its own where that is a GPU.
+
+    Args:
+        device: where the states are.
+        dtype: of the stored form.
+    """
+
+    def __init__(self, device: torch.device, dtype: Dtype) -> None:
+        self._dtype: Dtype = dtype
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def send(self, states: torch.Tensor) -> Parcel:
+        """Bring the states (layers, frames, dim) of one utterance into their stored form, and begin to copy them."""
+        states = states.float()
+        low, high = states.amin(dim=1), states.amax(dim=1)
+        sd, mean = torch.std_mean(states, dim=1, correction=0)
+        peak = torch.maximum(high.amax(), -low.amin())
+        if self._dtype in QUANTISED:
+            tensors = [*quantise(states, low, high, self._dtype)]
+            tensors[1:1] = [mean, sd, peak]
+        else:
+            tensors = [states.to(STORED[self._dtype]), mean, sd, peak]
+        if self._stream is None:
+            return Parcel(tensors, self._dtype, None)
+        self._stream.wait_stream(torch.cuda.current_stream(states.device))
+        with torch.cuda.stream(self._stream):
+            copies = []
+            for tensor in tensors:
+                copies.append(torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True))
+                copies[-1].copy_(tensor, non_blocking=True)
+                tensor.record_stream(self._stream)
+            arrived = torch.cuda.Event()
+            arrived.record(self._stream)
+        return Parcel(copies, self._dtype, arrived)
+
+
+def quantise(
+    states: torch.Tensor, low: torch.Tensor, high: torch.Tensor, dtype: Dtype
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the values (layers, frames, stored width), scale and offset (layers, dim) of int8 or int4.
+
+    Args:
+        states: (layers, frames, dim), float32.
+        low: the least of each channel, (layers, dim).
+        high: the largest.
+        dtype: ``int8`` or ``int4``.
+    """
+    first, last = (-128, 127) if dtype == "int8" else (0, 15)
+    scale = (high - low) / (last - first)
+    offset = low - first * scale
+    divisor = torch.where(scale > 0, scale, 1.0)
+    steps = ((states - offset[:, None]) / divisor[:, None]).round().clamp(first, last)
+    if dtype == "int8":
+        return steps.to(torch.int8), scale, offset
+    nibbles = steps.to(torch.uint8)
+    packed = nibbles[..., 0::2].clone()
+    packed[..., : nibbles.shape[-1] // 2] |= nibbles[..., 1::2] << 4
+    return packed, scale, offset
