@@ -37,7 +37,7 @@ def say_selftest(encoder: Encoder) -> int:
         relative, largest = errors(together[i], alone.frames)
         good = within_limits(encoder.precision, relative, largest)
         passed &= good
-        seconds, verdict = f"{len(wave) / SAMPLING_RATE:.2f}", "yes" if good else "NO"
+        seconds, verdict = f"{len(wave) / SAMPLING_RATE:g}", "yes" if good else "NO"
         rows.append((seconds, alone.frames.shape[1], f"{relative:.1e}", f"{largest:.1e}", verdict))
     say(f"{encoder.key}, {encoder.precision}: {len(waves)} utterances in shuffled batches beside each alone in float32")
     say_table(("seconds", "frames", "relative L2 error", "largest error / sd", "within the limits"), rows)

@@ -211,7 +211,7 @@ def test_the_selftest_proves_that_batches_change_nothing():
     result = ser_extract("--selftest", *ENCODER)
     assert result.returncode == 0, result.stderr
     rows = [line.split() for line in result.stdout.splitlines() if line.strip()[:1].isdigit()]
-    assert [row[0] for row in rows][:3] == ["0.05", "0.10", "0.30"]
+    assert [row[0] for row in rows][:3] == ["0.025", "0.05", "0.1"]
     assert all(float(row[2]) <= 5e-6 for row in rows)
     assert {row[-1] for row in rows} == {"yes"}
     assert result.stdout.strip().splitlines()[-1].startswith("passed: ")
