@@ -14,7 +14,7 @@ from extract.audio import AudioError, read_wave
 from extract.config import ExtractConfig
 from extract.features import Feature
 from extract.jobs import count_workers
-from extract.run import Places, Source, place, read_source, rows_of
+from extract.source import Places, Source, place, read_source, rows_of
 from featurestore.codec import Dtype
 from featurestore.command import INCOMPLETE, say, say_table
 from featurestore.layout import feature_bytes, free_bytes

@@ -17,7 +17,8 @@ from distributed import LocalCluster
 import featurestore
 from extract.config import ExtractConfig
 from extract.jobs import on_cluster, side_by_side
-from extract.run import extract, place, plan_jobs, read_source
+from extract.run import extract, plan_jobs
+from extract.source import place, read_source
 from extract.work import READING, WRITING, Spent, do_jobs
 from featurestore.config import load
 from featurestore.errors import ConfigError, SerError

@@ -1,0 +1,145 @@
+"""The dataset as it is to be extracted: labels joined with audio headers, and where each feature has frames."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from extract.audio import SAMPLING_RATE, AudioError, count_samples
+from extract.config import ExtractConfig
+from extract.features import Feature
+from featurestore.errors import SerError
+from featurestore.plan import FeaturePlan, FeatureSpec, Plan
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset whose audio headers have been read.
+
+    Attributes:
+        features: that are asked for, by their names in the store.
+        plan: what the store should hold.
+        paths: of the audio, by name.
+        lacking: what is said when the dataset is not whole; empty if it is.
+    """
+
+    features: dict[str, Feature]
+    plan: Plan
+    paths: dict[str, Path]
+    lacking: str
+
+
+@dataclass(frozen=True)
+class Places:
+    """The frames of a feature for some utterances, and the reason where it cannot be computed."""
+
+    frames: np.ndarray
+    times: np.ndarray
+    impossible: dict[str, str]
+
+    def plan(self, spec: FeatureSpec) -> FeaturePlan:
+        """Return the plan of the feature."""
+        return FeaturePlan(spec, self.frames, self.times)
+
+
+def read_source(config: ExtractConfig) -> Source:
+    """Read the labels and the audio headers; what cannot be used is left out with its reason.
+
+    Raises:
+        SerError: if no feature is asked for, or no utterance can be used.
+    """
+    features = config.features()
+    if not features:
+        raise SerError("nothing to extract: give --encoder NAME|DIR, or --features NAME,NAME")
+    labels = config.dataset.read()
+    left_out = dict(labels.left_out)
+    folder = config.dataset.audio_folder()
+    paths = {name: folder / path for name, path in zip(labels.table.index, labels.table["path"], strict=True)}
+    samples = _measure(paths, left_out)
+    surveyed = {column for feature in features.values() for column in feature.surveyed}
+    table = labels.table.loc[list(samples)].drop(columns=[*surveyed], errors="ignore")
+    table = table.assign(duration=np.array(list(samples.values())) / SAMPLING_RATE)
+    table = _flag_copies(table, {name: paths[name] for name in samples})
+    usable = np.zeros(len(table), bool)
+    reasons: dict[str, str] = {}
+    for feature in features.values():
+        found = place(feature, table)
+        usable |= found.frames > 0
+        reasons |= found.impossible
+    left_out |= {name: reasons[name] for name in table.index[~usable]}
+    if not usable.any():
+        some = "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:3])
+        raise SerError(f"dataset {config.dataset.name}: no utterance can be used ({len(left_out)} left out: {some})")
+    plan = Plan.make(
+        table[usable], config.shard_seconds, dataset=config.dataset.name, ranges=labels.ranges, left_out=left_out
+    )
+    return Source(features, plan, paths, config.dataset.lacking(labels))
+
+
+def place(feature: Feature, table: pd.DataFrame) -> Places:
+    """Return the number of frames of a feature for each utterance, 0 where it cannot be computed."""
+    frames, times, impossible = np.zeros(len(table), np.int64), np.zeros(len(table)), {}
+    samples = np.rint(table["duration"].to_numpy() * SAMPLING_RATE).astype(np.int64).tolist()
+    rows = rows_of(table, feature.columns)
+    for i, (name, count) in enumerate(zip(table.index, samples, strict=True)):
+        try:
+            frames[i], times[i] = feature.place(count, rows[i])
+        except ValueError as error:
+            impossible[name] = str(error)
+    return Places(frames, times, impossible)
+
+
+def rows_of(table: pd.DataFrame, columns: Iterable[str]) -> list[dict[str, Any]]:
+    """Return what a table says of each utterance, of the columns that it has among ``columns``."""
+    found = [column for column in columns if column in table]
+    if not found:
+        return [{}] * len(table)
+    return [dict(zip(found, values, strict=True)) for values in table[found].itertuples(index=False, name=None)]
+
+
+def _flag_copies(table: pd.DataFrame, paths: dict[str, Path]) -> pd.DataFrame:
+    """Return the table with the utterances whose file has the content of an earlier one named in ``flags``."""
+    by_size: dict[int, list[str]] = {}
+    for name, path in paths.items():
+        by_size.setdefault(path.stat().st_size, []).append(name)
+    suspects = [name for names in by_size.values() if len(names) > 1 for name in names]
+    first: dict[bytes, str] = {}
+    flags = dict(table["flags"]) if "flags" in table else dict.fromkeys(table.index, "")
+    with ThreadPoolExecutor() as pool:
+        digests = list(pool.map(lambda name: _digest(paths[name]), suspects))
+    for name, digest in zip(suspects, digests, strict=True):
+        original = first.setdefault(digest, name)
+        if original != name:
+            flags[name] = "; ".join(filter(None, (flags[name], f"the same audio as {original}")))
+    return table.assign(flags=list(flags.values()))
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _measure(paths: dict[str, Path], left_out: dict[str, str]) -> dict[str, int]:
+    """Return the length of each utterance at 16 kHz, leaving out what cannot be read."""
+    samples: dict[str, int] = {}
+    with ThreadPoolExecutor() as pool:
+        for name, result in zip(paths, pool.map(_try_count, paths.values()), strict=True):
+            if isinstance(result, int):
+                samples[name] = result
+            else:
+                left_out[name] = result
+    return samples
+
+
+def _try_count(path: Path) -> int | str:
+    try:
+        return count_samples(path)
+    except AudioError as error:
+        return str(error)
