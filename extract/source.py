@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ import pandas as pd
 from extract.audio import SAMPLING_RATE, AudioError, count_samples
 from extract.config import ExtractConfig
 from extract.features import Feature
-from featurestore.errors import SerError
+from extract.labels import Labels
+from featurestore.errors import DatasetError, SerError
 from featurestore.plan import FeaturePlan, FeatureSpec, Plan
 
 
@@ -59,6 +60,8 @@ def read_source(config: ExtractConfig) -> Source:
     if not features:
         raise SerError("nothing to extract: give --encoder NAME|DIR, or --features NAME,NAME")
     labels = config.dataset.read()
+    lacking = config.dataset.lacking(labels)
+    labels = _only(labels, config.dataset.split)
     left_out = dict(labels.left_out)
     folder = config.dataset.audio_folder()
     paths = {name: folder / path for name, path in zip(labels.table.index, labels.table["path"], strict=True)}
@@ -80,7 +83,18 @@ def read_source(config: ExtractConfig) -> Source:
     plan = Plan.make(
         table[usable], config.shard_seconds, dataset=config.dataset.name, ranges=labels.ranges, left_out=left_out
     )
-    return Source(features, plan, paths, config.dataset.lacking(labels))
+    return Source(features, plan, paths, lacking)
+
+
+def _only(labels: Labels, split: str | None) -> Labels:
+    """Return the labels of one part of the dataset, or of all of it."""
+    if split is None:
+        return labels
+    parts = labels.table["split"] if "split" in labels.table else labels.table.index.map(lambda _: "")
+    if not (parts == split).any():
+        found = ", ".join(sorted({str(part) for part in parts} - {""})) or "none"
+        raise DatasetError(f"dataset.split={split}: no utterance is in it; the dataset has the parts {found}")
+    return replace(labels, table=labels.table[parts == split])
 
 
 def place(feature: Feature, table: pd.DataFrame) -> Places:

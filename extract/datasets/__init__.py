@@ -22,6 +22,8 @@ class Dataset(Component, ABC):
     """The folder of the dataset."""
     label_csv: Path | None = None
     """A label file, or a folder of them, as dataset csv reads them; takes the place of the labels of the raw layout."""
+    split: str | None = None
+    """Only the utterances of this part, e.g. ``test``; all when absent. The others can be added later: grow=true."""
     allow_partial: bool = False
     """Go on when utterances of the dataset are not there."""
 

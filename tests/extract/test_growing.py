@@ -182,3 +182,16 @@ def test_what_repair_dropped_is_extracted_again(labelled, tmp_path):
     assert dropped.names == ["001"]
     extract(config)
     assert files(tmp_path / "s.zarr") == before
+
+
+def test_one_part_of_a_dataset_and_later_the_others(labelled, tmp_path):
+    store = tmp_path / "s.zarr"
+    extract(asked(labelled, store, "dataset.split=test"))
+    assert featurestore.open(store).names(["pitch"]) == ["002"]
+    extract(asked(labelled, store, "grow=true"))
+    grown, whole = featurestore.open(store), tmp_path / "whole.zarr"
+    extract(asked(labelled, whole))
+    assert sorted(grown.names(["pitch"])) == sorted(featurestore.open(whole).names(["pitch"]))
+    assert np.array_equal(grown["001"]["pitch"], featurestore.open(whole)["001"]["pitch"])
+    with pytest.raises(SerError, match="no utterance is in it; the dataset has the parts dev, test, train"):
+        extract(asked(labelled, tmp_path / "other.zarr", "dataset.split=tset"))
