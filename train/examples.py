@@ -146,6 +146,10 @@ def _scaled(table: pd.DataFrame, ranges: dict[str, tuple[float, float]]) -> torc
 
 def _align_all(states: FeatureStore, pitch: FeatureStore, names: list[str], config: PitchConfig) -> list[Floats]:
     """Return height and voicing of each utterance at the times of its hidden states."""
+    if {"log_f0", "semitones"} & {*pitch.spec.channels}:
+        raise SerError(
+            f"{pitch.name} holds {', '.join(pitch.spec.channels)}, expected f0 in Hz: extract it so (pitch.unit)"
+        )
     aligned = []
     for name in names:
         f0 = pitch.read(name).decode()[0, :, 0]

@@ -29,6 +29,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 FLOOR_FACTOR = 0.75
+LOWEST = 27.5
+"""Hz, the A of the lowest octave of a piano: semitones are counted from it."""
 LEAST_VOICED = 10
 """Frames from which quartiles are taken."""
 COLUMNS = ("pitch_floor", "pitch_ceiling")
@@ -53,6 +55,8 @@ class Pitch(PraatFeature):
     stored: where that is cut short, it is done again from the start."""
     ceiling_factor: float = Field(default=1.5, gt=1.0)
     """1.5 for calm speech, 2.5 for expressive speech."""
+    unit: Literal["hz", "log", "semitones"] = "hz"
+    """Of F0: Hz, the natural logarithm of that, or semitones above 27.5 Hz, as in openSMILE; 0 where unvoiced."""
     mode: Literal["time", "tier"] = "time"
     """``tier`` reproduces systems that stretch the voiced frames alone over the utterance, which loses the time: every
     frame counts as voiced."""
@@ -65,7 +69,7 @@ class Pitch(PraatFeature):
 
     @property
     def channels(self) -> tuple[str, ...]:  # noqa: D102
-        return ("f0", "voiced")
+        return ({"hz": "f0", "log": "log_f0", "semitones": "semitones"}[self.unit], "voiced")
 
     @property
     def window(self) -> float:
@@ -137,7 +141,13 @@ class Pitch(PraatFeature):
         f0 = self._find(sound, row)
         if self.mode == "tier":
             f0 = _stretched(f0)
-        return np.stack([f0, f0 > 0], axis=-1)
+        return np.stack([self._in_unit(f0), f0 > 0], axis=-1)
+
+    def _in_unit(self, f0: Floats) -> Floats:
+        if self.unit == "hz":
+            return f0
+        log = np.log(np.where(f0 > 0, f0, 1.0 if self.unit == "log" else LOWEST))
+        return log if self.unit == "log" else 12 / np.log(2) * (log - np.log(LOWEST))
 
     def _find(self, sound: Any, row: Row) -> Floats:
         """Return F0 on the grid of the first pass, whatever the range in which it is looked for."""

@@ -217,6 +217,18 @@ def test_every_method_finds_a_glide(seconds, settings):
     assert np.median(semitones) < 0.05
 
 
+def test_pitch_in_other_units_is_the_same_pitch():
+    wave = np.concatenate([glide(0.7, low=180, high=260)[0], np.zeros(8000, np.float32)])
+    hertz, voiced, _ = contour(wave)
+    log, semitones = (contour(wave, unit=unit)[0] for unit in ("log", "semitones"))
+    assert (voiced > 0).any()
+    assert (voiced == 0).any()
+    assert np.allclose(log, np.log(hertz, where=voiced > 0, out=np.zeros_like(hertz)), atol=1e-5)
+    assert np.allclose(semitones[voiced > 0], 12 * np.log2(hertz[voiced > 0] / 27.5), atol=1e-4)
+    assert not semitones[voiced == 0].any()
+    assert Pitch(unit="semitones").spec().channels == ("semitones", "voiced")
+
+
 def test_two_passes_narrow_the_range():
     """A subharmonic at the end lies below the range that most of the utterance has."""
     wave, _ = glide(2.0, low=300, high=330)

@@ -42,6 +42,13 @@ def test_states_without_a_clock_are_trained_on_but_not_aligned(store):
         load_examples(store, config("fusion=concat"))
 
 
+def test_pitch_in_another_unit_is_refused(store):
+    pitch = store.feature("pitch")
+    pitch.spec = pitch.spec.model_copy(update={"channels": ("semitones", "voiced")})
+    with pytest.raises(SerError, match="pitch holds semitones, voiced, expected f0 in Hz"):
+        load_examples(store, config("fusion=concat"))
+
+
 def test_selected_utterances_keep_their_frames(store):
     examples = load_examples(store, config())
     (batch,) = examples.batches(torch.arange(6), size=6)
