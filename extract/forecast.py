@@ -29,7 +29,8 @@ TRIAL = 8
 def say_forecast(config: ExtractConfig) -> int:
     """Print what ``config`` would do; nothing is written.
 
-    The time is measured on the `TRIAL` utterances of the dataset that are nearest to its median length.
+    The time is measured on the `TRIAL` utterances of the dataset that are nearest to its median length. A survey counts:
+    without what it finds, a feature looks for that in the utterance itself.
 
     Returns:
         The exit code: that of the extraction, 1 if it cannot start.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 WORTH_A_WORKER = 900.0
-"""Seconds of audio for which the start of another process, some seconds, pays."""
+"""Seconds of audio for which the start of another process, some seconds, pays with an encoder of usual size."""
 CONNECT_SECONDS = 20
 Done = tuple[Job, Spent]
 """A job that is done, and what its time went into."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import field_validator
 
 from extract.encoders.checkpoint import MODELS, Checkpoint, find, hash_weights, load_config
+from extract.encoders.device import find_device
 from extract.features import Feature
 
 if TYPE_CHECKING:
@@ -45,17 +46,6 @@ class PretrainedFeature(Feature):
         kept = {key: value for key, value in settings.items() if key not in NO_DIFFERENCE}
         return {**kept, "checkpoint": self.short_name}
 
-    def origin(self, model: torch.nn.Module, device: torch.device, *packages: str) -> dict[str, Any]:
-        """Return the provenance: the settings, the weights and where they come from, the versions of ``packages``."""
-        return {
-            "settings": self.settings(),
-            "weights": hash_weights(model),
-            "id": self._checkpoint.id,
-            "revision": getattr(self._config, "_commit_hash", None) or self._checkpoint.revision,
-            "versions": {package: version(package) for package in packages},
-            "device": device.type,
-        }
-
     @cached_property
     def _checkpoint(self) -> Checkpoint:
         return find(self.checkpoint)
@@ -63,3 +53,29 @@ class PretrainedFeature(Feature):
     @cached_property
     def _config(self) -> Any:
         return load_config(self._checkpoint, self.models)
+
+
+class ModelFeature(PretrainedFeature):
+    """A feature that a forward pass of the frozen model computes, on a GPU where there is one."""
+
+    device: str | None = None
+    """``cpu``, ``cuda``, ``cuda:1`` …; the first GPU where there is one when absent."""
+
+    @property
+    def on_gpu(self) -> bool:  # noqa: D102
+        return self._device.type != "cpu"
+
+    def origin(self, model: torch.nn.Module, *packages: str) -> dict[str, Any]:
+        """Return the provenance: the settings, the weights and where they come from, the versions of ``packages``."""
+        return {
+            "settings": self.settings(),
+            "weights": hash_weights(model),
+            "id": self._checkpoint.id,
+            "revision": getattr(self._config, "_commit_hash", None) or self._checkpoint.revision,
+            "versions": {package: version(package) for package in packages},
+            "device": self._device.type,
+        }
+
+    @cached_property
+    def _device(self) -> torch.device:
+        return find_device(self.device)

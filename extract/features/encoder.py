@@ -13,9 +13,9 @@ from pydantic import Field
 
 from extract.audio import SAMPLING_RATE, Wave
 from extract.encoders.checkpoint import load_model, load_normalize
-from extract.encoders.device import compute_exactly, find_device
+from extract.encoders.device import compute_exactly
 from extract.features import NO_ROW, Computed, Row, Stored
-from extract.pretrained import PretrainedFeature
+from extract.pretrained import ModelFeature
 from featurestore.codec import Dtype, Floats
 from featurestore.errors import SerError
 from featurestore.plan import FeatureSpec
@@ -31,7 +31,7 @@ SENDING = 16
 """Utterances that may be on their way from a GPU while the next ones are computed."""
 
 
-class Encoder(PretrainedFeature):
+class Encoder(ModelFeature):
     """Hidden states: layer 0 is the input of the first transformer layer, layer i the output of the i-th."""
 
     normalize: bool | None = None
@@ -54,15 +54,9 @@ class Encoder(PretrainedFeature):
     """The layers to store, by number; all when absent."""
     time_pool: int = Field(default=1, ge=1)
     """Store the mean of so many frames instead of each; the last one is the mean of what is left."""
-    device: str | None = None
-    """``cpu``, ``cuda``, ``cuda:1`` …; the first GPU where there is one when absent."""
     batch_seconds: float = Field(default=40.0, gt=0)
     """Audio in a batch; does not change the features."""
     dtype: Dtype = "int8"
-
-    @property
-    def on_gpu(self) -> bool:  # noqa: D102
-        return self._device.type != "cpu"
 
     @property
     def key(self) -> str:
@@ -90,7 +84,7 @@ class Encoder(PretrainedFeature):
             hop=HOP * self.time_pool,
             dtype=self.dtype,
             compress=self.compress,
-            provenance=self.origin(self._backbone.model, self._device, "torch", "transformers"),
+            provenance=self.origin(self._backbone.model, "torch", "transformers"),
         )
 
     def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:  # noqa: D102
@@ -234,10 +228,6 @@ class Encoder(PretrainedFeature):
         from extract.encoders.families import FAMILIES
 
         return FAMILIES[self._config.model_type]
-
-    @cached_property
-    def _device(self) -> torch.device:
-        return find_device(self.device)
 
     @cached_property
     def _backbone(self) -> Backbone:

@@ -11,9 +11,10 @@ from pydantic import Field
 
 from extract.audio import SAMPLING_RATE, Wave
 from extract.encoders.checkpoint import TEXT_MODELS, load_model
-from extract.encoders.device import compute_exactly, find_device
+from extract.encoders.device import compute_exactly
 from extract.features import NO_ROW, Computed, Row
 from extract.features.encoder import batch_by_length
+from extract.pretrained import ModelFeature
 from extract.transcripts import TranscriptFeature
 from featurestore.codec import Dtype, Floats
 from featurestore.plan import FeatureSpec
@@ -25,7 +26,7 @@ SENTENCE_HOP = 1.0
 """In seconds; of a single frame any would do."""
 
 
-class Text(TranscriptFeature):
+class Text(TranscriptFeature, ModelFeature):
     """Hidden states: layer 0 is the input of the first transformer layer, layer i the output of the i-th.
 
     A frame is a token, in the order of the transcript, with the special tokens that the tokenizer adds (``<s>`` and
@@ -34,15 +35,9 @@ class Text(TranscriptFeature):
 
     level: Literal["tokens", "sentence"] = "tokens"
     """``sentence``: one frame in the middle of the utterance, the mean of its tokens without the special ones."""
-    device: str | None = None
-    """``cpu``, ``cuda``, ``cuda:1`` …; the first GPU where there is one when absent."""
     batch_tokens: int = Field(default=2048, gt=0)
     """Tokens in a batch, padding included; does not change the features."""
     dtype: Dtype = "float16"
-
-    @property
-    def on_gpu(self) -> bool:  # noqa: D102
-        return self._device.type != "cpu"
 
     def spec(self) -> FeatureSpec:  # noqa: D102
         return FeatureSpec(
@@ -51,7 +46,7 @@ class Text(TranscriptFeature):
             hop=SENTENCE_HOP if self.level == "sentence" else 0,
             dtype=self.dtype,
             compress=self.compress,
-            provenance=self.origin(self._model, self._device, "torch", "transformers", "tokenizers"),
+            provenance=self.origin(self._model, "torch", "transformers", "tokenizers"),
         )
 
     def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:
@@ -81,10 +76,6 @@ class Text(TranscriptFeature):
             found = self._model(input_ids=padded, attention_mask=mask.long(), output_hidden_states=True)
         states = torch.stack(found.hidden_states, dim=1).cpu().numpy()
         return [one[:, : len(own)] for one, own in zip(states, ids, strict=True)]
-
-    @cached_property
-    def _device(self) -> torch.device:
-        return find_device(self.device)
 
     @cached_property
     def _model(self) -> torch.nn.Module:
