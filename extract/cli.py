@@ -14,16 +14,24 @@ from cyclopts import App, Parameter
 from featurestore.command import INCOMPLETE, progress, run, say
 from featurestore.config import load
 
-app = App(name="ser-extract", version_flags=[])
+app = App(name="ser-extract", version_flags=[], default_parameter=Parameter(negative=()))
+
+
+def _names(kind: str) -> str:
+    """Return the names of the parts in a folder, none of which is imported; ``encoder`` has an option of its own."""
+    names = {module.stem.replace("_", "-") for module in Path(__file__).with_name(kind).glob("[!_]*.py")}
+    return ", ".join(sorted(names - {"encoder"}))
 
 
 @app.default
 def main_command(
     *overrides: Annotated[str, Parameter(allow_leading_hyphen=False)],
-    dataset: str | None = None,
+    dataset: Annotated[str | None, Parameter(help=f"Its name: {_names('datasets')}.")] = None,
     root: Path | None = None,
     encoder: str | None = None,
-    features: str | None = None,
+    features: Annotated[
+        str | None, Parameter(help=f"Further features, separated by commas: {_names('features')}.")
+    ] = None,
     store: str | None = None,
     config: tuple[Path, ...] = (),
     plan: bool = False,
@@ -39,11 +47,10 @@ def main_command(
 
     Args:
         overrides: Any setting as KEY=VALUE: encoder.trim=true pitch.floor=60 dataset.ranges.V=[-2,2]
-        dataset: Its name: audformat, ccsemo, crema-d, csv, demo, emodb, emotale, iemocap, msp-podcast, ravdess.
+        dataset: Its name.
         root: Folder of the dataset, or its label file.
         encoder: Short name of a checkpoint (hubert-large, wavlm-large, whisper-base, …) or a local folder.
-        features: Further features, separated by commas: pitch, intensity, hnr, formants, logmel, mfcc, opensmile, text,
-            words.
+        features: Further features.
         store: Where the store goes; stores/DATASET.zarr when absent.
         config: YAML file with settings; given more than once, the last one wins.
         plan: Print what would be done, its size and time, and write nothing.

@@ -10,6 +10,7 @@ from extract.datasets import Dataset
 from extract.features import Feature
 from extract.features.encoder import Encoder
 from featurestore.config import Config
+from featurestore.errors import ConfigError
 
 Features = create_model(
     "Features",
@@ -37,7 +38,8 @@ class ExtractConfig(Features):
 
     workers: int | None = Field(default=None, ge=1)
     """Processes that work on shards side by side on this machine; when absent as many as there are cores, fewer for
-    little audio; an encoder on a GPU is computed in the process that was started, beside them."""
+    little audio, and an encoder on a GPU is computed in the process that was started, beside them. When given, each of
+    them computes all features, on the GPU too."""
     scheduler: str | None = None
     """Address of a dask.distributed scheduler whose workers see the same files, e.g. tcp://10.0.0.1:8786."""
     grow: bool = False
@@ -62,8 +64,13 @@ class ExtractConfig(Features):
 
     def features(self) -> dict[str, Feature]:
         """Return the features that are asked for, by their names in the store."""
-        chosen = [getattr(self, name) for name in Features.model_fields]
-        return {feature.key: feature for feature in chosen if feature is not None}
+        found: dict[str, Feature] = {}
+        for feature in (getattr(self, name) for name in Features.model_fields):
+            if feature is not None and feature.key in found:
+                raise ConfigError(f"the encoder's folder is called {feature.key}, as a feature is: rename the folder")
+            if feature is not None:
+                found[feature.key] = feature
+        return found
 
     def store_path(self) -> str:
         """Return where the store goes."""

@@ -29,8 +29,8 @@ TRIAL = 8
 def say_forecast(config: ExtractConfig) -> int:
     """Print what ``config`` would do; nothing is written.
 
-    The time is measured on the `TRIAL` utterances of the dataset that are nearest to its median length. A survey counts:
-    without what it finds, a feature looks for that in the utterance itself.
+    The time is measured on the `TRIAL` utterances of the dataset that are nearest to its median length. A survey
+    counts: without what it finds, a feature looks for that in the utterance itself.
 
     Returns:
         The exit code: that of the extraction, 1 if it cannot start.
@@ -40,6 +40,9 @@ def say_forecast(config: ExtractConfig) -> int:
     places = {key: place(feature, table) for key, feature in source.features.items()}
     for name, reason in source.plan.left_out.items():
         say(f"left out: {name}: {reason}")
+    for key in places:
+        for name, reason in places[key].impossible.items():
+            say(f"no frames: {name} ({key}): {reason}")
     say(f"dataset {config.dataset.name}: {_describe(table)}; {len(source.plan.left_out)} left out")
     if source.lacking:
         say(source.lacking)
@@ -52,7 +55,7 @@ def say_forecast(config: ExtractConfig) -> int:
     say()
     store = Path(config.store_path())
     whole = sum(feature_bytes(feature.spec(), places[key].frames) for key, feature in source.features.items())
-    there = sum(_bytes_there(store, key) for key in source.features)
+    there = sum(_bytes_there(store, key, feature, table, places[key]) for key, feature in source.features.items())
     needed, free = whole - there, free_bytes(store)
     state = f"has {_bytes(there)} of it" if store.exists() else "does not exist yet"
     say(f"{store} {state}; as asked for {_bytes(whole)} in {table['shard'].max() + 1} shards, free {_bytes(free)}")
@@ -60,7 +63,8 @@ def say_forecast(config: ExtractConfig) -> int:
     if needed > free and config.check_disk:
         say("the disk has no room for it: choose a smaller data type, or start all the same with check_disk=false")
         return 1
-    return INCOMPLETE if source.plan.left_out or source.lacking else 0
+    complete = not (source.plan.left_out or source.lacking or any(place.impossible for place in places.values()))
+    return 0 if complete else INCOMPLETE
 
 
 def _say_labels(table: pd.DataFrame, ranges: dict[str, tuple[float, float]]) -> None:
@@ -85,12 +89,13 @@ def _say_labels(table: pd.DataFrame, ranges: dict[str, tuple[float, float]]) -> 
         say(f"flagged: {len(flagged)}, e.g. {flagged[0]}: {table['flags'][flagged[0]]}")
 
 
-def _bytes_there(store: Path, feature: str) -> int:
-    """Return the bytes of a feature that are extracted already."""
+def _bytes_there(store: Path, key: str, feature: Feature, table: pd.DataFrame, places: Places) -> int:
+    """Return the bytes of a feature that are extracted already, of what is asked for."""
     if not store.exists():
         return 0
-    part = featurestore.open(store, partial=True).parts.get(feature)
-    return part.size if part else 0
+    opened = featurestore.open(store, partial=True)
+    names = opened.names([key]) if key in opened.parts else []
+    return feature_bytes(feature.spec(), places.frames[table.index.isin(names)])
 
 
 def _describe(table: pd.DataFrame) -> str:
@@ -128,7 +133,8 @@ def _say_time(config: ExtractConfig, source: Source, places: dict[str, Places]) 
     parts, total = [], {"here": 0.0, "beside": 0.0}
     everything = float(np.rint(table["duration"] * 16_000).sum())
     shards, duration = int(table["shard"].max()) + 1, float(table["duration"].sum())
-    beside = any(feature.on_gpu for feature in source.features.values()) and config.workers is None
+    on_gpu = {feature.on_gpu for feature in source.features.values()}
+    beside = len(on_gpu) == 2 and config.workers is None and config.scheduler is None
     workers = count_workers(config, {} if beside else source.features, shards, duration)
     for key, feature in source.features.items():
         names = [name for name in waves if name not in places[key].impossible]
@@ -136,9 +142,11 @@ def _say_time(config: ExtractConfig, source: Source, places: dict[str, Places]) 
             parts.append(f"{key} not known")
             continue
         given, rows = [waves[name] for name in names], rows_of(table.loc[names], feature.columns)
-        list(feature.compute(given[:1], rows[:1]))  # loads the weights and warms up, which is not to be counted
+        list(
+            feature.compute_to_store(given[:1], rows[:1])
+        )  # loads the weights and warms up, which is not to be counted
         begin = time.perf_counter()
-        for _ in feature.compute(given, rows):
+        for _ in feature.compute_to_store(given, rows):
             pass
         audio = sum(map(len, given))
         here = beside and feature.on_gpu

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import lru_cache
 from queue import SimpleQueue
@@ -86,12 +86,12 @@ def side_by_side(*sources: Generator[Done]) -> Iterator[Done]:
                 found.put(error)
 
     with ThreadPoolExecutor(len(sources)) as pool:
-        running = [pool.submit(collect, source) for source in sources]
+        running = len([pool.submit(collect, source) for source in sources])
         try:
             while running:
                 match found.get():
                     case None:
-                        running.pop()
+                        running -= 1
                     case BaseException() as error:
                         raise error
                     case done:
@@ -111,6 +111,11 @@ def on_cluster(config: ExtractConfig, jobs: Sequence[Job], workers: int) -> Gene
             job = futures[future]
             try:
                 spent = future.result()
+            except CancelledError:
+                raise SerError(
+                    f"lost the scheduler {config.scheduler or 'of the workers'}: what is written so far stays, "
+                    "give the same command again"
+                ) from None
             except KilledWorker:
                 raise SerError(
                     f"{job} ended every worker that had it: if they lack memory, use fewer "

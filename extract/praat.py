@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 from pydantic import Field
 
 from extract.audio import SAMPLING_RATE, Wave
-from extract.features import NO_ROW, Computed, Feature, Row
+from extract.features import NO_ROW, Computed, Feature, Row, versions_of
 from featurestore.codec import Floats
 from featurestore.plan import FeatureSpec
 
@@ -53,7 +52,7 @@ class PraatFeature(Feature):
             dtype=self.dtype,
             compress=self.compress,
             channels=self.channels,
-            provenance={"settings": self.settings(), "versions": {"parselmouth": version("praat-parselmouth")}},
+            provenance={"settings": self.settings(), "versions": versions_of("praat-parselmouth")},
         )
 
     def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:

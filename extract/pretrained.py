@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from functools import cached_property
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import field_validator
 
 from extract.encoders.checkpoint import MODELS, Checkpoint, find, hash_weights, load_config
 from extract.encoders.device import find_device
-from extract.features import Feature
+from extract.features import Feature, versions_of
 
 if TYPE_CHECKING:
     import torch
@@ -72,7 +71,7 @@ class ModelFeature(PretrainedFeature):
             "weights": hash_weights(model),
             "id": self._checkpoint.id,
             "revision": getattr(self._config, "_commit_hash", None) or self._checkpoint.revision,
-            "versions": {package: version(package) for package in packages},
+            "versions": versions_of(*packages),
             "device": self._device.type,
         }
 

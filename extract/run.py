@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -32,7 +32,7 @@ class Summary:
         left_out: utterances that could not be planned, with the reason.
         failed: utterances that are planned but have no frames of some feature, with the reason.
         flagged: utterances that are odd, with what is odd about them.
-        unfinished: features that have shards of other datasets still to be written.
+        unfinished: features that have shards of utterances that were not asked for still to be written.
         speed: how fast it was, and what the time went into; empty if nothing was left to do.
     """
 
@@ -63,18 +63,19 @@ def extract(config: ExtractConfig, report: Report = lambda *_: None) -> Summary:
     with writer.lock():
         specs = _check(config, source, writer)
         source = _survey(config, source, writer, report)
-        table = source.plan.table
         if config.grow and writer.form.exists():
             writer.grow(source.plan, _plans(source, specs), config.shard_seconds)
         else:
             writer.plan(source.plan)
-        places = {key: place(feature, writer.table) for key, feature in source.features.items()}
+        table = writer.table
+        places = {key: place(feature, table) for key, feature in source.features.items()}
         for key in source.features:
             writer.plan_feature(key, places[key].plan(specs[key]))
         if config.check_disk:
-            _check_disk(writer, source.features)
-        summary = Summary(writer.path, len(table), float(table["duration"].sum()), source.plan.left_out)
-        summary.flagged |= {str(name): flag for name, flag in table["flags"].items() if flag}
+            _check_disk(writer, source)
+        ours = source.plan.table
+        summary = Summary(writer.path, len(ours), float(ours["duration"].sum()), source.plan.left_out)
+        summary.flagged |= {str(name): flag for name, flag in ours["flags"].items() if flag}
         _fill(config, writer, source, places, summary, report)
     return summary
 
@@ -140,12 +141,12 @@ def _add_columns(writer: StoreWriter, key: str, found: pd.DataFrame) -> pd.DataF
     return columns.reindex(found.index).fillna(found)
 
 
-def _check_disk(writer: StoreWriter, features: Iterable[str]) -> None:
+def _check_disk(writer: StoreWriter, source: Source) -> None:
     """Refuse to fill the disk with the shards that are still to be written."""
-    needed = 0
-    for key in features:
+    needed, others = 0, _of_others(writer.table, source)
+    for key in source.features:
         part = writer.part(key)
-        missing = np.isin(writer.index.shard, writer.pending(key))
+        missing = np.isin(writer.index.shard, [number for number in writer.pending(key) if number not in others])
         needed += feature_bytes(part.spec, part.lengths[missing])
     free = free_bytes(writer.path)
     if needed > free:
@@ -177,9 +178,10 @@ def _fill(
     for key in source.features:
         others = writer.pending(key)
         if others:
-            rows = table["shard"].isin(others)
-            datasets = table.loc[rows, "dataset"].unique().tolist() if "dataset" in table else ["unknown"]
-            summary.unfinished.append(f"{key}: {len(others)} shards are of other datasets: {', '.join(datasets)}")
+            rows = table[table["shard"].isin(others)]
+            datasets = rows["dataset"].unique().tolist() if "dataset" in table else [source.plan.dataset]
+            what = f"{len(others)} shards hold utterances of {', '.join(datasets)} that were not asked for"
+            summary.unfinished.append(f"{key}: {what}; ask for these too")
             continue
         writer.commit(key)
         part = writer.part(key)
@@ -205,12 +207,16 @@ def describe_speed(audio: float, elapsed: float, spent: Spent) -> str:
 
 
 def plan_jobs(writer: StoreWriter, source: Source, places: dict[str, Places]) -> list[Job]:
-    """Return what is to be written, shard by shard; those with utterances of other datasets are left to them."""
+    """Return what is to be written, shard by shard; those with utterances that are not asked for are left."""
     table, impossible = writer.table, {key: places[key].impossible for key in places}
     pending = {key: writer.pending(key) for key in source.features}
-    others = set(table["shard"][~table.index.isin(source.plan.table.index)])
-    todo = sorted({number for numbers in pending.values() for number in numbers} - others)
+    todo = sorted({number for numbers in pending.values() for number in numbers} - _of_others(table, source))
     return [_job(table[table["shard"] == number], source, number, pending, impossible) for number in todo]
+
+
+def _of_others(table: pd.DataFrame, source: Source) -> set[int]:
+    """Return the shards with utterances that are not asked for."""
+    return set(table["shard"][~table.index.isin(source.plan.table.index)])
 
 
 def _job(
@@ -224,6 +230,6 @@ def _job(
     columns = sorted({column for feature in source.features.values() for column in feature.columns})
     known = zip(rows.index, rows["duration"], rows_of(rows, columns), strict=True)
     clips = [Clip(str(name), source.paths[str(name)].absolute(), seconds, row) for name, seconds, row in known]
-    missing, names = tuple(key for key in source.features if number in pending[key]), {clip.name for clip in clips}
-    reasons = {key: {name: why for name, why in impossible[key].items() if name in names} for key in missing}
+    missing = tuple(key for key in source.features if number in pending[key])
+    reasons = {key: {c.name: impossible[key][c.name] for c in clips if c.name in impossible[key]} for key in missing}
     return Job(number, missing, clips, reasons)

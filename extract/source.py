@@ -51,10 +51,13 @@ class Places:
 
 
 def read_source(config: ExtractConfig) -> Source:
-    """Read the labels and the audio headers; what cannot be used is left out with its reason.
+    """Read the labels and the audio headers; what has no audio is left out with its reason.
+
+    The plan is the same whatever features are asked for, so that others can be added later: an utterance of which a
+    feature cannot be computed has no frames of it.
 
     Raises:
-        SerError: if no feature is asked for, or no utterance can be used.
+        SerError: if no feature is asked for, or none can be computed of any utterance.
     """
     features = config.features()
     if not features:
@@ -70,31 +73,24 @@ def read_source(config: ExtractConfig) -> Source:
     table = labels.table.loc[list(samples)].drop(columns=[*surveyed], errors="ignore")
     table = table.assign(duration=np.array(list(samples.values())) / SAMPLING_RATE)
     table = _flag_copies(table, {name: paths[name] for name in samples})
-    usable = np.zeros(len(table), bool)
-    reasons: dict[str, str] = {}
-    for feature in features.values():
-        found = place(feature, table)
-        usable |= found.frames > 0
-        reasons |= found.impossible
-    left_out |= {name: reasons[name] for name in table.index[~usable]}
-    if not usable.any():
-        some = "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:3])
-        raise SerError(f"dataset {config.dataset.name}: no utterance can be used ({len(left_out)} left out: {some})")
-    plan = Plan.make(
-        table[usable], config.shard_seconds, dataset=config.dataset.name, ranges=labels.ranges, left_out=left_out
-    )
+    impossible = [place(feature, table).impossible for feature in features.values()]
+    if all(len(reasons) == len(table) for reasons in impossible):
+        unusable = left_out | impossible[0]
+        some = "; ".join(f"{name}: {reason}" for name, reason in list(unusable.items())[:3])
+        raise SerError(f"dataset {config.dataset.name}: no utterance can be used ({len(unusable)}: {some})")
+    plan = Plan.make(table, config.shard_seconds, dataset=config.dataset.name, ranges=labels.ranges, left_out=left_out)
     return Source(features, plan, paths, lacking)
 
 
 def _only(labels: Labels, split: str | None) -> Labels:
-    """Return the labels of one part of the dataset, or of all of it."""
+    """Return the labels of one split of the dataset, or of all of it."""
     if split is None:
         return labels
-    parts = labels.table["split"] if "split" in labels.table else labels.table.index.map(lambda _: "")
-    if not (parts == split).any():
-        found = ", ".join(sorted({str(part) for part in parts} - {""})) or "none"
-        raise DatasetError(f"dataset.split={split}: no utterance is in it; the dataset has the parts {found}")
-    return replace(labels, table=labels.table[parts == split])
+    splits = labels.table["split"] if "split" in labels.table else labels.table.index.map(lambda _: "")
+    if not (splits == split).any():
+        found = ", ".join(sorted({str(one) for one in splits} - {""})) or "none"
+        raise DatasetError(f"dataset.split={split}: no utterance is in it; the dataset has the splits {found}")
+    return replace(labels, table=labels.table[splits == split])
 
 
 def place(feature: Feature, table: pd.DataFrame) -> Places:

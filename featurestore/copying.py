@@ -46,7 +46,10 @@ def copy_stores(
     Raises:
         StoreError: if names or the settings of a feature are in conflict, or a feature is not in every source.
     """
-    chosen = _choose_features(sources, features)
+    specs = {
+        feature: _spec(sources[0].feature(feature).spec, dtype, compress)
+        for feature in _choose_features(sources, features)
+    }
     table = _join_tables(sources)
     ranges: dict[str, list[float]] = {}
     for source in sources:
@@ -61,16 +64,17 @@ def copy_stores(
     )
     origin = {name: source for source in sources for name in source.index.names}
     writer = StoreWriter(path)
-    done, total = 0, len(chosen) * len(table)
+    done, total = 0, len(specs) * len(table)
     with writer.lock():
+        for feature, spec in specs.items():
+            writer.check_feature(feature, spec)
         writer.plan(plan)
-        for feature in chosen:
+        for feature, spec in specs.items():
             parts = [source.feature(feature) for source in sources]
             rows = table.index.get_indexer(pd.Index(writer.index.names))  # a store that is there may have another order
             planned = {
                 array: np.concatenate([part.planned[array] for part in parts])[rows] for array in ("frames", "time")
             }
-            spec = _spec(parts[0].spec, dtype, compress)
             writer.plan_feature(feature, FeaturePlan(spec, planned["frames"], planned["time"]))
             pending = writer.pending(feature)
             done += int((~np.isin(writer.index.shard, pending)).sum())
@@ -96,7 +100,7 @@ def _copy(part: FeatureStore, name: str, shard: FeatureShard, dtype: Dtype) -> N
 
 
 def _spec(spec: FeatureSpec, dtype: Dtype | None, compress: Compress | None) -> FeatureSpec:
-    hidden_states = spec.layers > 1 or "checkpoint" in spec.provenance.get("settings", {})
+    hidden_states = spec.layers > 1 or "weights" in spec.provenance
     changes = {"dtype": dtype if dtype and hidden_states else spec.dtype, "compress": compress}
     return spec.model_copy(update=changes)
 

@@ -57,15 +57,17 @@ class Index:
     def __getitem__(self, name: str) -> int:
         row = self._search(name) if self._searches < FEW else self._rows.get(name)
         if row is None:
-            near = suggest(name, self.names) if len(self.names) < MANY_NAMES else ""
+            near = suggest(str(name), self.names) if len(self.names) < MANY_NAMES else ""
             raise UnknownUtteranceError(f"no utterance {name!r} in {self._form.files.root}{near}")
         return row
 
     def _search(self, name: str) -> int | None:
         """Return the row of a name, looked for in the text of all: for a few names that takes less than `_rows`."""
         self._searches += 1
+        if not isinstance(name, str) or not name:
+            return None
         text, offsets = self._text
-        wanted, begin = name.encode(), -1
+        wanted, begin = name.encode(errors="surrogatepass"), -1
         while (begin := text.find(wanted, begin + 1)) >= 0:
             row = int(np.searchsorted(offsets, begin))
             if offsets[row] == begin and offsets[row + 1] == begin + len(wanted):

@@ -131,12 +131,17 @@ class StoreWriter:
         return self.form.exists() and name in self.form.features()
 
     def check_feature(self, name: str, spec: FeatureSpec) -> None:
-        """Check that a feature is not there yet, or with the same settings.
+        """Check that a feature can be stored, and is not there yet, or with the same settings.
 
         Raises:
             StoreError: naming each setting in which the feature that is there differs.
         """
         if not self.has(name):
+            if spec.compress and not self.form.compresses:
+                raise StoreError(
+                    f"{self.path} cannot hold {name} with compress={spec.compress}, the HDF5 form stores frames as "
+                    "they are: give a path that ends in .zarr"
+                )
             return
         differences = FeatureSpec(**self.form.attributes(f"features/{name}")).differences(spec)
         if differences:

@@ -13,7 +13,7 @@ from cyclopts import App, Parameter
 from featurestore.command import run, say
 from featurestore.config import load
 
-app = App(name="ser-train", version_flags=[])
+app = App(name="ser-train", version_flags=[], default_parameter=Parameter(negative=()))
 
 
 @app.default

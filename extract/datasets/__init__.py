@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -73,7 +74,8 @@ class Dataset(Component, ABC):
             if match:
                 rows[file.stem] = {"path": str(file.relative_to(self.folder())), **match.groupdict()}
             else:
-                left_out[file.stem] = f"the file name {file.name!r} is not of the form {example}{file.suffix}"
+                name = os.fsencode(file.stem).decode(errors="backslashreplace")  # it may not be UTF-8
+                left_out[name] = f"the file name {file.name!r} is not of the form {example}{file.suffix}"
         if not rows:
             raise DatasetError(
                 f"dataset {self.name}: no file in {self.folder()} has a name like {example}; expected {self.layout}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from math import isnan
+from math import isfinite, isnan
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -35,7 +35,7 @@ ATTRIBUTES = {"EmoVal": "V", "EmoAct": "A", "EmoDom": "D"}  # by name: their ord
 ALIGNMENT_FOLDERS = ("ForceAligned_data", "ForceAligned", "TextGrids", "Alignments")
 AUDIO_FOLDERS = ("Audios", "Audio", "audios", "audio", "wav", "wavs")
 FILE = re.compile(r"[^;,\s]+\.wav")
-ATTRIBUTE_PART = re.compile(r"\s*([VAD]\s*:|$)")
+ATTRIBUTE_PART = re.compile(r"\s*[VAD]\s*:")
 ATTRIBUTE = re.compile(r"\b([VAD])\s*:\s*(\d+(?:\.\d*)?)")
 
 
@@ -189,6 +189,7 @@ def _pairs(file: Path, words: dict[str, str] | None = None) -> Iterator[tuple[st
 def _details_csv(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the ratings: in some releases a text in one column, in others each part in its own."""
     table = read_csv(file)
+    check_columns(table, ["FileName"], file)
     if "EmoDetail" in table:
         for name, detail in zip(table["FileName"], table["EmoDetail"], strict=True):
             yield name, _rating(detail)
@@ -226,5 +227,14 @@ def _details_json(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _rating_of(rater: str, said: Mapping[str, Any]) -> dict[str, Any]:
     words = {"emotion": said.get("EmoClass_Major", ""), "emotions": said.get("EmoClass_Second", "")}
-    values = {target: float(said[key]) for key, target in ATTRIBUTES.items() if said.get(key) not in (None, "")}
-    return {"rater": rater, **words, **values}
+    values = {target: _number(said.get(key)) for key, target in ATTRIBUTES.items()}
+    return {"rater": rater, **words, **{target: value for target, value in values.items() if value is not None}}
+
+
+def _number(said: Any) -> float | None:
+    """Return a rating, None where a rater gave none: it is empty then, or a word like ``n/a``."""
+    try:
+        value = float(said)
+    except (TypeError, ValueError):
+        return None
+    return value if isfinite(value) else None

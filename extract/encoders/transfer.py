@@ -94,7 +94,7 @@ def quantise(
         dtype: ``int8`` or ``int4``.
     """
     first, last = (-128, 127) if dtype == "int8" else (0, 15)
-    scale = (high - low) / (last - first)
+    scale = (high - low) / torch.full_like(high, last - first)  # by a number, a GPU would multiply with its inverse
     offset = low - first * scale
     divisor = torch.where(scale > 0, scale, 1.0)
     steps = ((states - offset[:, None]) / divisor[:, None]).round().clamp(first, last)

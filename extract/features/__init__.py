@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -49,6 +50,11 @@ class Stored(NamedTuple):
     frames: Frames
     mean: Floats
     sd: Floats
+
+
+def versions_of(*packages: str) -> dict[str, str]:
+    """Return the versions of ``packages``, and of this one, for the provenance."""
+    return {package: version(package) for package in ("ser-featurestore", *packages)}
 
 
 class Feature(Component, ABC):

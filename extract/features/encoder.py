@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
@@ -39,8 +40,8 @@ class Encoder(ModelFeature):
     trim: bool = False
     """Whisper only: encode just the frames that hold speech instead of a window of 30 s."""
     epsilon: float = Field(default=1e-7, gt=0)
-    """Added to the variance when waveforms are normalised: 1e-7 in transformers, 1e-5 in fairseq and s3prl, which
-    changes the features of quiet speech by 6 to 9 %."""
+    """Added to the variance when waveforms are normalised (by the families that take waveforms): 1e-7 in transformers,
+    1e-5 in fairseq and s3prl, which changes the features of quiet speech by 6 to 9 %."""
     hidden_states: Literal["raw", "transformers5", "transformers4"] = "raw"
     """The last layer as its block gives it, or after the encoder's final norm where that version of transformers has
     it: 5 in Whisper, 4 (and s3prl) in large models too."""
@@ -65,7 +66,8 @@ class Encoder(ModelFeature):
 
     def settings(self) -> dict[str, Any]:  # noqa: D102
         window = self._window_frames and round(self._window_frames * HOP, 6)
-        return {**super().settings(), "normalize": self._normalize, "window": window}
+        overlap = self.overlap if window else None
+        return {**super().settings(), "normalize": self._normalize, "window": window, "overlap": overlap}
 
     @cached_property
     def _layers(self) -> list[int]:
@@ -102,12 +104,13 @@ class Encoder(ModelFeature):
         Raises:
             SerError: if there is no memory for a single utterance, or window.
         """
-        for i, states in self._encode(self._backbone, waves):
-            found = states.float().cpu().numpy()
-            if np.isfinite(found).all():
-                yield Computed(i, mean_over_time(found, self.time_pool))
-            else:
-                yield self._again(i, waves[i])
+        with self._naming_lack_of_memory(waves):
+            for i, states in self._encode(self._backbone, waves):
+                found = states.float().cpu().numpy()
+                if np.isfinite(found).all():
+                    yield Computed(i, mean_over_time(found, self.time_pool))
+                else:
+                    yield self._again(i, waves[i])
 
     def compute_to_store(self, waves: Sequence[Wave], rows: Sequence[Row] = ()) -> Iterator[Computed | Stored]:
         """Yield the same as `compute`, from a GPU in its stored form: fewer bytes, which are copied meanwhile."""
@@ -121,12 +124,13 @@ class Encoder(ModelFeature):
     def send(self, waves: Sequence[Wave], outbox: Outbox) -> Iterator[Computed | Stored]:
         """Yield the same as `compute`, in its stored form; what cannot be stored is computed again in float32."""
         sent: deque[tuple[int, Parcel]] = deque()
-        for i, states in self._encode(self._backbone, waves):
-            sent.append((i, outbox.send(states)))
-            if len(sent) > SENDING:
+        with self._naming_lack_of_memory(waves):
+            for i, states in self._encode(self._backbone, waves):
+                sent.append((i, outbox.send(states)))
+                if len(sent) > SENDING:
+                    yield self._received(*sent.popleft(), waves)
+            while sent:
                 yield self._received(*sent.popleft(), waves)
-        while sent:
-            yield self._received(*sent.popleft(), waves)
 
     def _received(self, i: int, parcel: Parcel, waves: Sequence[Wave]) -> Computed | Stored:
         return parcel.open(i) or self._again(i, waves[i])
@@ -134,16 +138,22 @@ class Encoder(ModelFeature):
     def _again(self, i: int, wave: Wave) -> Computed:
         ((_, states),) = self._encode(self._precise, [wave])
         flag = f"computed in float32: {self.precision} gave values that cannot be stored"
+        flag = "" if self.precision == "float32" else flag
         return Computed(i, mean_over_time(states.float().cpu().numpy(), self.time_pool), flag)
 
     def _encode(self, backbone: Backbone, waves: Sequence[Wave]) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield the position and the hidden states (layers, frames, dim) of each waveform, where they were computed."""
         import torch
 
+        without_gradients = torch.inference_mode()  # as a decorator, so that it ends wherever this yields
+        yield from without_gradients(self._encode_short)(backbone, waves)
+        yield from without_gradients(self._encode_long)(backbone, waves)
+
+    @contextmanager
+    def _naming_lack_of_memory(self, waves: Sequence[Wave]) -> Iterator[None]:
+        """Say which utterance is the longest, and what helps, when memory is exhausted."""
         try:
-            with torch.inference_mode():
-                yield from self._encode_short(backbone, waves)
-                yield from self._encode_long(backbone, waves)
+            yield
         except RuntimeError as error:
             if not is_lack_of_memory(error):
                 raise
@@ -235,7 +245,7 @@ class Encoder(ModelFeature):
 
     @cached_property
     def _precise(self) -> Backbone:
-        return self._load("float32")
+        return self._backbone if self.precision == "float32" else self._load("float32")
 
     def _load(self, precision: str) -> Backbone:
         import torch

@@ -5,14 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from extract.audio import SAMPLING_RATE, Wave
-from extract.features import NO_ROW, Computed, Feature, Row
+from extract.features import NO_ROW, Computed, Feature, Row, versions_of
 from featurestore.codec import Dtype, Floats
 from featurestore.errors import SerError
 from featurestore.plan import FeatureSpec
@@ -70,7 +69,7 @@ class LogMel(Feature):
         empty = np.flatnonzero(~self._filters.numpy().any(axis=0)).tolist()
         if empty:
             raise SerError(f"the mel bands {empty} of {self.n_mels} have no frequency of the transform: raise n_fft")
-        provenance = {"settings": self.settings(), "versions": {p: version(p) for p in ("torch", "transformers")}}
+        provenance = {"settings": self.settings(), "versions": versions_of("torch", "transformers")}
         hop = self.hop_length / SAMPLING_RATE
         return FeatureSpec(
             layers=1, dim=self.dim, hop=hop, dtype=self.dtype, compress=self.compress, provenance=provenance

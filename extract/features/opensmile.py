@@ -10,13 +10,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from importlib.metadata import version
 from typing import Any, Literal
 
 import numpy as np
 
 from extract.audio import SAMPLING_RATE, Wave
-from extract.features import NO_ROW, Computed, Feature, Row
+from extract.features import NO_ROW, Computed, Feature, Row, versions_of
 from featurestore.codec import Floats
 from featurestore.errors import SerError
 from featurestore.plan import FeatureSpec
@@ -72,7 +71,7 @@ class OpenSmile(Feature):
             dtype=self.dtype,
             compress=self.compress,
             channels=channels,
-            provenance={"settings": self.settings(), "versions": {"opensmile": version("opensmile")}},
+            provenance={"settings": self.settings(), "versions": versions_of("opensmile")},
         )
 
     def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:

@@ -96,8 +96,6 @@ class Pitch(PraatFeature):
 
         A speaker whom the store has keeps the range that it says, for new utterances too.
         """
-        if self.two_pass != "speaker":
-            return table[[]]
         speakers = list(map(str, table["speaker"])) if "speaker" in table else [""] * len(table)
         ranges = _known_ranges(known)
         files: dict[str, list[Path]] = {}

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
-from importlib.metadata import version
 
 import numpy as np
 
 from extract.alignments import Word, parse_words
 from extract.audio import SAMPLING_RATE, Wave
-from extract.features import NO_ROW, Computed, Row
+from extract.features import NO_ROW, Computed, Row, versions_of
 from extract.transcripts import Tokens, TranscriptFeature
 from featurestore.codec import Floats
 from featurestore.plan import FeatureSpec
@@ -43,7 +42,7 @@ class Words(TranscriptFeature):
             channels=CHANNELS,
             provenance={
                 "settings": self.settings(),
-                "versions": {p: version(p) for p in ("transformers", "tokenizers")},
+                "versions": versions_of("transformers", "tokenizers"),
             },
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from featurestore.errors import StoreError
 from featurestore.files import Array, Files, open_files
@@ -58,6 +58,9 @@ class Form(ABC):
     Args:
         files: of the store.
     """
+
+    compresses: ClassVar[bool]
+    """Whether frames can be compressed."""
 
     def __init__(self, files: Files) -> None:
         self.files = files

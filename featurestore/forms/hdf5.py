@@ -41,6 +41,8 @@ REMOTE_BLOCK = 1 << 16
 class Hdf5Form(Form):
     """One file; while it is being written, a folder beside it with the records of its shards."""
 
+    compresses = False
+
     def __init__(self, files: Files) -> None:
         super().__init__(files)
         self._path = Path(files.root)
@@ -217,10 +219,6 @@ class _Hdf5Change(Change):
         dataset.attrs["dimension"] = dimension
 
     def sharded(self, path: str, layout: ArrayLayout, shards: int) -> None:
-        if layout.compress:
-            raise StoreError(
-                "the HDF5 form stores frames as they are: for compress=zstd give a path that ends in .zarr"
-            )
         layers, length, width = layout.shard
         rows = layers * length
         if path in self._file:

@@ -38,6 +38,8 @@ REMOVED = ".removed"
 class ZarrForm(Form):
     """A folder: a file per shard and array, and small ones."""
 
+    compresses = True
+
     def __init__(self, files: Files) -> None:
         super().__init__(files)
         self._root = Path(files.root)

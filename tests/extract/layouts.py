@@ -247,7 +247,7 @@ def ccsemo(root: Path, waves: Waves) -> Path:
         "1.333,4.0,F,4.8,happy,val,我是",
         "0.0,2.833,M,5.1,sadness,test,好",
     )
-    rows = [f"/tmp/CCSEMO/audio/{clip},{clip},{one}" for clip, one in zip(clips, values, strict=True)]
+    rows = [f"/elsewhere/CCSEMO/audio/{clip},{clip},{one}" for clip, one in zip(clips, values, strict=True)]
     header = "audio_path,name,V,A,gender,duration,discrete_emotion,split_set,transcript"
     write(root, {"ccsemo_label.csv": "\n".join([header, *rows])})
     return root

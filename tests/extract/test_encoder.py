@@ -16,12 +16,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from extract.audio import read_wave
+from extract.config import ExtractConfig
 from extract.encoders.checkpoint import MODELS, known
 from extract.encoders.families import FAMILIES as FAMILIES_OF_MODELS
 from extract.encoders.transfer import Outbox
 from extract.features.encoder import Encoder, batch_by_length, cut_windows, join_windows
 from featurestore.codec import encode
-from featurestore.errors import SerError
+from featurestore.config import load
+from featurestore.errors import ConfigError, SerError
 from tests.extract.samples import FAMILIES, computed, noise, shared
 
 NORMALIZED = [family for family in FAMILIES if "pre-norm" in family or family == "w2v-bert"]
@@ -205,6 +207,28 @@ def test_what_half_precision_cannot_hold_is_computed_in_float32(tmp_path):
     (sent,) = encoder.send([noise(8000)], Outbox(torch.device("cpu"), "int8"))
     assert (sent.flag, sent.frames.tolist()) == (one[0].flag, one[0].frames.tolist())
     assert np.array_equal(one[0].frames, other[0].frames)
+
+
+def test_what_float32_cannot_hold_is_not_computed_again_from_other_weights(tmp_path):
+    encoder = Encoder(checkpoint="hubert-tiny-untrained", precision="float32")
+    assert encoder._precise is encoder._backbone
+
+
+@pytest.mark.parametrize("window", [None, 0.5])
+def test_the_callers_gradients_go_on_between_two_utterances(window):
+    encoder = Encoder(checkpoint="hubert-tiny-untrained", window=window, overlap=0.1, batch_seconds=0.5)
+    for found in (encoder.compute(waves()), encoder.send(waves(), Outbox(torch.device("cpu"), "int8"))):
+        next(found)
+        assert not torch.is_inference_mode_enabled()
+        assert len(list(found)) == len(LENGTHS) - 1
+
+
+def test_a_folder_with_the_name_of_a_feature_is_refused(tmp_path):
+    (tmp_path / "pitch").mkdir()
+    transformers.HubertConfig(**FAMILIES["hubert-group"][1]).save_pretrained(tmp_path / "pitch")
+    settings = ["dataset=demo", "pitch={}", f"encoder.checkpoint={tmp_path / 'pitch'}"]
+    with pytest.raises(ConfigError, match="the encoder's folder is called pitch, as a feature is: rename the folder"):
+        load(ExtractConfig, [], settings).features()
 
 
 def test_what_a_gpu_would_send_is_what_the_store_makes_of_the_states(checkpoint):

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import soundfile
 
 import featurestore
 from extract.config import ExtractConfig
@@ -155,7 +156,9 @@ def test_another_dataset_is_added_and_a_feature_waits_for_both(labelled, emotale
     assert opened.utterances["dataset"].value_counts().to_dict() == {"csv": 4, "emotale": 3}
     assert len(opened.names(["pitch"])) == 7
     first = extract(asked(labelled, store, features="encoder"))
-    assert first.unfinished == [f"{ENCODER}: 1 shards are of other datasets: emotale"]
+    assert first.unfinished == [
+        f"{ENCODER}: 1 shards hold utterances of emotale that were not asked for; ask for these too"
+    ]
     assert list(featurestore.open(store).features) == ["pitch"]
     assert extract(asked(emotale, store, part, features="encoder", dataset="emotale")).unfinished == []
     assert len(featurestore.open(store).names([ENCODER])) == 7
@@ -188,10 +191,29 @@ def test_one_part_of_a_dataset_and_later_the_others(labelled, tmp_path):
     store = tmp_path / "s.zarr"
     extract(asked(labelled, store, "dataset.split=test"))
     assert featurestore.open(store).names(["pitch"]) == ["002"]
+    options = ("--dataset", "csv", "--root", labelled, "--features", "pitch", "--store", store)
+    forecast = ser_extract(*options, "--plan", "grow=true", "dataset.split=train")
+    assert "s.zarr has 0.0 MB of it" in forecast.stdout
     extract(asked(labelled, store, "grow=true"))
     grown, whole = featurestore.open(store), tmp_path / "whole.zarr"
     extract(asked(labelled, whole))
     assert sorted(grown.names(["pitch"])) == sorted(featurestore.open(whole).names(["pitch"]))
     assert np.array_equal(grown["001"]["pitch"], featurestore.open(whole)["001"]["pitch"])
-    with pytest.raises(SerError, match="no utterance is in it; the dataset has the parts dev, test, train"):
+    with pytest.raises(SerError, match="no utterance is in it; the dataset has the splits dev, test, train"):
         extract(asked(labelled, tmp_path / "other.zarr", "dataset.split=tset"))
+
+
+@pytest.mark.parametrize("order", [("pitch", "encoder"), ("encoder", "pitch")])
+def test_features_come_one_after_another_though_one_has_no_frames_of_an_utterance(labelled, tmp_path, order):
+    soundfile.write(tmp_path / "short.wav", np.full(160, 0.1), 16_000)  # too short for the encoder alone
+    with labelled.open("a") as file:
+        file.write("short,short.wav,3,3,train,s0,\n")
+    together, apart = tmp_path / "together.zarr", tmp_path / "apart.zarr"
+    extract(asked(labelled, together, features="pitch,encoder"))
+    for feature in order:
+        extract(asked(labelled, apart, features=feature))
+    assert files(apart) == files(together)
+    assert list(featurestore.open(apart).feature(ENCODER).failed) == ["short"]
+    result = ser_extract("--dataset", "csv", "--root", labelled, "--encoder", ENCODER, "--store", apart, "--plan")
+    assert result.returncode == 3
+    assert f"no frames: short ({ENCODER}): 10 ms is shorter than one frame" in result.stdout

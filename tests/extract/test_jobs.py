@@ -89,6 +89,23 @@ def test_no_scheduler_is_said(labelled, tmp_path):
         asked(labelled, tmp_path / "s.zarr", "scheduler=tcp://127.0.0.1:1", "workers=2")
 
 
+def test_a_scheduler_that_goes_away_is_said(many, tmp_path):
+    store = tmp_path / "s.zarr"
+    with LocalCluster(n_workers=1, threads_per_worker=1, scheduler_kwargs=NO_DASHBOARD) as cluster:
+        arguments = ["--dataset=csv", f"--root={many}", f"--encoder={ENCODER}", f"--store={store}", "shard_seconds=2"]
+        command = [sys.executable, "-c", "from extract.cli import main; main()", *arguments]
+        process = subprocess.Popen(
+            [*command, f"--scheduler={cluster.scheduler_address}"], stderr=subprocess.PIPE, text=True
+        )
+        records = store / "features" / ENCODER / "shards"
+        while not (records.exists() and list(records.glob("*.json"))):
+            assert process.poll() is None, "it ended before the scheduler did"
+            time.sleep(0.01)
+    _, said = process.communicate()
+    assert process.returncode == 1
+    assert said.splitlines()[-1].startswith("ser-extract: lost the scheduler tcp://")
+
+
 def test_an_error_in_a_worker_is_one_line_that_says_where(labelled, tmp_path):
     """A limit on the size of files stands for a full disk."""
     arguments = ["--dataset=csv", f"--root={labelled}", "--features=logmel", f"--store={tmp_path / 's.zarr'}"]

@@ -133,6 +133,24 @@ def test_msp_podcast_a_rating_without_a_number(tmp_path, spoken):
     assert rating == {"rater": "WORKER00000003", "emotion": "Happy", "emotions": "Happy", "V": 5.0, "D": 4.0}
 
 
+@pytest.mark.parametrize("said", ["", "X", "n/a", "nan"])
+@pytest.mark.parametrize("layout", ["columns", "1.11"])
+def test_msp_podcast_what_a_rater_left_out_is_missing(tmp_path, spoken, layout, said):
+    root = layouts.msp_podcast(tmp_path, spoken, layout)
+    file = root / "Labels/labels_detailed.csv"
+    row = f",W9,,Angry,{said},5,4" if layout == "columns" else f',"W9; ; Angry; A:{said}; V:5; D:4;"'
+    file.write_text(f"{file.read_text()}\n{layouts.MSP_TURNS[1]}{row}\n")
+    *_, rating = ratings(MSPPodcast(root=root).read().table, "MSP-PODCAST_0001_0009")
+    assert rating == {"rater": "W9", "emotion": "", "emotions": "Angry", "V": 5.0, "D": 4.0}
+
+
+def test_msp_podcast_details_without_names(tmp_path, spoken):
+    root = layouts.msp_podcast(tmp_path, spoken)
+    (root / "Labels/labels_detailed.csv").write_text("File,EmoDetail\na,b\n")
+    with pytest.raises(DatasetError, match=r"labels_detailed\.csv.*FileName"):
+        MSPPodcast(root=root).read()
+
+
 def test_msp_podcast_says_how_much_audio_is_there(tmp_path, spoken):
     dataset = MSPPodcast(root=layouts.msp_podcast(tmp_path, spoken))
     assert dataset.lacking(dataset.read()) == ""
@@ -215,7 +233,7 @@ def test_label_files_take_the_place_of_a_raw_layout(tmp_path, spoken):
     header = "audio_path,session,dialog,name,start_time,end_time,discrete_emotion,V,A,D,transcription"
     for part, turns in {"train": ["F000", "M000"], "val": ["F001"]}.items():
         rows = [
-            f"/tmp/IEMOCAP_full_release/Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_{turn}.wav,Session1,"
+            f"/elsewhere/IEMOCAP_full_release/Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_{turn}.wav,Session1,"
             f"Ses01F_impro01,Ses01F_impro01_{turn},6.2901,8.2357,exc,5.5,2.5,2.5,Excuse me."
             for turn in turns
         ]

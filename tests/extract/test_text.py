@@ -21,6 +21,7 @@ from extract.features.text import Text
 from extract.features.words import Words
 from extract.run import extract
 from featurestore.config import load
+from featurestore.copying import copy_stores
 from featurestore.errors import SerError, StoreError
 
 SMALL = {
@@ -258,6 +259,12 @@ def test_transcripts_become_a_store(said, roberta, tmp_path, suffix):
         assert opened[name]["words"][0, :, 2].tolist() == aligned
     with pytest.raises(StoreError, match="text has no clock"):
         text.times("u0")
+    smaller = featurestore.open(copy_stores([opened], tmp_path / f"smaller{suffix}", dtype="int8"))
+    assert {key: spec.dtype for key, spec in smaller.features.items()} == {
+        "text": "int8",
+        "words": "float32",
+        "logmel": "float16",
+    }
 
 
 def test_workers_of_another_folder_write_the_same(said, roberta, tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ def frames(limit):
     return arrays(np.float32, shapes, elements=st.floats(-limit, limit, width=32))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(frames(1e38))
 def test_float32_is_exact(values):
     stored = encode(values, "float32")
@@ -26,7 +26,7 @@ def test_float32_is_exact(values):
     assert stored.decode().tobytes() == values.tobytes()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(frames(65504))
 def test_float16_is_within_half_of_its_last_digit(values):
     stored = encode(values, "float16")
@@ -35,7 +35,7 @@ def test_float16_is_within_half_of_its_last_digit(values):
     assert (error <= 2**-11 * np.abs(values.astype(float)) + 2**-25).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(frames(3e38))
 def test_bfloat16_is_within_half_of_its_last_digit(values):
     stored = encode(values, "bfloat16")
@@ -51,7 +51,7 @@ def test_bfloat16_is_that_of_torch():
 
 
 @pytest.mark.parametrize(("dtype", "element", "steps"), [("int8", np.int8, 255), ("int4", np.uint8, 15)])
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(values=frames(1e30))
 def test_quantised_values_are_within_half_a_step_of_the_channel(dtype, element, steps, values):
     stored = encode(values, dtype)
@@ -64,7 +64,7 @@ def test_quantised_values_are_within_half_a_step_of_the_channel(dtype, element, 
     assert (error <= step / 2 + rounding).all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(arrays(np.float32, (2, 1, 3), elements=st.floats(-(2.0**126), 2.0**126, width=32)), st.integers(1, 40))
 def test_quantised_constant_channels_are_exact(values, count):
     constant = np.repeat(values, count, axis=1)
@@ -127,7 +127,7 @@ def test_golden_bfloat16_bits():
     assert encode(values, "bfloat16").values.ravel().tolist() == [0x3F80, 0xC000, 0x3F80, 0x3F82, 0x3EAB]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(frames(1e6))
 def test_pooled_statistics_are_those_of_double_precision(values):
     mean, sd = pool(values)

@@ -166,6 +166,13 @@ def test_a_copy_into_the_archive_form_and_back(toy, tmp_path, tree):
     assert tree(back) == tree(path)
 
 
+def test_a_copy_that_its_form_cannot_hold_is_refused_before_anything_is_written(toy, tmp_path):
+    path = toy.write(tmp_path / "toy.zarr")
+    with pytest.raises(StoreError, match=r"cannot hold states with compress=zstd.*give a path that ends in .zarr"):
+        copy_stores([featurestore.open(path)], tmp_path / "packed.h5", compress="zstd")
+    assert not (tmp_path / "packed.h5").exists()
+
+
 def test_stores_are_merged(toy, tmp_path, form):
     one = toy.write(tmp_path / "one.zarr", features=("states", "pitch"))
     table, plans, values = make_more(toy)

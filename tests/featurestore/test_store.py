@@ -137,6 +137,9 @@ def test_what_is_missing_has_its_reason(written):
         store["a11"]
     with pytest.raises(KeyError, match="no utterance 'a11'"):
         store.read(["a1", "a11"], ["states"])
+    for name in ("", "\udcff", 5):
+        with pytest.raises(KeyError, match=f"no utterance {name!r}" if name != "\udcff" else "no utterance"):
+            store[name]
     with pytest.raises(StoreError, match="no feature 'stats'; did you mean 'states'"):
         store["a1"]["stats"]
 

@@ -58,7 +58,7 @@ def table():
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(tables())
 def test_round_trip(tmp_path_factory, form, table):
     again = read_table(stored(tmp_path_factory.mktemp("round") / f"store{form}", table))

@@ -60,7 +60,8 @@ class Toy:
         """Return the plan of a feature, with other ``settings`` where they are given."""
         layers, dim = (1, 1) if feature == "pitch" else (LAYERS, DIM)
         dtype = "float32" if feature == "pitch" else dtype
-        known = {"layers": layers, "dim": dim, "hop": HOP, "dtype": dtype, "provenance": PROVENANCE}
+        provenance = {"settings": {}} if feature == "pitch" else PROVENANCE
+        known = {"layers": layers, "dim": dim, "hop": HOP, "dtype": dtype, "provenance": provenance}
         spec = FeatureSpec(**{**known, **settings})
         return FeaturePlan(spec, np.array(list(FRAMES.values())), np.full(len(FRAMES), FIRST))
 

@@ -1,6 +1,6 @@
 """The store beside np.memmap, plain files, HDF5, Zarr, tensorstore, safetensors and lhotse, in one run.
 
-python tests/benchmarks/store [--quick] [--gb 2] [--utterances 150000] [--states STORE] [--folder DIR] [--out DIR]
+python tests/benchmarks/store [--quick] [--gb 1] [--utterances 150000] [--states STORE] [--folder DIR] [--out DIR]
 
 Prints each figure beside its target, and writes them as JSON and as a picture. What is not installed is left out and
 named: pip install -r tests/benchmarks/store/requirements.txt
@@ -30,11 +30,11 @@ app = App(name="bench", help=__doc__)
 @app.default
 def main(
     *,
-    gb: float = 2.0,
+    gb: float = 1.0,
     utterances: int = 150_000,
     states: Path | None = None,
     folder: Path | None = None,
-    out: Path = Path(__file__).parent / "results",
+    out: Path = Path("runs/benchmarks/store"),
     quick: bool = False,
 ) -> None:
     """Measure everything.

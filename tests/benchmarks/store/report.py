@@ -111,9 +111,9 @@ def hardware(folder: Path) -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "load": os.getloadavg(),
         "memory_gb": round(memory / 1e6, 1),
-        "disk": f"{device[0]} ({device[2]})",
+        "disk": device[2],
         "disk_free_gb": round(shutil.disk_usage(folder).free / 1e9, 1),
-        "system": platform.platform(),
+        "system": platform.system(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
     }
