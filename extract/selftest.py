@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from extract.audio import SAMPLING_RATE, Wave
@@ -27,10 +29,9 @@ def say_selftest(encoder: Encoder) -> int:
         The exit code: 0 if all are within the limits, otherwise 1.
     """
     waves = speech_for(encoder)
-    order = np.random.default_rng(SEED).permutation(len(waves))
     settings = {**encoder.to_dict(), "batch_seconds": BATCH_SECONDS}
     batched, precise = (Encoder(**{**settings, "precision": p}) for p in (encoder.precision, "float32"))
-    together = {int(order[one.position]): one.frames for one in batched.compute([waves[i] for i in order])}
+    together = compute_shuffled(batched, waves)
     rows, passed = [], True
     for i, wave in enumerate(waves):
         (alone,) = precise.compute([wave])
@@ -45,6 +46,12 @@ def say_selftest(encoder: Encoder) -> int:
     limit += f", largest {LARGEST:g}" if encoder.precision == "float32" else ""
     say(f"{'passed' if passed else 'FAILED'}: the worst layer of each utterance, limits {limit}")
     return 0 if passed else 1
+
+
+def compute_shuffled(encoder: Encoder, waves: Sequence[Wave]) -> dict[int, Floats]:
+    """Return the states (layers, frames, dim) of each waveform by its position, computed in another order."""
+    order = np.random.default_rng(SEED).permutation(len(waves))
+    return {int(order[one.position]): one.frames for one in encoder.compute([waves[i] for i in order])}
 
 
 def speech_for(encoder: Encoder) -> list[Wave]:

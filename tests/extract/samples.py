@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from extract.features import Feature
+from tests.benchmarks.extract.models import PRE_NORM
 
 SHARED = Path(__file__).parents[3] / "shared"
 EMODB_CLIPS = ("03a01Fa", "03a01Wc", "08b09Na", "10a07Ta", "16b10Lb")
@@ -22,7 +23,6 @@ SMALL = {
     "num_conv_pos_embeddings": 16,
     "num_conv_pos_embedding_groups": 2,
 }
-PRE_NORM = {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "conv_bias": True}
 WHISPER = {
     "d_model": 32,
     "encoder_layers": 3,

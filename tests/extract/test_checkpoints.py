@@ -1,48 +1,31 @@
 """Checkpoints as they are published: with a head, with old names of weights, in half precision, or broken."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-import transformers
 
 from extract.features.encoder import Encoder
 from featurestore.errors import SerError
+from tests.benchmarks.extract.models import build, save
 from tests.extract.samples import FAMILIES, computed, noise
 
 HEADS = {
-    "wav2vec2-group": "Wav2Vec2ForCTC",
-    "wav2vec2-pre-norm": "Wav2Vec2ForPreTraining",
-    "hubert-group": "HubertForCTC",
-    "hubert-pre-norm": "HubertForCTC",
-    "wavlm-group": "WavLMForCTC",
-    "wavlm-pre-norm": "WavLMForCTC",
-    "unispeech-sat-group": "UniSpeechSatForCTC",
-    "unispeech-sat-pre-norm": "UniSpeechSatForPreTraining",
-    "data2vec": "Data2VecAudioForCTC",
-    "w2v-bert": "Wav2Vec2BertForCTC",
-    "whisper": "WhisperForConditionalGeneration",
+    "wav2vec2-group": "ForCTC",
+    "wav2vec2-pre-norm": "ForPreTraining",
+    "hubert-group": "ForCTC",
+    "hubert-pre-norm": "ForCTC",
+    "wavlm-group": "ForCTC",
+    "wavlm-pre-norm": "ForCTC",
+    "unispeech-sat-group": "ForCTC",
+    "unispeech-sat-pre-norm": "ForPreTraining",
+    "data2vec": "ForCTC",
+    "w2v-bert": "ForCTC",
+    "whisper": "ForConditionalGeneration",
 }
 WAVEFORM = [name for name in FAMILIES if name not in ("whisper", "w2v-bert")]
+SPREAD = 0.05
+"""Added to every weight, in standard deviations of 1."""
 WEIGHT_NORM = [name for name in WAVEFORM if name != "data2vec"]
-
-
-def build(kind, family):
-    prefix, settings = FAMILIES[family]
-    torch.manual_seed(0)
-    model = getattr(transformers, kind)(getattr(transformers, f"{prefix}Config")(**settings)).eval()
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(0.05 * torch.randn_like(weight))
-    return model
-
-
-def save(model, folder) -> Path:
-    model.save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps({"do_normalize": False}))
-    return folder
 
 
 def states(folder, wave=None, **settings):
@@ -53,7 +36,7 @@ def states(folder, wave=None, **settings):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_head_on_the_encoder_is_ignored(family, tmp_path):
-    model = build(HEADS[family], family)
+    model = build(*FAMILIES[family], SPREAD, kind=HEADS[family])
     inner = getattr(model, model.base_model_prefix)
     whole, alone = save(model, tmp_path / "whole"), save(inner, tmp_path / "alone")
     assert np.array_equal(states(whole), states(alone))
@@ -61,7 +44,7 @@ def test_a_head_on_the_encoder_is_ignored(family, tmp_path):
 
 @pytest.mark.parametrize("family", WEIGHT_NORM)
 def test_old_names_of_weights_in_a_pickle(family, tmp_path):
-    model = build(f"{FAMILIES[family][0]}Model", family)
+    model = build(*FAMILIES[family], SPREAD)
     new = save(model, tmp_path / "new")
     old = tmp_path / "old"
     save(model, old)
@@ -76,14 +59,14 @@ def test_old_names_of_weights_in_a_pickle(family, tmp_path):
 
 
 def test_weights_in_half_precision_are_computed_with_in_float32(tmp_path):
-    model = build("HubertModel", "hubert-group").half()
+    model = build(*FAMILIES["hubert-group"], SPREAD).half()
     half, full = save(model, tmp_path / "half"), save(model.float(), tmp_path / "full")
     assert np.array_equal(states(half), states(full))
 
 
 @pytest.mark.parametrize("family", WAVEFORM)
 def test_with_the_final_norm_the_last_layer_is_the_last_hidden_state_of_the_library(family, tmp_path):
-    model = build(f"{FAMILIES[family][0]}Model", family)
+    model = build(*FAMILIES[family], SPREAD)
     folder, wave = save(model, tmp_path / "model"), noise(12_345)
     with torch.inference_mode():
         library = model(torch.from_numpy(wave)[None]).last_hidden_state[0].numpy()
@@ -94,7 +77,7 @@ def test_with_the_final_norm_the_last_layer_is_the_last_hidden_state_of_the_libr
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_float16_is_close(family, tmp_path):
-    folder = save(build(f"{FAMILIES[family][0]}Model", family), tmp_path / "model")
+    folder = save(build(*FAMILIES[family], SPREAD), tmp_path / "model")
     full = states(folder)
     error = np.linalg.norm(states(folder, precision="float16") - full) / np.linalg.norm(full)
     assert 0 < error <= 3e-3
@@ -103,7 +86,7 @@ def test_float16_is_close(family, tmp_path):
 @pytest.mark.parametrize("batch_seconds", [1.7, 6.0])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_shuffled_batches_of_any_size_change_nothing(family, batch_seconds, tmp_path):
-    folder = save(build(f"{FAMILIES[family][0]}Model", family), tmp_path / "model")
+    folder = save(build(*FAMILIES[family], SPREAD), tmp_path / "model")
     rng, least = np.random.default_rng(0), 560 if family == "w2v-bert" else 400
     lengths = rng.permutation([least, least, 719, *rng.integers(least, 48_000, 7)])
     waves = [noise(samples, seed) for seed, samples in enumerate(lengths)]
@@ -120,7 +103,7 @@ def test_shuffled_batches_of_any_size_change_nothing(family, batch_seconds, tmp_
 
 @pytest.mark.parametrize("content", [None, b"", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n"])
 def test_weights_that_cannot_be_read_are_said(content, tmp_path):
-    folder = save(build("HubertModel", "hubert-group"), tmp_path / "model")
+    folder = save(build(*FAMILIES["hubert-group"], SPREAD), tmp_path / "model")
     (folder / "model.safetensors").unlink()
     if content is not None:
         (folder / "model.safetensors").write_bytes(content)

@@ -24,6 +24,7 @@ from extract.features.encoder import Encoder, batch_by_length, cut_windows, join
 from featurestore.codec import encode
 from featurestore.config import load
 from featurestore.errors import ConfigError, SerError
+from tests.benchmarks.extract.models import build, save
 from tests.extract.samples import FAMILIES, computed, noise, shared
 
 NORMALIZED = [family for family in FAMILIES if "pre-norm" in family or family == "w2v-bert"]
@@ -33,16 +34,8 @@ LENGTHS = (560, 719, 8_000, 24_013, 16_000, 48_000, 24_013)
 @pytest.fixture(scope="module", params=FAMILIES)
 def checkpoint(request, tmp_path_factory) -> Path:
     """A folder in Hugging Face's layout with random weights, none of them at its trivial initial value."""
-    family, settings = FAMILIES[request.param]
     folder = tmp_path_factory.mktemp("checkpoints") / request.param
-    torch.manual_seed(0)
-    model = getattr(transformers, f"{family}Model")(getattr(transformers, f"{family}Config")(**settings))
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(0.05 * torch.randn_like(weight))
-    model.save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps({"do_normalize": request.param in NORMALIZED}))
-    return folder
+    return save(build(*FAMILIES[request.param], 0.05), folder, request.param in NORMALIZED)
 
 
 def waves():

@@ -23,6 +23,7 @@ from extract.run import extract
 from featurestore.config import load
 from featurestore.copying import copy_stores
 from featurestore.errors import SerError, StoreError
+from tests.benchmarks.extract.models import build
 
 SMALL = {
     "hidden_size": 32,
@@ -49,7 +50,7 @@ TEXTS = (
 SILENCE = np.zeros(16_000, np.float32)
 
 
-def build(folder: Path, family: str = "Roberta") -> Path:
+def write_checkpoint(folder: Path, family: str = "Roberta") -> Path:
     """Save an encoder with random weights and a tokenizer that has learned the `TEXTS`."""
     learned = ByteLevelBPETokenizer()
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
@@ -58,19 +59,13 @@ def build(folder: Path, family: str = "Roberta") -> Path:
     names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=learned._tokenizer, **names)
     tokenizer.save_pretrained(folder)
-    config = getattr(transformers, f"{family}Config")(vocab_size=len(tokenizer), **FAMILIES[family])
-    torch.manual_seed(0)
-    model = getattr(transformers, f"{family}Model")(config)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(0.1 * torch.randn_like(weight))
-    model.save_pretrained(folder)
+    build(family, {"vocab_size": len(tokenizer), **FAMILIES[family]}, 0.1).save_pretrained(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def roberta(tmp_path_factory):
-    return str(build(tmp_path_factory.mktemp("encoders") / "roberta-tiny"))
+    return str(write_checkpoint(tmp_path_factory.mktemp("encoders") / "roberta-tiny"))
 
 
 def rows_of(texts):
@@ -84,7 +79,7 @@ def states_of(feature, texts):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_batches_change_nothing(family, tmp_path):
-    folder = str(build(tmp_path / "model", family))
+    folder = str(write_checkpoint(tmp_path / "model", family))
     together = states_of(Text(checkpoint=folder, batch_tokens=100), TEXTS)
     for text, ours in zip(TEXTS, together, strict=True):
         (alone,) = states_of(Text(checkpoint=folder), [text])
@@ -95,7 +90,7 @@ def test_batches_change_nothing(family, tmp_path):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_layers_are_what_enters_the_first_and_leaves_each(family, tmp_path):
-    feature = Text(checkpoint=str(build(tmp_path / "model", family)))
+    feature = Text(checkpoint=str(write_checkpoint(tmp_path / "model", family)))
     blocks = getattr(feature._model, "encoder", getattr(feature._model, "transformer", None)).layer
     seen = []
     blocks[0].register_forward_pre_hook(lambda _, args, kwargs: seen.append(args[0]), with_kwargs=True)

@@ -24,7 +24,7 @@ from models import MODELS, make
 from extract.audio import SAMPLING_RATE, Wave
 from extract.encoders.checkpoint import find, load_model
 from extract.features.encoder import Encoder
-from extract.selftest import SEED, errors, speech_for, within_limits
+from extract.selftest import compute_shuffled, errors, speech_for, within_limits
 from featurestore.command import run, say, say_table
 
 app = App(name="exactness", help=__doc__)
@@ -61,8 +61,7 @@ def main(*models: str, checkpoint: Path | None = None) -> int:
 def row(name: str, folder: Path) -> tuple[object, ...]:
     encoder = Encoder(checkpoint=str(folder), batch_seconds=100, hidden_states="transformers5")
     waves = speech_for(encoder)
-    order = np.random.default_rng(SEED).permutation(len(waves))
-    together = {int(order[one.position]): one.frames for one in encoder.compute([waves[i] for i in order])}
+    together = compute_shuffled(encoder, waves)
     model = load_model(find(str(folder)))
     worst, good, precise = (0.0, 0.0), True, "-"
     for i, wave in enumerate(waves):

@@ -42,11 +42,21 @@ SPREAD = 0.01
 def make(name: str, folder: Path) -> Path:
     """Write a checkpoint of one of `MODELS` into ``folder``, in Hugging Face's layout, and return where it is."""
     family, settings, normalize = MODELS[name]
+    return save(build(family, settings, SPREAD), folder / name, normalize)
+
+
+def build(family: str, settings: dict[str, Any], spread: float, kind: str = "Model") -> Any:
+    """Return a model with random weights, each moved by ``spread`` standard deviations of 1."""
     torch.manual_seed(0)
-    model = getattr(transformers, f"{family}Model")(getattr(transformers, f"{family}Config")(**settings))
+    model = getattr(transformers, f"{family}{kind}")(getattr(transformers, f"{family}Config")(**settings)).eval()
     with torch.no_grad():
         for weight in model.parameters():
-            weight.add_(SPREAD * torch.randn_like(weight))
-    model.save_pretrained(folder / name)
-    (folder / name / "preprocessor_config.json").write_text(json.dumps({"do_normalize": normalize}))
-    return folder / name
+            weight.add_(spread * torch.randn_like(weight))
+    return model
+
+
+def save(model: Any, folder: Path, normalize: bool = False) -> Path:
+    """Write a checkpoint in Hugging Face's layout, and return where it is."""
+    model.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps({"do_normalize": normalize}))
+    return folder
