@@ -142,9 +142,7 @@ def _say_time(config: ExtractConfig, source: Source, places: dict[str, Places]) 
             parts.append(f"{key} not known")
             continue
         given, rows = [waves[name] for name in names], rows_of(table.loc[names], feature.columns)
-        list(
-            feature.compute_to_store(given[:1], rows[:1])
-        )  # loads the weights and warms up, which is not to be counted
+        list(feature.compute_to_store(given[:1], rows[:1]))  # loads the weights, which is not to be counted
         begin = time.perf_counter()
         for _ in feature.compute_to_store(given, rows):
             pass
