@@ -147,9 +147,12 @@ def _cluster(config: ExtractConfig, workers: int) -> Iterator[Client]:
     }
     size = {"n_workers": workers, "threads_per_worker": 1, "memory_limit": 0}
     spawning = {key: value for key, value in dask.config.get(ENVIRONMENT).items() if key != TRIM}
-    with dask.config.set({ENVIRONMENT: spawning}), LocalCluster(**size, **quiet) as cluster:
-        with Client(cluster) as client:
-            yield client
+    with (
+        dask.config.set({ENVIRONMENT: spawning}),
+        LocalCluster(**size, **quiet) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
 
 
 def _for_workers(config: ExtractConfig) -> str:
