@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from math import prod
 from threading import Lock
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from featurestore.codec import Frames
+from featurestore.config import suggest
 from featurestore.feature import Block, FeatureStore, Layers
 from featurestore.files import PAGE, RemoteFiles
 from featurestore.plan import Ints
@@ -69,7 +70,7 @@ def batches(
 
     Args:
         store: to read from.
-        names: of the utterances; each comes once.
+        names: of the utterances; one that is named twice comes twice.
         features: to read. The lengths of the first decide which utterances share a batch.
         layers: of each feature, all where it is not named.
         frames: of the first feature in a batch, with the padding to its longest utterance; an utterance that is
@@ -86,13 +87,21 @@ def batches(
 
     Raises:
         StoreError: if an utterance lacks a feature.
-        ValueError: if not exactly one of ``frames`` and ``utterances`` is given, or no feature; or if ``copy`` and
-            ``cached`` are both False.
+        ValueError: if not exactly one of ``frames`` and ``utterances`` is given, or no feature, or an argument is not
+            one of those named above; or if ``copy`` and ``cached`` are both False.
     """
+    features = list(features)
     if not (copy or cached):
         raise ValueError("expected copies of what is read past the page cache, found copy=False with cached=False")
     if not features:
         raise ValueError("expected some features to read, found none")
+    if shuffle not in get_args(Shuffle):
+        raise ValueError(f"expected shuffle to be one of {', '.join(get_args(Shuffle))}, found {shuffle!r}")
+    if threads is not None and threads < 1:
+        raise ValueError(f"expected 1 thread or more, found {threads}")
+    for feature in layers or {}:
+        if feature not in features:
+            raise ValueError(f"layers of {feature!r}, which is not read{suggest(feature, features)}")
     parts = {feature: store.feature(feature) for feature in features}
     first = parts[features[0]]
     names = list(names)
@@ -139,6 +148,8 @@ def batch_order(
     """
     if (frames is None) == (utterances is None):
         raise ValueError(f"expected one of frames and utterances, found frames={frames} and utterances={utterances}")
+    if not (frames or utterances or 0) >= 1:
+        raise ValueError(f"expected a batch of 1 or more, found frames={frames} and utterances={utterances}")
     lengths = np.asarray(lengths, np.int64)
     if not len(lengths):
         return []

@@ -105,6 +105,23 @@ def test_no_utterance_is_no_batch_and_no_feature_is_an_error(written):
         store.batches(["a1"], [], frames=10)
 
 
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"utterances": -1}, "expected a batch of 1 or more"),
+        ({"utterances": 0}, "expected a batch of 1 or more"),
+        ({"frames": -5}, "expected a batch of 1 or more"),
+        ({"frames": float("nan")}, "expected a batch of 1 or more"),
+        ({"utterances": 2, "shuffle": "Shard"}, "expected shuffle to be one of all, shards, found 'Shard'"),
+        ({"utterances": 2, "threads": 0}, "expected 1 thread or more, found 0"),
+        ({"utterances": 2, "layers": {"state": [0]}}, r"layers of 'state', which is not read.*states"),
+    ],
+)
+def test_odd_arguments_are_errors(written, how, message):
+    with pytest.raises(ValueError, match=message):
+        list(featurestore.open(written).batches(["a1"], ["states"], **how))
+
+
 def read_in_child(store, names, dtype, wanted):
     batches = store.batches(names, [dtype], utterances=1)
     return [np.array_equal(batch.frames[dtype][0].values, wanted[batch.names[0]]) for batch in batches]
