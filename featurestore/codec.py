@@ -64,16 +64,19 @@ class Frames:
 def encode(frames: Floats, dtype: Dtype) -> Frames:
     """Return ``frames`` (layers, frames, dim) in the form that is stored.
 
-    The largest error is, for ``float16`` 2**-11 and for ``bfloat16`` 2**-8 of the value; for ``int8`` and ``int4``
-    half a step, where 255 or 15 steps are the range that the channel has in this layer and utterance.
+    The largest error is, for ``float16`` 2**-11 of the value (2**-25 of values below 2**-14), for ``bfloat16`` 2**-8 of
+    it; for ``int8`` and ``int4`` half a step, where 255 or 15 steps are the range that the channel has in this layer
+    and utterance.
 
     Raises:
-        ValueError: if a value is not finite, or too large for the data type.
+        ValueError: if there is no frame, or a value is not finite, or too large for the data type.
 
     >>> stored = encode(np.array([[[0.0], [0.25], [1.0]]], np.float32), "int8")
     >>> stored.values.ravel().tolist(), stored.decode().ravel().round(2).tolist()
     ([-128, -64, 127], [0.0, 0.25, 1.0])
     """
+    if not frames.shape[1]:
+        raise ValueError("it has no frames")
     low, high = frames.min(axis=1), frames.max(axis=1)
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         layers = np.flatnonzero(~(np.isfinite(low) & np.isfinite(high)).all(axis=1)).tolist()
@@ -92,8 +95,13 @@ def encode(frames: Floats, dtype: Dtype) -> Frames:
     return Frames(frames.astype(dtype, copy=False), dtype, dim)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def pool(frames: Floats) -> tuple[Floats, Floats]:
-    """Return the mean and standard deviation over time of ``frames`` (layers, frames, dim), each (layers, dim)."""
+    """Return the mean and standard deviation over time of ``frames`` (layers, frames, dim), each (layers, dim).
+
+    Raises:
+        ValueError: if the values are so large that float32 does not hold their squares.
+    """
     mean, sd = np.empty((2, frames.shape[0], frames.shape[2]), np.float32)
     for layer, values in enumerate(frames):  # a layer fits into the cache
         rough = values.mean(axis=0)
@@ -101,6 +109,8 @@ def pool(frames: Floats) -> tuple[Floats, Floats]:
         rest = centred.mean(axis=0)
         variance = np.einsum("td,td->d", centred, centred) / len(values) - rest * rest
         mean[layer], sd[layer] = rough + rest, np.sqrt(variance.clip(min=0))
+    if not (np.isfinite(mean).all() and np.isfinite(sd).all()):
+        raise ValueError("found values whose squares are too large for float32")
     return mean, sd
 
 
@@ -122,7 +132,10 @@ def _stack(parts: list[Any]) -> Floats | None:
 
 def _quantise(frames: Floats, low: Floats, high: Floats, dtype: Dtype) -> tuple[npt.NDArray[Any], Floats, Floats]:
     first, last = (-128, 127) if dtype == "int8" else (0, 15)
-    scale = (high - low) / np.float32(last - first)
+    with np.errstate(over="ignore"):
+        scale = (high - low) / np.float32(last - first)
+    if not np.isfinite(scale).all():
+        raise ValueError(f"found a channel from {low.min():.4g} to {high.max():.4g}, a range too large for {dtype}")
     offset = low - np.float32(first) * scale
     divisor = np.where(scale > 0, scale, np.float32(1))
     values = np.empty(frames.shape, ELEMENT[dtype])

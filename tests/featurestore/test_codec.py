@@ -101,6 +101,18 @@ def test_float16_refuses_what_it_cannot_hold(bad):
         encode(values, "float16")
 
 
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
+def test_a_range_that_float32_cannot_hold_is_refused(dtype):
+    frames = np.array([[[-3e38], [3e38]]], np.float32)
+    with pytest.raises(ValueError, match=r"a channel from -3e\+38 to 3e\+38, a range too large"):
+        encode(frames, dtype)
+
+
+def test_no_frame_is_refused():
+    with pytest.raises(ValueError, match="it has no frames"):
+        encode(np.zeros((2, 0, 3), np.float32), "int8")
+
+
 def test_golden_float16_bytes():
     values = np.array([1.0, -2.0, 65504.0, 2**-24, 1 / 3], np.float32).reshape(1, 5, 1)
     assert encode(values, "float16").values.astype("<f2").tobytes().hex() == "003c00c0ff7b01005535"
