@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Literal
 from cyclopts import App
 
 import featurestore
+from featurestore.codec import Dtype
 from featurestore.command import INCOMPLETE, progress, run, say, say_table
+from featurestore.plan import Compress
 
 if TYPE_CHECKING:
     from featurestore.feature import FeatureStore
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 app = App(
     name="ser-store", help="Look into a feature store, check and mend it, make others out of it.", version_flags=[]
 )
-Dtype = Literal["float32", "float16", "bfloat16", "int8", "int4"]
 
 
 @app.command
@@ -29,9 +30,9 @@ def info(store: str) -> None:
     """Print what a store holds: the dataset, the features, what is finished, and what was left out."""
     opened = featurestore.open(store)
     table = opened.utterances
-    hours = table["duration"].sum() / 3600
+    hours = f", {table['duration'].sum() / 3600:.2f} h" if "duration" in table else ""
     speakers = f", {table['speaker'].nunique()} speakers" if "speaker" in table else ""
-    say(f"{opened.path}: dataset {opened.dataset}, {len(table)} utterances{speakers}, {hours:.2f} h")
+    say(f"{opened.path}: dataset {opened.dataset}, {len(table)} utterances{speakers}{hours}")
     ranges = ", ".join(f"{target} {low:g} to {high:g}" for target, (low, high) in opened.ranges.items())
     say(f"labels: {', '.join(table.columns)}" + (f"; declared ranges: {ranges}" if ranges else ""))
     header = ("feature", "layers", "dim", "hop s", "dtype", "frames", "MB", "state")
@@ -85,7 +86,8 @@ def verify(store: str, name: str | None = None) -> int:
         damages = verify(opened, update)
     _say_damages(damages)
     broken = {damage.feature for damage in damages if damage.shard is None}
-    sound = {} if None in broken else {name: part for name, part in opened.parts.items() if name not in broken}
+    features = [] if None in broken else [name for name in opened.form.features() if name not in broken]
+    sound = {name: opened.feature(name) for name in features}
     unfinished = [name for name, part in sound.items() if not part.complete]
     for name in unfinished:
         say(f"unfinished: {name}; run the same ser-extract command again to finish it")
@@ -95,19 +97,28 @@ def verify(store: str, name: str | None = None) -> int:
 
 
 @app.command
-def repair(store: str) -> int:
-    """Drop what is damaged and finish or take back what was interrupted; ser-extract then fills in what is missing."""
+def repair(store: str, *, drop: str = "") -> int:
+    """Drop what is damaged and finish or take back what was interrupted; ser-extract then fills in what is missing.
+
+    Args:
+        store: To repair.
+        drop: Features to drop whole, damaged or not, separated by commas.
+    """
     from featurestore.verify import repair
 
+    features = [feature for feature in drop.split(",") if feature]
     with progress("verify") as update:
-        damages = repair(store, update)
+        damages = repair(store, features, update)
     _say_damages(damages, "dropped")
-    say(f"{store}: " + ("run the same ser-extract command again to fill it in" if damages else "nothing to repair"))
-    return INCOMPLETE if damages else 0
+    for feature in features:
+        say(f"dropped: all of {feature}")
+    dropped = damages or features
+    say(f"{store}: " + ("run the same ser-extract command again to fill it in" if dropped else "nothing to repair"))
+    return INCOMPLETE if dropped else 0
 
 
 @app.command
-def convert(source: str, target: str, *, dtype: Dtype | None = None, compress: Literal["zstd"] | None = None) -> None:
+def convert(source: str, target: str, *, dtype: Dtype | None = None, compress: Compress | None = None) -> None:
     """Copy a store into another form (.zarr or .h5, by the suffix), or with another data type.
 
     Args:
@@ -172,7 +183,7 @@ def add_labels(store: str, file: Path, *, replace: bool = False) -> None:
 
     Args:
         store: To add to.
-        file: With the column name and any others; utterances that it does not have get no label.
+        file: With the column name and any others; utterances that it does not have keep what they have.
         replace: Write over columns that are there already.
     """
     from featurestore.export import add_labels
@@ -193,7 +204,7 @@ def _copy(
     target: str,
     features: tuple[str, ...],
     dtype: Dtype | None,
-    compress: Literal["zstd"] | None,
+    compress: Compress | None,
 ) -> None:
     from featurestore.copying import copy_stores
 

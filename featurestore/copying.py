@@ -11,7 +11,7 @@ import pandas as pd
 from featurestore.codec import Dtype, encode
 from featurestore.errors import StoreError
 from featurestore.feature import FeatureStore
-from featurestore.growth import fill_texts, merge_ranges
+from featurestore.growth import as_json_ranges, join_datasets, join_left_out, join_tables, merge_ranges
 from featurestore.plan import Compress, FeaturePlan, FeatureSpec, Plan
 from featurestore.store import Store
 from featurestore.writer import FeatureShard, StoreWriter
@@ -44,8 +44,11 @@ def copy_stores(
         report: told the utterances that are done, and of how many.
 
     Raises:
-        StoreError: if names or the settings of a feature are in conflict, or a feature is not in every source.
+        StoreError: if names, columns or the settings of a feature are in conflict, a feature is not in every source, or
+            a data type cannot hold a value.
     """
+    if not sources:
+        raise StoreError("nothing to copy: give the stores from which the new one is made")
     specs = {
         feature: _spec(sources[0].feature(feature).spec, dtype, compress)
         for feature in _choose_features(sources, features)
@@ -53,14 +56,13 @@ def copy_stores(
     table = _join_tables(sources)
     ranges: dict[str, list[float]] = {}
     for source in sources:
-        mine = {target: list(scale) for target, scale in source.ranges.items()}
-        ranges = merge_ranges(ranges, mine, source.path)
+        ranges = merge_ranges(ranges, as_json_ranges(source.ranges), source.path)
     plan = Plan.make(
         table,
         shard_seconds,
-        dataset="+".join(dict.fromkeys(source.dataset for source in sources)),
+        dataset=join_datasets(source.dataset for source in sources),
         ranges={target: (low, high) for target, (low, high) in ranges.items()},
-        left_out={name: why for source in sources for name, why in source.left_out.items()},
+        left_out=join_left_out((source.left_out for source in sources), table),
     )
     origin = {name: source for source in sources for name in source.index.names}
     writer = StoreWriter(path)
@@ -96,7 +98,12 @@ def _copy(part: FeatureStore, name: str, shard: FeatureShard, dtype: Dtype) -> N
         return
     stored = part.read(name)
     mean, sd = part.pooled([name])
-    shard.put(name, stored if stored.dtype == dtype else encode(stored.decode(), dtype), mean[0], sd[0])
+    if stored.dtype != dtype:
+        try:
+            stored = encode(stored.decode(), dtype)
+        except ValueError as error:
+            raise StoreError(f"{part.name} of {name}: {error}, in another new store") from None
+    shard.put(name, stored, mean[0], sd[0])
 
 
 def _spec(spec: FeatureSpec, dtype: Dtype | None, compress: Compress | None) -> FeatureSpec:
@@ -128,8 +135,8 @@ def _join_tables(sources: Sequence[Store]) -> pd.DataFrame:
             table if "dataset" in table else table.assign(dataset=source.dataset)
             for source, table in zip(sources, tables, strict=True)
         ]
-    table = pd.concat(tables)
+    table = join_tables(tables)
     twice = table.index[table.index.duplicated()]
     if len(twice):
         raise StoreError(f"{len(twice)} names are in more than one store, e.g. {', '.join(twice[:3])}")
-    return fill_texts(table)
+    return table

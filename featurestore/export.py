@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import quote
 
 import numpy as np
@@ -13,7 +13,7 @@ import pandas as pd
 from featurestore.codec import Floats
 from featurestore.errors import StoreError
 from featurestore.feature import FeatureStore
-from featurestore.growth import fill_texts
+from featurestore.growth import join_tables
 from featurestore.store import Store
 
 ExportFormat = Literal["npy", "safetensors"]
@@ -62,11 +62,14 @@ def export_table(store: Store, file: Path) -> None:
 def add_labels(table: pd.DataFrame, file: Path, replace: bool) -> pd.DataFrame:
     """Return ``table`` with the columns of a CSV file, joined by its column ``name``.
 
+    A column is of numbers where everything in it is one; codes such as 007 are text. An utterance that is not in the
+    file keeps what it has, and has nothing in a new column.
+
     Raises:
         StoreError: if a name is not in the store, is there twice, or a column is there already.
     """
     try:
-        labels = pd.read_csv(file, dtype={"name": str})
+        labels = pd.read_csv(file, dtype=str, keep_default_na=False).fillna("")
     except (OSError, ValueError) as error:
         raise StoreError(f"{file} cannot be read as CSV: {error}") from None
     if "name" not in labels:
@@ -82,9 +85,22 @@ def add_labels(table: pd.DataFrame, file: Path, replace: bool) -> pd.DataFrame:
     if fixed or (there and not replace):
         hint = "they say what the frames are of" if fixed else "give --replace to write over them"
         raise StoreError(f"{file}: the store has the columns {', '.join(fixed or there)} already; {hint}")
-    joined = labels.reindex(table.index)
-    filled = fill_texts(joined)
-    return table.assign(**{str(column): filled[column] for column in filled})
+    others = table.loc[table.index.difference(labels.index), there]
+    joined = join_tables([labels.apply(_as_numbers), others]).reindex(table.index)
+    return table.assign(**{str(column): joined[column] for column in joined})
+
+
+def _as_numbers(texts: pd.Series[str]) -> pd.Series[Any]:
+    """Return numbers, or truth values, where every text is one or says that it is missing."""
+    missing = texts.str.lower().isin(["", "nan", "na", "n/a", "none", "null"])
+    given = texts[~missing]
+    if given.empty or given.str.match(r"[+-]?0\d").any():
+        return texts
+    if given.isin(["True", "False"]).all():
+        truths = texts == "True"
+        return truths.where(~missing, np.nan).astype(float) if missing.any() else truths
+    numbers = pd.to_numeric(given, errors="coerce")
+    return texts if numbers.isna().any() else numbers.reindex(texts.index)
 
 
 def _write_npy(folder: Path, _: int, part: FeatureStore, names: Sequence[str]) -> None:

@@ -14,8 +14,8 @@ from featurestore.codec import Floats, Frames
 from featurestore.errors import StoreError
 from featurestore.files import Array
 from featurestore.forms import Form, Record, Tree
-from featurestore.layout import AFFINE, POOLED, array_layouts
-from featurestore.plan import FeatureSpec, Ints, Seconds
+from featurestore.layout import AFFINE, POOLED, array_layouts, plan_checksums
+from featurestore.plan import FeatureSpec, Ints, Seconds, padded
 from featurestore.shard import ALL, BlockReader
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ class FeatureStore:
         try:
             self.spec = FeatureSpec(**form.attributes(f"features/{name}"))
         except ValueError as error:
-            raise StoreError(f"{form.files.root}: what the feature {name} is cannot be understood: {error}") from None
+            problem = " ".join(str(error).split())  # one line
+            raise StoreError(f"{form.files.root}: what the feature {name} is cannot be understood: {problem}") from None
         self._dtype, self._dim = self.spec.dtype, self.spec.dim
         self._readers: dict[tuple[str, int], BlockReader] = {}
 
@@ -131,6 +132,11 @@ class FeatureStore:
     def planned(self) -> dict[str, Array]:
         """All of the plan, by the names that its parts have on the disk."""
         return {"start": self._starts, "frames": self.lengths, "time": self._first_times}
+
+    @property
+    def checksums(self) -> dict[str, int]:
+        """The CRC-32C of each part of the plan as it is."""
+        return plan_checksums(self.spec, self.planned)
 
     @cached_property
     def lengths(self) -> Ints:
@@ -222,7 +228,17 @@ class FeatureStore:
 
     @cached_property
     def layouts(self) -> dict[str, Any]:
-        """The sharded arrays by name."""
+        """The sharded arrays by name.
+
+        Raises:
+            StoreError: if the plan is damaged, so that utterances would lie on each other or outside of their shards.
+        """
+        ends = self._starts + padded(self.lengths)
+        shard_ends = (self._starts // self._shard_frames + 1) * self._shard_frames
+        apart = (ends[:-1] <= self._starts[1:]).all() and (ends <= shard_ends).all()
+        if not apart or (self.lengths < 0).any():
+            place = f"{self._form.files.root}: the plan of {self.name}"
+            raise StoreError(f"{place} has frames outside of their place: it is damaged; run ser-store verify")
         return array_layouts(self.spec, self._shard_frames, self._slots)
 
     def _slot(self, array: str, row: int, layers: slice) -> Floats:

@@ -80,7 +80,7 @@ class Files(ABC):
         if found is None:
             try:
                 found = self._open_ranges(path)
-            except (OSError, ValueError) as error:
+            except (FileNotFoundError, ValueError) as error:
                 raise StoreError(f"{self.place(path)} cannot be read: {error}; run ser-store verify") from None
             with self._lock:
                 while len(self._open) >= self._most:
@@ -105,6 +105,10 @@ class Files(ABC):
         """Return the names of what is in a folder, sorted; none if there is no folder."""
 
     @abstractmethod
+    def folders(self, path: str) -> list[str]:
+        """Return the names of the folders in a folder, sorted."""
+
+    @abstractmethod
     def _open_ranges(self, path: str) -> Ranges: ...
 
 
@@ -122,6 +126,9 @@ class LocalFiles(Files):
             return sorted(os.listdir(self.place(path)))
         except (FileNotFoundError, NotADirectoryError):
             return []
+
+    def folders(self, path: str) -> list[str]:  # noqa: D102
+        return [name for name in self.children(path) if os.path.isdir(self.place(f"{path}/{name}"))]
 
     def _open_ranges(self, path: str) -> Ranges:
         return _MappedFile(self.place(path))
@@ -240,12 +247,19 @@ class RemoteFiles(Files):
             raise StoreError(f"{self.root} cannot be reached: {error}") from None
 
     def children(self, path: str) -> list[str]:  # noqa: D102
+        return sorted(self._list(path))
+
+    def folders(self, path: str) -> list[str]:  # noqa: D102
+        return sorted(name for name, kind in self._list(path).items() if kind == "directory")
+
+    def _list(self, path: str) -> dict[str, str]:
+        """Return what is in a folder: names, and what each is."""
         try:
-            found = [entry.rstrip("/") for entry in self.filesystem.ls(self.place(path), False)]
-            folder = self.filesystem._strip_protocol(self.place(path))  # an empty object may stand for it
-            return sorted(entry.rpartition("/")[2] for entry in found if entry != folder)
+            found = {entry["name"].rstrip("/"): entry["type"] for entry in self.filesystem.ls(self.place(path), True)}
         except FileNotFoundError:
-            return []
+            return {}
+        folder = self.filesystem._strip_protocol(self.place(path))  # an empty object may stand for it
+        return {name.rpartition("/")[2]: kind for name, kind in found.items() if name != folder}
 
     def _open_ranges(self, path: str) -> Ranges:
         return _RemoteFile(self, self.place(path))

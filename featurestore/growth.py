@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from featurestore.errors import StoreError
 from featurestore.forms import Form
-from featurestore.layout import PLANNED, array_layouts, plan_checksums
+from featurestore.layout import PLANNED, array_layouts, check_plan, plan_checksums, sealed
 from featurestore.plan import FeaturePlan, FeatureSpec, Plan, Ranges, assign_shards, number_slots, padded, place_frames
-from featurestore.table import plain_columns, read_table, table_digest, write_table
+from featurestore.table import Columns, plain_columns, read_intact_table, read_table, table_digest, write_table
 
 PLACES = ["shard", "slot"]
 FLAGS = "flags"
@@ -41,7 +41,7 @@ def check_same(form: Form, plan: Plan) -> None:
         some = ", ".join([*new[:2], *gone[:2]])
         raise StoreError(
             f"{root} holds other utterances or labels: {len(new)} utterances are new and {len(gone)} are gone, e.g. "
-            f"{some}; add the new ones with grow=true, or use another --store"
+            f"{some}; ser-extract adds the new ones with grow=true; or use another store"
         )
     _check_labels(there, plan.table, root)
 
@@ -61,7 +61,7 @@ def check_growth(form: Form, plan: Plan, features: Mapping[str, FeaturePlan]) ->
 def grow(form: Form, plan: Plan, features: Mapping[str, FeaturePlan], shard_seconds: float) -> int:
     """See `featurestore.writer.StoreWriter.grow`."""
     check_growth(form, plan, features)
-    there, found = read_table(form), form.attributes()
+    there, found = read_intact_table(form), form.attributes()
     new = ~plan.table.index.isin(there.index)
     if not new.any():
         return 0
@@ -76,10 +76,10 @@ def grow(form: Form, plan: Plan, features: Mapping[str, FeaturePlan], shard_seco
     table = _join(there, extra, str(found["dataset"]), plan.dataset)
     attributes = {
         **found,
-        "dataset": "+".join(dict.fromkeys([*str(found["dataset"]).split("+"), plan.dataset])),
+        "dataset": join_datasets([str(found["dataset"]), plan.dataset]),
         "ranges": merge_ranges(found["ranges"], as_json_ranges(plan.ranges), form.files.root),
         "table_sha256": table_digest(table),
-        "left_out": {n: why for n, why in {**found["left_out"], **plan.left_out}.items() if n not in table.index},
+        "left_out": join_left_out([found["left_out"], plan.left_out], table),
     }
     shards = old_shards + int(shard.max()) + 1
     with form.change() as change:
@@ -88,16 +88,32 @@ def grow(form: Form, plan: Plan, features: Mapping[str, FeaturePlan], shard_seco
             group = f"features/{name}"
             start = place_frames(frames[name], shard, shapes[name])[0] + old_shards * shapes[name]
             added = dict(zip(PLANNED, (start, frames[name], feature.times[new]), strict=True))
-            planned = {array: np.concatenate([form.array(f"{group}/{array}"), added[array]]) for array in PLANNED}
-            manifest = form.manifest(name)
+            before = {array: form.array(f"{group}/{array}") for array in PLANNED}
+            planned = {array: np.concatenate([before[array], added[array]]) for array in PLANNED}
+            spec, manifest = FeatureSpec(**form.attributes(group)), form.manifest(name)
+            if manifest is not None:
+                check_plan(plan_checksums(spec, before), manifest["plan"], f"{name} in {form.files.root}")
+                change.manifest(name, {**manifest, "plan": plan_checksums(spec, planned)})
             for array, values in planned.items():
                 change.array(f"{group}/{array}", values, "utterance")
             for array, layout in array_layouts(feature.spec, shapes[name], slots).items():
                 change.sharded(f"{group}/{array}", layout, shards)
-            if manifest is not None:
-                change.manifest(name, {**manifest, "plan": plan_checksums(planned)})
-        change.group("", attributes)
+        change.group("", sealed(attributes))
     return len(extra)
+
+
+def join_datasets(names: Iterable[str]) -> str:
+    """Return the name of several datasets together, each of which may be of several.
+
+    >>> join_datasets(["iemocap+emodb", "emodb"])
+    'iemocap+emodb'
+    """
+    return "+".join(dict.fromkeys(name for joined in names for name in joined.split("+")))
+
+
+def join_left_out(parts: Iterable[Mapping[str, str]], table: pd.DataFrame) -> dict[str, str]:
+    """Return the utterances that were left out of several, and are not in the ``table`` of all of them."""
+    return {name: why for part in parts for name, why in part.items() if name not in table.index}
 
 
 def count_slots(table: pd.DataFrame) -> int:
@@ -113,13 +129,16 @@ def _check_labels(there: pd.DataFrame, asked: pd.DataFrame, root: str) -> None:
     if absent and len(both):
         raise StoreError(f"{root} has no columns {absent}; add them with ser-store add-labels, or use another --store")
     mine, theirs = plain_columns(there.loc[both]), plain_columns(asked.loc[both])
-    changed = [c for c in columns if len(both) and not _equal(mine[c], theirs[c])]
+    changed = [c for c in columns if len(both) and not _equal(c, mine, theirs)]
     if changed:
         raise StoreError(f"{root} holds other labels: the columns {changed} have changed; use another --store")
 
 
-def _equal(mine: np.ndarray, theirs: np.ndarray) -> bool:
-    return np.array_equal(mine, theirs, equal_nan=mine.dtype.kind == "f" and theirs.dtype.kind == "f")
+def _equal(column: str, mine: Columns, theirs: Columns) -> bool:
+    one, other = mine[column], theirs[column]
+    if isinstance(one, list) or isinstance(other, list):
+        return isinstance(one, list) and one == other
+    return np.array_equal(one, other, equal_nan=one.dtype.kind == "f" and other.dtype.kind == "f")
 
 
 def merge_ranges(mine: dict[str, list[float]], theirs: dict[str, list[float]], root: str) -> dict[str, list[float]]:
@@ -175,11 +194,24 @@ def _join(there: pd.DataFrame, extra: pd.DataFrame, old: str, new: str) -> pd.Da
         there = there.assign(dataset=old)
     if "dataset" in there and "dataset" not in extra:
         extra = extra.assign(dataset=new)
-    table = pd.concat([there, extra])
-    return fill_texts(table)
+    return join_tables([there, extra])
 
 
-def fill_texts(table: pd.DataFrame) -> pd.DataFrame:
-    """Return ``table`` with the empty string where a column of text has no value."""
-    texts = [column for column in table if not pd.api.types.is_numeric_dtype(table[column])]
-    return table.assign(**{str(column): table[column].fillna("") for column in texts})
+def join_tables(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return tables of different utterances as one; a column that one of them lacks is empty there.
+
+    Raises:
+        StoreError: if a column holds numbers in one and text in another.
+    """
+    tables = [table for table in tables if len(table)]
+    kinds: dict[str, set[bool]] = {}
+    for table in tables:
+        for column in table:
+            kinds.setdefault(str(column), set()).add(pd.api.types.is_numeric_dtype(table[column]))
+    mixed = [column for column, numeric in kinds.items() if len(numeric) > 1]
+    if mixed:
+        raise StoreError(f"the columns {mixed} are numbers of some utterances, and text of others: make them the same")
+    joined = pd.concat(tables)
+    texts = {column: joined[column].fillna("") for column, numeric in kinds.items() if numeric == {False}}
+    gaps = [column for column in joined if column not in texts and joined[column].dtype == object]
+    return joined.assign(**texts).astype(dict.fromkeys(gaps, float))  # truth values of which some are missing

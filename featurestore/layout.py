@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,11 +14,13 @@ import google_crc32c
 import numpy as np
 
 from featurestore.codec import ELEMENT, QUANTISED, bytes_per_frame, stored_width
+from featurestore.errors import StoreError
 from featurestore.plan import CHUNK_FRAMES, FeatureSpec, Ints, padded
 
 PLANNED = ("start", "frames", "time")
 POOLED = ("mean", "sd")
 AFFINE = ("scale", "offset")
+SEAL = "crc32c"
 Shape = tuple[int, int, int]
 
 
@@ -101,6 +104,34 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def plan_checksums(planned: Mapping[str, np.ndarray]) -> dict[str, int]:
-    """Return the CRC-32C of each of the arrays that say where frames lie."""
-    return {array: int(google_crc32c.value(values.tobytes())) for array, values in planned.items()}
+def plan_checksums(spec: FeatureSpec, planned: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Return the CRC-32C of what a feature is, and of each of the arrays that say where its frames lie."""
+    arrays = {array: int(google_crc32c.value(values.tobytes())) for array, values in planned.items()}
+    return {"attributes": json_checksum(spec.to_dict()), **arrays}
+
+
+def check_plan(found: Mapping[str, int], expected: Mapping[str, int], feature: str) -> None:
+    """Compare `plan_checksums` with those in the manifest; stores of before have none of the attributes.
+
+    Raises:
+        StoreError: naming what has changed.
+    """
+    changed = [part for part, checksum in expected.items() if found.get(part) != checksum]
+    if changed:
+        raise StoreError(f"{', '.join(changed)} of {feature} not as written")
+
+
+def json_checksum(document: Any) -> int:
+    """Return the CRC-32C of JSON without spaces, its keys in alphabetical order."""
+    text = json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return int(google_crc32c.value(text.encode()))
+
+
+def sealed(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes of the root with their own checksum.
+
+    >>> sealed({"format": 2})
+    {'format': 2, 'crc32c': 995311787}
+    """
+    open_ = {key: value for key, value in attributes.items() if key != SEAL}
+    return {**open_, SEAL: json_checksum(open_)}

@@ -98,10 +98,17 @@ class Plan:
         """Return the plan that fills shards in the order of ``table``, by its column ``duration`` (seconds).
 
         Raises:
-            StoreError: if there is no utterance, or two have the same name.
+            StoreError: if there is no utterance, or two have the same name, or a name is no text, or a column would be
+                written over.
         """
-        if table.empty:
+        if not len(table):
             raise StoreError("there is no utterance that can be used")
+        odd = [name for name in table.index if not (isinstance(name, str) and name)]
+        if odd:
+            raise StoreError(f"names must be texts that are not empty, found {odd[0]!r}")
+        taken = [column for column in table if not isinstance(column, str) or column in ("name", "shard", "slot")]
+        if taken:
+            raise StoreError(f"a column cannot be named {taken[0]!r}, the store has its own of that name: rename it")
         if not table.index.is_unique:
             twice = table.index[table.index.duplicated()].unique().tolist()
             raise StoreError(f"names must be unique, found twice: {', '.join(twice[:5])}")

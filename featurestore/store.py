@@ -16,6 +16,7 @@ from featurestore.config import suggest
 from featurestore.errors import StoreError, UnknownUtteranceError
 from featurestore.feature import FeatureStore, Layers
 from featurestore.forms import Form, open_form
+from featurestore.layout import SEAL, sealed
 from featurestore.plan import FORMAT_VERSION, FeatureSpec, Ints
 from featurestore.table import read_column, read_table, read_text
 
@@ -127,6 +128,11 @@ class Store:
         """The digest of the table as it was written."""
         return str(self._attributes["table_sha256"])
 
+    @property
+    def sealed(self) -> bool:
+        """Whether the attributes of the root are those that were written; stores of before do not tell."""
+        return SEAL not in self._attributes or self._attributes == sealed(self._attributes)
+
     @cached_property
     def utterances(self) -> pd.DataFrame:
         """The table, indexed by name: labels, speaker, session, split, path, duration (seconds) and others."""
@@ -138,9 +144,23 @@ class Store:
         return Index(self.form)
 
     @cached_property
+    def _planned(self) -> list[str]:
+        return self.form.features()
+
+    @cached_property
+    def _parts(self) -> dict[str, FeatureStore]:
+        return {}
+
+    @property
     def parts(self) -> dict[str, FeatureStore]:
         """Every feature that is planned, finished or not, by name."""
-        return {name: FeatureStore(self.form, name, self.index) for name in self.form.features()}
+        return {name: self._part(name) for name in self._planned}
+
+    def _part(self, name: str) -> FeatureStore:
+        """Return a feature; damage of another one is no matter."""
+        if name not in self._parts:
+            self._parts[name] = FeatureStore(self.form, name, self.index)
+        return self._parts[name]
 
     @property
     def features(self) -> dict[str, FeatureSpec]:
@@ -153,9 +173,9 @@ class Store:
         Raises:
             StoreError: if it is not in the store, or not finished.
         """
-        part = self.parts.get(name)
-        if part is None:
-            raise StoreError(f"{self.path} has no feature {name!r}{suggest(name, self.parts)}")
+        if name not in self._planned:
+            raise StoreError(f"{self.path} has no feature {name!r}{suggest(name, self._planned)}")
+        part = self._part(name)
         if not (self._partial or part.complete):
             raise StoreError(
                 f"{name} in {self.path} is unfinished ({len(part.records)} of {part.shards} shards): "

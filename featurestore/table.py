@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
@@ -18,6 +19,9 @@ from featurestore.plan import Ints
 AXIS = "utterance"
 RESERVED = ("", ".", "..", "attributes", "zarr.json")
 """Names that mean something else in a folder or an HDF5 group."""
+_NOT_TEXT = re.compile("[\0\ud800-\udfff]")
+Columns = dict[str, Array | list[str]]
+"""Columns of numbers or truth values, and of text."""
 
 
 def write_table(change: Change, table: pd.DataFrame) -> None:
@@ -30,20 +34,39 @@ def write_table(change: Change, table: pd.DataFrame) -> None:
     for column in columns:
         if column in RESERVED:
             raise StoreError(f"a column of the table cannot be named {column!r}; rename it in the label file")
-    kinds = {column: "text" if values.dtype.kind == "U" else values.dtype.name for column, values in columns.items()}
+    kinds = {column: "text" if isinstance(values, list) else values.dtype.name for column, values in columns.items()}
     change.group("table", {"columns": kinds})
     for column, values in columns.items():
-        if kinds[column] == "text":
+        if isinstance(values, list):
             _write_text(change, _path(column), values)
         else:
             change.array(_path(column), values, AXIS)
 
 
 def read_table(form: Form) -> pd.DataFrame:
-    """Return the table that `write_table` wrote, indexed by name."""
-    columns = form.attributes("table")["columns"]
-    table = pd.DataFrame({column: read_column(form, column, kind) for column, kind in columns.items()})
-    return table.set_index("name")
+    """Return the table that `write_table` wrote, indexed by name.
+
+    Raises:
+        StoreError: if it is damaged.
+    """
+    columns = form.attributes("table").get("columns", {})
+    try:
+        table = pd.DataFrame({column: read_column(form, column, kind) for column, kind in columns.items()})
+        return table.set_index("name")
+    except (ValueError, KeyError) as error:
+        raise StoreError(f"{form.files.root}: table is damaged: {error}") from None
+
+
+def read_intact_table(form: Form) -> pd.DataFrame:
+    """Return the table, of which a new one is to be made.
+
+    Raises:
+        StoreError: if it is not the one that was written: a new checksum would hide that.
+    """
+    table = read_table(form)
+    if table_digest(table) != form.attributes()["table_sha256"]:
+        raise StoreError(f"{form.files.root}: table is not what was written: it is damaged; extract into a new store")
+    return table
 
 
 def read_column(form: Form, column: str, kind: str = "text") -> Array | list[str]:
@@ -83,45 +106,50 @@ def table_digest(table: pd.DataFrame) -> str:
     """Return the SHA-256 of the table's content."""
     digest = hashlib.sha256()
     for column, values in plain_columns(table).items():
-        content = "\0".join(values).encode() if values.dtype.kind == "U" else values.tobytes()
-        digest.update(f"{column}\0{values.dtype.kind}\0{len(content)}\0".encode() + content)
+        if isinstance(values, list):
+            kind, content = "U", "\0".join(values).encode()
+        else:
+            kind, content = values.dtype.kind, values.tobytes()
+        digest.update(f"{column}\0{kind}\0{len(content)}\0".encode())
+        digest.update(content)
     return digest.hexdigest()
 
 
-def plain_columns(table: pd.DataFrame) -> dict[str, Array]:
-    """Return each column, the names first, as int64, float64, bool or text.
+def plain_columns(table: pd.DataFrame) -> Columns:
+    """Return each column, the names first, as int64, float64 (also where one is missing), bool or text.
 
     Raises:
-        StoreError: if a text holds a NUL character.
+        StoreError: if a text cannot be stored: it holds a NUL character, or half of a character.
     """
-    plain = {"name": _text("name", table.index)}
+    plain: Columns = {"name": _text("name", table.index)}
     for column in table.columns:
         series = table[column]
-        if pd.api.types.is_bool_dtype(series):
-            plain[column] = series.to_numpy(bool)
-        elif pd.api.types.is_integer_dtype(series):
-            plain[column] = series.to_numpy(np.int64)
-        elif pd.api.types.is_float_dtype(series):
-            plain[column] = series.to_numpy(np.float64)
-        else:
+        if not pd.api.types.is_numeric_dtype(series):
             plain[column] = _text(column, series)
+        elif series.hasnans or pd.api.types.is_float_dtype(series):
+            plain[column] = series.to_numpy(np.float64, na_value=np.nan)
+        else:
+            plain[column] = series.to_numpy(bool if pd.api.types.is_bool_dtype(series) else np.int64)
     return plain
 
 
-def _text(column: str, values: Iterable[Any]) -> Array:
+def _text(column: str, values: Iterable[Any]) -> list[str]:
     texts = ["" if pd.isna(value) else str(value) for value in values]
     for row, text in enumerate(texts):
-        if "\0" in text:
-            raise StoreError(f"the column {column!r} holds {text!r} in row {row + 1}: text cannot hold a NUL character")
-    return np.asarray(texts, dtype=str)
+        if _NOT_TEXT.search(text):
+            raise StoreError(
+                f"the column {column!r} holds {text!r} in row {row + 1}: text cannot hold a NUL character, or bytes "
+                "that are not UTF-8"
+            )
+    return texts
 
 
 def _path(column: str) -> str:
     return f"table/{quote(column, safe=' ')}"
 
 
-def _write_text(change: Change, path: str, values: Array) -> None:
-    encoded = [text.encode() for text in values.tolist()]
+def _write_text(change: Change, path: str, values: list[str]) -> None:
+    encoded = [text.encode() for text in values]
     offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
     change.group(path, {})
     change.array(f"{path}/offsets", offsets, f"{AXIS} + 1")

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import google_crc32c
 import numpy as np
 
+from featurestore.config import suggest
 from featurestore.errors import StoreError
 from featurestore.feature import FeatureStore
-from featurestore.layout import plan_checksums
+from featurestore.layout import check_plan
 from featurestore.store import Store
 from featurestore.table import table_digest
 from featurestore.writer import StoreWriter
 
 PIECE = 1 << 24
-DAMAGED = (StoreError, OSError, KeyError, ValueError, RuntimeError)
-"""What reading damaged metadata can raise: ours, and those of the libraries that read it."""
+DAMAGED = (StoreError, KeyError, TypeError, ValueError)
+"""What reading damaged metadata can raise."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Damage:
         names: the utterances whose frames are in it; none where it concerns all.
         feature: that it belongs to; None for the table.
         shard: that it belongs to; None for the table, and for the plan of a feature.
+        unreadable: whether it could not be read, so that what is in it is not known.
     """
 
     place: str
@@ -39,31 +41,37 @@ class Damage:
     names: list[str]
     feature: str | None = None
     shard: int | None = None
+    unreadable: bool = False
 
 
 def verify(store: Store, report: Callable[[float, float], None] = lambda *_: None) -> list[Damage]:
-    """Return all damage; ``report`` is told the bytes that have been read, and of how many."""
+    """Return all damage; ``report`` is told the bytes that have been read, and of how many.
+
+    Raises:
+        OSError: if the table, or the plan of a feature, cannot be read.
+    """
     try:
         changed = table_digest(store.utterances) != store.table_sha256
     except DAMAGED as error:
         return [Damage(f"{store.path}: table", str(error), [])]  # nothing else can be found without it
     found = [Damage(f"{store.path}: table", "it is not the table that was written", [])] if changed else []
+    if not store.sealed:
+        found.append(Damage(f"{store.path}: attributes", "they are not those that were written", []))
     jobs: list[_Job] = []
     for name in store.form.features():
         try:
             part = FeatureStore(store.form, name, store.index)
-            _check_plan(part)
+            check_plan(part.checksums, part.manifest["plan"], name)
             jobs += _jobs(part, store, list(part.layouts))
         except DAMAGED as error:
             found.append(Damage(f"{store.path}: plan of {name}", str(error), [], name))
-    read, total = 0, sum(job.record["bytes"] for job in jobs)
+    read, total = 0, sum(job.size for job in jobs)
     with ThreadPoolExecutor() as pool:
-        for job, problem in zip(jobs, pool.map(lambda job: _check(job, store), jobs), strict=True):
-            read += job.record["bytes"]
+        for job, damage in zip(jobs, pool.map(lambda job: _check(job, store), jobs), strict=True):
+            read += job.size
             report(read, total)
-            if problem:
-                names = job.part.names_in(job.shard)
-                found.append(Damage(store.form.files.place(job.path), problem, names, job.part.name, job.shard))
+            if damage:
+                found.append(damage)
     return found
 
 
@@ -73,13 +81,12 @@ def verify_utterance(store: Store, name: str) -> list[Damage]:
     for part in store.parts.values():
         if name in part.failed:
             continue
-        block = part.block(name)
         shard = int(store.index.shard[store.index[name]])
         rank = part.names_in(shard).index(name)
         expected = int(part.records[shard]["utterances"][8 * rank : 8 * rank + 8], 16)
         place = f"{store.path}: {part.name} of {name}"
         try:
-            checksum = block.checksum()
+            checksum = part.block(name).checksum()
         except StoreError as error:
             found.append(Damage(place, str(error), [name], part.name, shard))
             continue
@@ -87,73 +94,111 @@ def verify_utterance(store: Store, name: str) -> list[Damage]:
             problem = f"its checksum is {checksum:08x}, expected {expected:08x}"
             found.append(Damage(place, problem, [name], part.name, shard))
         for job in _jobs(part, store, [array for array in part.layouts if array != "data"], shard):
-            trouble = _check(job, store)
-            if trouble:
-                found.append(Damage(store.form.files.place(job.path), trouble, [name], part.name, shard))
+            damage = _check(job, store)
+            if damage:
+                found.append(replace(damage, names=[name]))
     return found
 
 
-def repair(path: str, report: Callable[[float, float], None] = lambda *_: None) -> list[Damage]:
+def repair(
+    path: str, drop: Sequence[str] = (), report: Callable[[float, float], None] = lambda *_: None
+) -> list[Damage]:
     """Finish an interrupted change, and drop every shard that is damaged, so that extraction makes it again.
 
+    Args:
+        path: of the store.
+        drop: features to drop whole: nothing says where their frames are if their plan is damaged.
+        report: told the bytes that have been read, and of how many.
+
     Returns:
-        What was dropped.
+        The damage that was found, and dropped.
 
     Raises:
-        StoreError: if the table is damaged: then there is nothing to stand on.
+        StoreError: if the table is damaged, or the plan of a feature that is not to be dropped, or something cannot be
+            read, which may be whole. Nothing is dropped then.
     """
     writer = StoreWriter(path)
     if not (writer.form.exists() or writer.form.interrupted()):
         raise StoreError(f"no store at {path}; ser-extract makes one")
     with writer.lock():
         store = Store(path, partial=True)
+        for feature in drop:
+            if feature not in store.form.features():
+                raise StoreError(f"{path} has no feature {feature!r}{suggest(feature, store.form.features())}")
         damages = verify(store, report)
+        shards: dict[str, set[int]] = {}
         for damage in damages:
-            if damage.feature is None:
-                raise StoreError(f"{damage.place}: {damage.problem}; this cannot be repaired: extract into a new store")
-        for feature in dict.fromkeys(damage.feature for damage in damages if damage.feature):
-            shards = {damage.shard for damage in damages if damage.feature == feature}
-            writer.drop(feature, None if None in shards else {shard for shard in shards if shard is not None})
+            if damage.feature not in drop:
+                feature, shard = _droppable(damage, path)
+                shards.setdefault(feature, set()).add(shard)
+        for feature in drop:
+            writer.drop(feature, None)
+        for feature, numbers in shards.items():
+            writer.drop(feature, numbers)
     return damages
+
+
+def _droppable(damage: Damage, path: str) -> tuple[str, int]:
+    """Return the feature and shard that are to be dropped."""
+    if damage.unreadable:
+        hint = "nothing was dropped: make it readable, or delete it and repair again"
+    elif damage.feature is None:
+        hint = "this cannot be repaired: extract into a new store"
+    elif damage.shard is None:
+        hint = (
+            f"nothing was dropped: ser-store repair {path} --drop {damage.feature} drops all of it, to extract it again"
+        )
+    else:
+        return damage.feature, damage.shard
+    raise StoreError(f"{damage.place}: {damage.problem}; {hint}")
 
 
 class _Job(NamedTuple):
     part: FeatureStore
+    array: str
     shard: int
     path: str
     begin: int
-    record: dict[str, int]
-
-
-def _check_plan(part: FeatureStore) -> None:
-    found = plan_checksums(part.planned)
-    expected = part.manifest["plan"] or found
-    changed = [array for array in found if found[array] != expected[array]]
-    if changed:
-        raise StoreError(f"{', '.join(changed)} not as written")
+    size: int
+    checksum: int
 
 
 def _jobs(part: FeatureStore, store: Store, arrays: list[str], shard: int | None = None) -> list[_Job]:
-    return [
-        _Job(part, number, *store.form.shard_place(part.name, array, number), record["files"][array])
-        for number, record in part.records.items()
-        if shard in (None, number)
-        for array in arrays
-    ]
+    jobs = []
+    for number, record in part.records.items():
+        for array in arrays if shard in (None, number) else ():
+            path, begin = store.form.shard_place(part.name, array, number)
+            file = record["files"][array]
+            jobs.append(_Job(part, array, number, path, begin, int(file["bytes"]), int(file["crc32c"])))
+    return jobs
 
 
-def _check(job: _Job, store: Store) -> str | None:
-    """Return what is wrong with a shard that should have the ``bytes`` and ``crc32c`` of its record."""
-    size = job.record["bytes"]
+def _check(job: _Job, store: Store) -> Damage | None:
+    """Return what is wrong with an array of a shard."""
+    place, names = store.form.files.place(job.path), job.part.names_in(job.shard)
+    try:
+        problem = _problem(job, store)
+    except OSError as error:
+        return Damage(place, f"it cannot be read: {error}", names, job.part.name, job.shard, unreadable=True)
+    return Damage(place, problem, names, job.part.name, job.shard) if problem else None
+
+
+def _problem(job: _Job, store: Store) -> str | None:
     try:
         ranges = store.form.files.ranges(job.path)
     except StoreError:
         return "the file is missing"
-    if job.begin + size > ranges.size or (job.begin == 0 and size != ranges.size):  # at 0: a file of its own
-        return f"it has {ranges.size} bytes, expected {job.begin + size}"
-    crc, buffer = 0, np.empty(min(PIECE, size), np.uint8)
-    for offset in range(0, size, PIECE):
-        piece = buffer[: min(PIECE, size - offset)]
+    if job.begin + job.size > ranges.size or (job.begin == 0 and job.size != ranges.size):  # at 0: a file of its own
+        return f"it has {ranges.size} bytes, expected {job.begin + job.size}"
+    crc, buffer = 0, np.empty(min(PIECE, job.size), np.uint8)
+    for offset in range(0, job.size, PIECE):
+        piece = buffer[: min(PIECE, job.size - offset)]
         ranges.read_into(piece, job.begin + offset)
         crc = google_crc32c.extend(crc, piece)
-    return None if crc == job.record["crc32c"] else f"its checksum is {crc:08x}, expected {job.record['crc32c']:08x}"
+    if crc != job.checksum:
+        return f"its checksum is {crc:08x}, expected {job.checksum:08x}"
+    try:
+        job.part.reader(job.array, job.shard)
+    except StoreError as error:
+        return str(error)
+    return None

@@ -21,10 +21,10 @@ from featurestore.feature import FeatureStore
 from featurestore.files import LocalFiles
 from featurestore.forms import open_form
 from featurestore.growth import as_json_ranges, check_growth, check_same, count_slots, grow
-from featurestore.layout import PLANNED, array_layouts, plan_checksums
+from featurestore.layout import PLANNED, array_layouts, sealed
 from featurestore.plan import FORMAT_VERSION, FeaturePlan, FeatureSpec, Plan, place_frames
 from featurestore.store import Index
-from featurestore.table import read_table, table_digest, write_table
+from featurestore.table import RESERVED, read_intact_table, table_digest, write_table
 
 
 class StoreWriter:
@@ -71,8 +71,12 @@ class StoreWriter:
 
     @property
     def table(self) -> pd.DataFrame:
-        """The utterance table as it is in the store."""
-        return read_table(self.form)
+        """The utterance table as it was written.
+
+        Raises:
+            StoreError: if it is damaged.
+        """
+        return read_intact_table(self.form)
 
     def plan(self, plan: Plan) -> None:
         """Write the plan of a new store, or check that the store there holds these utterances with these labels.
@@ -83,6 +87,9 @@ class StoreWriter:
         if self.form.exists():
             check_same(self.form, plan)
             return
+        others = [name for name in self.form.files.children("") if name[0] != "."]
+        if others:
+            raise StoreError(f"{self.path} is a folder with something else in it, e.g. {others[0]}; give another path")
         attributes = {
             "format": FORMAT_VERSION,
             "dataset": plan.dataset,
@@ -93,7 +100,7 @@ class StoreWriter:
         with self.form.change() as change:
             write_table(change, plan.table)
             change.group("features", {})
-            change.group("", attributes)
+            change.group("", sealed(attributes))
 
     def check_growth(self, plan: Plan, features: Mapping[str, FeaturePlan]) -> None:
         """Check that `grow` can add the utterances of ``plan``; nothing is written.
@@ -124,7 +131,7 @@ class StoreWriter:
         """Write other labels of the same utterances."""
         with self.form.change() as change:
             write_table(change, table)
-            change.group("", {**self.form.attributes(), "table_sha256": table_digest(table)})
+            change.group("", sealed({**self.form.attributes(), "table_sha256": table_digest(table)}))
 
     def has(self, name: str) -> bool:
         """Return whether the store is there and has a feature, finished or not."""
@@ -136,6 +143,8 @@ class StoreWriter:
         Raises:
             StoreError: naming each setting in which the feature that is there differs.
         """
+        if not name or name[0] == "." or {"/", "\0"} & set(name) or name in RESERVED:
+            raise StoreError(f"a feature cannot be named {name!r}: it is the name of a folder in the store")
         if not self.has(name):
             if spec.compress and not self.form.compresses:
                 raise StoreError(
@@ -147,7 +156,7 @@ class StoreWriter:
         if differences:
             raise StoreError(
                 f"{self.path} has the feature {name} with other settings: {'; '.join(differences)}; "
-                "use another --store, or delete this one"
+                f"use another --store, or drop this one: ser-store repair {self.path} --drop {name}"
             )
 
     def plan_feature(self, name: str, feature: FeaturePlan) -> None:
@@ -164,6 +173,8 @@ class StoreWriter:
         if self.has(name):
             return
         table = self.table
+        if len(feature.frames) != len(table):
+            raise StoreError(f"the plan of {name} is of {len(feature.frames)} utterances, {self.path} has {len(table)}")
         shard = table["shard"].to_numpy()
         start, shard_frames = place_frames(feature.frames, shard)
         slots = count_slots(table)
@@ -199,7 +210,7 @@ class StoreWriter:
         if manifest is None or len(manifest["shards"]) < len(records):
             with self.form.change() as change:
                 shards = {str(number): records[number] for number in sorted(records)}
-                change.manifest(name, {"plan": plan_checksums(self.part(name).planned), "shards": shards})
+                change.manifest(name, {"plan": self.part(name).checksums, "shards": shards})
         self.form.clear(name, keep_records=False)
         self._parts.pop(name, None)  # whose manifest is that of before
 
@@ -266,15 +277,17 @@ class FeatureShard:
         Raises:
             StoreError: if their shape is not the planned one.
         """
-        expected = (self._spec.layers, self._counts[self._ranks[name]], self._spec.dim)
+        expected = (self._spec.layers, self._counts[self._rank(name)], self._spec.dim)
         if frames.shape != expected:
             raise StoreError(f"{self._name} of {name} has the shape {frames.shape}, planned was {expected}")
+        with np.errstate(over="ignore"):
+            frames = np.asarray(frames, np.float32)
         try:
-            stored = encode(frames, self._spec.dtype)
+            stored, (mean, sd) = encode(frames, self._spec.dtype), pool(frames)
         except ValueError as error:
             self.fail(name, str(error))
             return
-        self.put(name, stored, *pool(frames))
+        self.put(name, stored, mean, sd)
 
     def put(self, name: str, stored: Frames, mean: Floats, sd: Floats) -> None:
         """Store frames that are encoded already, with their mean and standard deviation over time (layers, dim).
@@ -282,10 +295,16 @@ class FeatureShard:
         Raises:
             StoreError: if their shape or data type is not the planned one.
         """
-        expected = (self._spec.layers, self._counts[self._ranks[name]], self._layouts["data"].shard[2])
+        expected = (self._spec.layers, self._counts[self._rank(name)], self._layouts["data"].shard[2])
         if (stored.values.shape, stored.dtype) != (expected, self._spec.dtype):
             found = f"{stored.values.shape} {stored.dtype}"
             raise StoreError(f"{self._name} of {name} is {found}, planned was {expected} {self._spec.dtype}")
+        for values in (mean, sd, stored.scale, stored.offset):
+            if values is not None and values.shape != (self._spec.layers, self._spec.dim):
+                expected_shape = (self._spec.layers, self._spec.dim)
+                raise StoreError(
+                    f"{self._name} of {name} has statistics or scales {values.shape}, expected {expected_shape}"
+                )
         if self._ranks[name] != self._next:  # it has to wait, and what it was made from may change meanwhile
             stored = replace(stored, values=np.array(stored.values))
         self._take(name, (stored, mean, sd))
@@ -301,10 +320,18 @@ class FeatureShard:
 
     def _take(self, name: str, content: str | tuple[Frames, Floats, Floats]) -> None:
         """Keep what has come until everything before it has been written: the order of a file is that of the plan."""
-        self._waiting[self._ranks[name]] = content
+        rank = self._rank(name)
+        if rank < self._next or rank in self._waiting:
+            raise StoreError(f"{self._name} of {name} was given already")
+        self._waiting[rank] = content
         while self._next in self._waiting:
             self._write(self._next, self._waiting.pop(self._next))
             self._next += 1
+
+    def _rank(self, name: str) -> int:
+        if name not in self._ranks:
+            raise StoreError(f"{name} is not in shard {self._number} of {self._name}")
+        return self._ranks[name]
 
     def _write(self, rank: int, content: str | tuple[Frames, Floats, Floats]) -> None:
         if isinstance(content, str):

@@ -34,6 +34,8 @@ from featurestore.zarr3 import as_json, publish, sync_folder, write_file
 ATTRIBUTES, MANIFEST = "attributes", "manifest"
 DROPPED = "dropped"
 """A group with what repair has dropped; a copy of the store is free of it."""
+LARGEST_CHUNK = (1 << 32) - 1
+"""Bytes of a chunk that all versions of HDF5 can read."""
 REMOTE_BLOCK = 1 << 16
 """Bytes that are fetched together of what HDF5 itself reads; the default of fsspec is 5 MB, of s3fs 50 MB."""
 
@@ -45,7 +47,7 @@ class Hdf5Form(Form):
 
     def __init__(self, files: Files) -> None:
         super().__init__(files)
-        self._path = Path(files.root)
+        self._path = Path(files.root).resolve() if isinstance(files, LocalFiles) else Path(files.root)
         self._journal = self._path.with_name(f".{self._path.name}.journal")
         self._records = LocalFiles(str(self._path.with_name(f".{self._path.name}.shards")))
 
@@ -64,7 +66,7 @@ class Hdf5Form(Form):
 
     def features(self) -> list[str]:  # noqa: D102
         with self._open() as file:
-            return sorted(name for name in file["features"] if name != ATTRIBUTES)
+            return sorted(name for name in file.get("features", ()) if name != ATTRIBUTES)
 
     def shard_shape(self, feature: str, array: str) -> tuple[int, int, int]:  # noqa: D102
         with self._open() as file:
@@ -144,7 +146,7 @@ class Hdf5Form(Form):
         if not keep_records:
             shutil.rmtree(folder, ignore_errors=True)
             if not self._records.children(""):
-                shutil.rmtree(folder.parent, ignore_errors=True)
+                shutil.rmtree(self._records.root, ignore_errors=True)
 
     @contextmanager
     def _open(self) -> Iterator[h5py.File]:
@@ -153,11 +155,14 @@ class Hdf5Form(Form):
             yield self._remote_file(self.files)
             return
         try:
-            file = _open_local(self.files.root)
-        except OSError as error:
-            raise StoreError(f"{self.files.root} cannot be opened as HDF5: {error}") from None
-        with file:
-            yield file
+            with _open_local(self.files.root) as file:
+                yield file
+        except (OSError, KeyError, RuntimeError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # it is that of the file system, and tells nothing about the content
+            if self.interrupted():
+                raise StoreError(f"{self.files.root} is being changed: open it again") from None
+            raise StoreError(f"{self.files.root} is damaged, or no HDF5 file: {error}") from None
 
     def _remote_file(self, files: RemoteFiles) -> h5py.File:
         """Return the open file, which is kept: opening it costs many requests."""
@@ -182,17 +187,13 @@ class Hdf5Form(Form):
         if key not in self._bases:
             with self._open() as file:
                 found = self._find(file, f"features/{feature}/{array}")
-                try:
-                    self._bases[key] = [offset for offset, _ in _chunks(found)]
-                except (RuntimeError, KeyError) as error:
-                    raise StoreError(f"{self.files.root}: {array} of {feature} is damaged: {error}") from None
+                self._bases[key] = [offset for offset, _ in _chunks(found)]
         return self._bases[key][number]
 
     def _find(self, file: h5py.File, path: str) -> h5py.Dataset:
-        try:
-            found = file[path]
-        except (KeyError, OSError) as error:
-            raise StoreError(f"{self.files.root} has no {path}, it is damaged: {error}") from None
+        found = file.get(path)
+        if found is None:
+            raise StoreError(f"{self.files.root} has no {path}: it is damaged")
         if not isinstance(found, h5py.Dataset):
             raise StoreError(f"{self.files.root}: {path} is no dataset, it is not one of our stores")
         return found
@@ -221,6 +222,12 @@ class _Hdf5Change(Change):
     def sharded(self, path: str, layout: ArrayLayout, shards: int) -> None:
         layers, length, width = layout.shard
         rows = layers * length
+        size = rows * width * layout.dtype.itemsize
+        if size > LARGEST_CHUNK:
+            raise StoreError(
+                f"a shard of {path} would have {size / 1e9:.1f} GB, HDF5 holds {LARGEST_CHUNK / 1e9:.1f}: give a path "
+                "that ends in .zarr, or a smaller dtype"
+            )
         if path in self._file:
             self._file[path].resize(shards * rows, axis=0)
             return

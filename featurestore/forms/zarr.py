@@ -54,20 +54,20 @@ class ZarrForm(Form):
         return dict(self._json(_join(group, "zarr.json")).get("attributes", {}))
 
     def array(self, path: str) -> Array:  # noqa: D102
-        metadata = self._json(f"{path}/zarr.json")
-        dtype, (size,) = np.dtype(metadata["data_type"]), metadata["shape"]
-        content = self.files.read(f"{path}/c/0") if size else b""
+        with self._metadata(path) as metadata:
+            dtype, (size,) = np.dtype(metadata["data_type"]), metadata["shape"]
+            content = self.files.read(f"{path}/c/0") if size else b""
         if len(content) != size * dtype.itemsize:
             found = f"{len(content)} bytes, expected {size * dtype.itemsize}"
             raise StoreError(f"{self.files.place(path)} holds {found}: it is damaged")
         return np.frombuffer(content, dtype.newbyteorder("<")).astype(dtype, copy=False)
 
     def features(self) -> list[str]:  # noqa: D102
-        return [name for name in self.files.children("features") if name != "zarr.json" and name[0] != "."]
+        return [name for name in self.files.folders("features") if name[0] != "."]
 
     def shard_shape(self, feature: str, array: str) -> tuple[int, int, int]:  # noqa: D102
-        metadata = self._json(f"features/{feature}/{array}/zarr.json")
-        layers, length, width = metadata["chunk_grid"]["configuration"]["chunk_shape"]
+        with self._metadata(f"features/{feature}/{array}") as metadata:
+            layers, length, width = metadata["chunk_grid"]["configuration"]["chunk_shape"]
         return layers, length, width
 
     def manifest(self, feature: str) -> Tree | None:  # noqa: D102
@@ -133,6 +133,15 @@ class ZarrForm(Form):
             temporary.unlink()
         if not keep_records:
             shutil.rmtree(folder / "shards", ignore_errors=True)
+
+    @contextmanager
+    def _metadata(self, array: str) -> Iterator[Tree]:
+        """Give out what the ``zarr.json`` of an array says, for as long as it is trusted."""
+        metadata = self._json(f"{array}/zarr.json")
+        try:
+            yield metadata
+        except (KeyError, TypeError, ValueError, FileNotFoundError) as error:
+            raise StoreError(f"{self.files.place(array)} is damaged: {error!r}") from None
 
     def _json(self, path: str) -> Tree:
         try:

@@ -132,7 +132,8 @@ def test_new_files_of_a_dataset_are_added(labelled, tmp_path, suffix):
     with labelled.open("a") as file:
         file.write("new,clip1.wav,3,3,train,s9,\n")
     with pytest.raises(
-        StoreError, match=r"1 utterances are new and 0 are gone, e\.g\. new; add the new ones with grow=true"
+        StoreError,
+        match=r"1 utterances are new and 0 are gone, e\.g\. new; ser-extract adds the new ones with grow=true",
     ):
         extract(asked(labelled, store, features="pitch,encoder"))
     summary = extract(asked(labelled, store, "grow=true", features="pitch,encoder"))

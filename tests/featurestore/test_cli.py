@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 import featurestore
+from featurestore.writer import StoreWriter
 from tests.featurestore.toy import FRAMES, place_of
 
 MAIN = "from featurestore.cli import main; main()"
@@ -88,6 +89,31 @@ def test_verify_repair_and_extract_again(ser_store, toy, two_features):
     assert ser_store("repair", two_features).returncode == 0
 
 
+def test_a_feature_is_dropped(ser_store, two_features):
+    dropped = ser_store("repair", two_features, "--drop", "pitch")
+    assert (dropped.returncode, "dropped: all of pitch" in dropped.stdout) == (3, True)
+    assert list(featurestore.open(two_features).parts) == ["states"]
+
+
+def test_a_damaged_plan_is_said(ser_store, toy, tmp_path):
+    path = toy.write(tmp_path / "toy.zarr", features=("states", "pitch"))
+    (path / "features/pitch/zarr.json").write_text("{}")
+    found = ser_store("verify", path)
+    assert found.returncode == 1
+    assert "plan of pitch" in found.stdout
+    assert found.stderr == ""
+    refused = ser_store("repair", path)
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1)
+    assert f"ser-store repair {path} --drop pitch" in refused.stderr
+
+
+def test_info_of_a_store_without_durations(ser_store, toy, tmp_path, form):
+    path = toy.write(tmp_path / f"toy{form}")
+    writer = StoreWriter(path)
+    writer.replace_table(writer.table.drop(columns="duration"))
+    assert "9 utterances, 4 speakers\n" in ser_store("info", path).stdout
+
+
 def test_convert(ser_store, two_features, tmp_path):
     other = tmp_path / ("copy.h5" if two_features.suffix == ".zarr" else "copy.zarr")
     result = ser_store("convert", two_features, other, "--dtype", "int4")
@@ -100,6 +126,7 @@ def test_merge(ser_store, two_features, tmp_path):
     result = ser_store("merge", tmp_path / "twice.zarr", two_features, two_features)
     assert result.returncode == 1
     assert "9 names are in more than one store" in result.stderr
+    assert "give the stores from which" in ser_store("merge", tmp_path / "none.zarr").stderr
     assert ser_store("merge", tmp_path / "one.zarr", two_features, "--features", "pitch").returncode == 0
     assert list(featurestore.open(tmp_path / "one.zarr").features) == ["pitch"]
 

@@ -14,7 +14,7 @@ from featurestore.export import add_labels, export_frames, export_table
 from featurestore.plan import FeaturePlan
 from featurestore.verify import verify
 from featurestore.writer import StoreWriter
-from tests.featurestore.toy import DTYPES, FIRST, FRAMES, SHARD_SECONDS, place_of
+from tests.featurestore.toy import DTYPES, FIRST, FRAMES, SHARD_SECONDS, Toy, place_of
 
 MORE = {"d1": 30, "d2": 64, "d3": 3, "d4": 40}
 
@@ -126,6 +126,73 @@ def test_growth_that_contradicts_the_store_is_refused_and_changes_nothing(toy, c
     assert tree(copied_toy) == before
 
 
+@pytest.mark.parametrize("harm", ["table/V", "features/states/start", "features/pitch/zarr.json"])
+def test_a_damaged_store_does_not_grow_and_gets_no_new_checksum(toy, copied_toy, tree, harm):
+    form = StoreWriter(copied_toy).form
+    with form.change() as change:
+        if harm.endswith("zarr.json"):
+            change.group("features/pitch", {**form.attributes("features/pitch"), "channels": ["Hz"]})
+        else:
+            values = form.array(harm).copy()
+            values[1] += 16
+            change.array(harm, values, "utterance")
+    table, plans, _ = make_more(toy)
+    if harm.endswith("zarr.json"):
+        changed = plans["pitch"].spec.model_copy(update={"channels": ("Hz",)})
+        plans["pitch"] = FeaturePlan(changed, plans["pitch"].frames, plans["pitch"].times)
+    before = tree(copied_toy)
+    with pytest.raises(StoreError, match=r"it is damaged|(start of states|attributes of pitch) in .* not as written"):
+        StoreWriter(copied_toy).grow(toy.plan_of(table), plans, SHARD_SECONDS)
+    assert tree(copied_toy) == before
+    if harm == "table/V":
+        with pytest.raises(StoreError, match="it is damaged"):
+            StoreWriter(copied_toy).table  # noqa: B018, of which add-labels would make another
+
+
+def test_growth_with_other_versions_of_libraries(toy, copied_toy):
+    table, plans, values = make_more(toy)
+    provenance = {**plans["states"].spec.provenance, "versions": {"torch": "3.0"}}
+    newer = plans["states"].spec.model_copy(update={"provenance": provenance})
+    plans["states"] = FeaturePlan(newer, plans["states"].frames, plans["states"].times)
+    writer = StoreWriter(copied_toy)
+    with writer.lock():
+        writer.grow(toy.plan_of(table), plans, SHARD_SECONDS)
+        fill(writer, toy, values)
+    assert verify(featurestore.open(copied_toy)) == []
+
+
+def test_truth_values_that_some_utterances_lack_become_numbers(toy, tmp_path, form):
+    labels = toy.table.assign(acted=[True, False, True] * 3)
+    writer = StoreWriter(tmp_path / f"toy{form}")
+    table, plans, _ = make_more(toy)
+    with writer.lock():
+        writer.plan(toy.plan_of(labels))
+        for name in plans:
+            writer.plan_feature(name, toy.feature_plan(name))
+        writer.grow(toy.plan_of(table, dataset="other"), plans, SHARD_SECONDS)
+        writer.plan(toy.plan_of(labels))  # these are still the labels of the first
+    acted = featurestore.open(writer.path).utterances["acted"]
+    assert acted.dtype == float
+    assert acted.tolist()[:3] == [1.0, 0.0, 1.0]
+    assert acted.isna().tolist() == [False] * 9 + [True] * 4
+
+
+def test_numbers_and_text_do_not_become_one_column(toy, copied_toy, tmp_path, tree):
+    table, plans, values = make_more(toy, V="3,5")
+    before, writer = tree(copied_toy), StoreWriter(copied_toy)
+    with writer.lock(), pytest.raises(StoreError, match=r"\['V'\] are numbers of some utterances, and text of others"):
+        writer.grow(toy.plan_of(table, dataset="other"), plans, SHARD_SECONDS)
+    assert tree(copied_toy) == before
+    other = StoreWriter(tmp_path / "other.zarr")
+    with other.lock():
+        other.plan(toy.plan_of(table, left_out={}))
+        for name, plan in plans.items():
+            other.plan_feature(name, plan)
+        fill(other, toy, values)
+    with pytest.raises(StoreError, match="and text of others"):
+        copy_stores([featurestore.open(copied_toy), featurestore.open(other.path)], tmp_path / "merged.zarr")
+
+
 @pytest.fixture
 def copied_toy(toy, tmp_path, form):
     return toy.write(tmp_path / f"toy{form}", features=("states", "pitch"))
@@ -220,6 +287,28 @@ def test_a_merge_can_be_repeated_and_another_order_of_the_sources_is_the_same(to
             assert np.array_equal(merged[name]["states"], store[name]["states"])
 
 
+def test_the_root_of_merged_stores(toy, tmp_path):
+    """Datasets are named once, and what one store had to leave out is not left out if another has it."""
+    table, _, _ = make_more(toy)
+    parts = {"a+b": toy.table, "b": table}
+    for number, (dataset, rows) in enumerate(parts.items()):
+        StoreWriter(tmp_path / f"{number}.zarr").plan(
+            toy.plan_of(rows, dataset=dataset, left_out={"d1": "broken", "e": "x"})
+        )
+    stores = [featurestore.open(tmp_path / f"{number}.zarr") for number in range(2)]
+    merged = featurestore.open(copy_stores(stores, tmp_path / "merged.zarr"))
+    assert merged.dataset == "a+b"
+    assert merged.left_out == {"e": "x"}
+
+
+def test_a_value_that_the_new_data_type_cannot_hold_is_named(tmp_path, form):
+    large = Toy()
+    large.states["c1"] += 1e6
+    path = large.write(tmp_path / f"toy{form}", "float32")
+    with pytest.raises(StoreError, match=r"states of c1: found the value 1e\+06, float16 ends at 65504"):
+        copy_stores([featurestore.open(path)], tmp_path / f"copy{form}", dtype="float16")
+
+
 def test_merging_refuses_what_does_not_fit(toy, tmp_path):
     one = featurestore.open(toy.write(tmp_path / "one.zarr"))
     four = featurestore.open(toy.write(tmp_path / "four.zarr", "int4"))
@@ -228,6 +317,7 @@ def test_merging_refuses_what_does_not_fit(toy, tmp_path):
         ([one, four], "states of .*four.zarr is not that of .*one.zarr: dtype: int8"),
         ([one, more], "pitch of .*more.zarr is not in .*one.zarr: name --features"),
         ([one, one], "9 names are in more than one store, e.g. a1"),
+        ([], "give the stores from which the new one is made"),
     ):
         with pytest.raises(StoreError, match=message):
             copy_stores(sources, tmp_path / "merged.zarr")
@@ -266,6 +356,43 @@ def test_labels_are_added_by_name(toy, copied_toy, tmp_path):
     with writer.lock():
         writer.plan(toy.plan)  # the dataset's own labels are still the same
     assert json.loads(json.dumps(store.left_out)) == {"d1": "no audio file d1.wav"}
+
+
+def test_labels_are_what_stands_in_the_file(toy, tmp_path):
+    file = tmp_path / "labels.csv"
+    file.write_text(
+        "name,code,emotion,A,acted,checked,session,empty\n"
+        "a1,007,None,2.50,True,True,1,\n"
+        "a2,012,anger,,False,,2,\n" + "".join(f"{n},013,joy,NA,True,False,3,\n" for n in toy.names[2:])
+    )
+    labels = add_labels(toy.table, file, replace=False)
+    assert labels["code"].tolist()[:2] == ["007", "012"]
+    assert labels["emotion"].tolist()[:3] == ["None", "anger", "joy"]
+    assert labels["A"].dropna().to_dict() == {"a1": 2.5}
+    assert (labels["acted"].dtype, labels["acted"].tolist()[:2]) == (bool, [True, False])
+    assert labels["checked"].tolist()[0] == 1.0
+    assert np.isnan(labels["checked"].tolist()[1])
+    assert labels["session"].dtype == np.int64
+    assert labels["empty"].tolist() == [""] * 9
+    assert labels.index.tolist() == toy.names
+
+
+def test_replacing_some_labels_leaves_the_others(toy, tmp_path):
+    file = tmp_path / "labels.csv"
+    file.write_text("name,V,note\na2,3,new\n")
+    labels = add_labels(toy.table, file, replace=True)
+    assert labels["V"].tolist() == [toy.table["V"].iloc[0], 3.0, *toy.table["V"].iloc[2:]]
+    assert labels["note"].tolist() == ["", "new", *[""] * 7]
+    file.write_text("name,V\na2,high\n")
+    with pytest.raises(StoreError, match="and text of others"):
+        add_labels(toy.table, file, replace=True)
+
+
+def test_a_name_that_looks_like_a_missing_value(toy, tmp_path):
+    file = tmp_path / "labels.csv"
+    file.write_text("name,A\nNA,2\n")
+    labels = add_labels(toy.table.rename(index={"a1": "NA"}), file, replace=False)
+    assert labels["A"].iloc[0] == 2
 
 
 @pytest.mark.parametrize(

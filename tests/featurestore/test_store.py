@@ -160,7 +160,7 @@ def test_something_else_is_not_a_store(tmp_path):
     with pytest.raises(StoreError, match=r"other.zarr is not a store that ser-extract has made"):
         featurestore.open(tmp_path / "other.zarr")
     (tmp_path / "other.h5").write_bytes(b"not HDF5 at all" * 100)
-    with pytest.raises(StoreError, match=r"other.h5 cannot be opened as HDF5"):
+    with pytest.raises(StoreError, match=r"other.h5 is damaged, or no HDF5 file"):
         featurestore.open(tmp_path / "other.h5")
 
 

@@ -1,5 +1,6 @@
 """The utterance table: every value comes back, and its digest knows every change."""
 
+import tracemalloc
 from itertools import pairwise
 
 import numpy as np
@@ -85,6 +86,34 @@ def test_a_text_with_nul_is_refused(tmp_path, form, table, text):
         stored(tmp_path / f"store{form}", table.rename(index={"x": text}))
 
 
+def test_a_text_with_half_a_character_is_refused(tmp_path, form, table):
+    files = pd.Series(["a", "file\udce4", "b"], table.index, dtype=object)
+    with pytest.raises(StoreError, match=r"'path' holds 'file.udce4' in row 2: .* bytes that are not UTF-8"):
+        stored(tmp_path / f"store{form}", table.assign(path=files))
+
+
+def test_numbers_that_may_be_missing_come_back_as_float64(tmp_path, form):
+    table = pd.DataFrame(
+        {"session": pd.array([1, None], "Int64"), "acted": pd.array([True, None], "boolean")},
+        index=pd.Index(["a", "b"], name="name"),
+    )
+    again = read_table(stored(tmp_path / f"store{form}", table))
+    assert again.dtypes.tolist() == [np.float64, np.float64]
+    assert again.isna().to_numpy().tolist() == [[False, False], [True, True]]
+
+
+def test_one_long_text_does_not_make_the_others_long(table):
+    rows = 20_000
+    many = pd.DataFrame(
+        {"words": ["x" * 20_000, *[""] * (rows - 1)]}, index=pd.Index(map(str, range(rows)), name="name")
+    )
+    tracemalloc.start()
+    table_digest(many)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 20e6
+
+
 @pytest.mark.parametrize("narrow", ["int32", "uint8", "Int64"])
 def test_narrow_integers_come_back_as_int64(tmp_path, form, narrow):
     table = pd.DataFrame({"session": pd.array([1, 2], narrow)}, index=pd.Index(["a", "b"], name="name"))
@@ -140,6 +169,28 @@ def test_zarr_python_opens_it(tmp_path, table):
     assert group["acted"][:].tolist() == [True, False, True]
     content, offsets = group["a%2Fb.c/bytes"][:].tobytes(), group["a%2Fb.c/offsets"][:]
     assert [content[a:b].decode() for a, b in pairwise(offsets)] == table["a/b.c"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("V/zarr.json", lambda content: content.replace(b"float64", b"floau64")),
+        ("V/zarr.json", lambda _: b"{}"),
+        ("V/zarr.json", lambda content: content.replace(b'"shape"', b'"shapf"')),
+        ("zarr.json", lambda content: content.replace(b'"name"', b'"nama"')),
+        ("zarr.json", lambda _: b'{"attributes": {}}'),
+        ("V/c/0", None),
+    ],
+)
+def test_damaged_metadata_is_refused(tmp_path, table, file, change):
+    form = stored(tmp_path / "store.zarr", table)
+    path = tmp_path / "store.zarr/table" / file
+    if change is None:
+        path.unlink()
+    else:
+        path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(StoreError, match=r"damaged|no .*zarr.json"):
+        read_table(form)
 
 
 @pytest.mark.parametrize("file", ["V/c/0", "speaker/bytes/c/0", "name/offsets/c/0"])

@@ -83,7 +83,128 @@ def test_a_changed_place_is_found(copied, array):
     with form.change() as change:
         change.array(f"features/states/{array}", values, "utterance")
     (damage,) = verify(featurestore.open(copied))
-    assert (damage.feature, damage.shard, damage.problem) == ("states", None, f"{array} not as written")
+    assert (damage.feature, damage.shard, damage.problem) == ("states", None, f"{array} of states not as written")
+
+
+@pytest.mark.parametrize("change", [{"hop": 0.03}, {"layers": 2}, {"provenance": {}}])
+def test_a_feature_that_says_something_else_of_itself_is_found(copied, change):
+    form = StoreWriter(copied).form
+    with form.change() as changed:
+        changed.group("features/states", {**form.attributes("features/states"), **change})
+    (damage,) = verify(featurestore.open(copied))
+    assert (damage.feature, damage.problem) == ("states", "attributes of states not as written")
+
+
+def test_a_store_that_says_something_else_of_itself_is_found(copied):
+    form = StoreWriter(copied).form
+    with form.change() as changed:
+        changed.group("", {**form.attributes(), "ranges": {"V": [1.0, 7.0]}})
+    (damage,) = verify(featurestore.open(copied))
+    assert (damage.place, damage.problem) == (f"{copied}: attributes", "they are not those that were written")
+
+
+def test_a_store_from_before_these_checksums_is_good(toy, copied):
+    form = StoreWriter(copied).form
+    manifest = form.manifest("states")
+    del manifest["plan"]["attributes"]
+    with form.change() as change:
+        change.group("", {key: value for key, value in form.attributes().items() if key != "crc32c"})
+        change.manifest("states", manifest)
+    assert verify(featurestore.open(copied)) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("time/zarr.json", lambda content: content.replace(b"float64", b"floau64")),
+        ("manifest.json", lambda content: content.replace(b"crc32c", b"crc32d", 1)),
+        ("manifest.json", lambda content: content.replace(b'"shards"', b'"shardt"')),
+        ("frames/c/0", lambda content: content[:5] + b"\x40" + content[6:]),
+        ("frames/c/0", lambda content: b"\x21" + content[1:]),
+        ("data/zarr.json", lambda _: b"{}"),
+        ("mean/zarr.json", lambda content: content.replace(b"chunk_grid", b"chunk_grie")),
+    ],
+)
+def test_damaged_metadata_is_found_and_no_crash(toy, tmp_path, file, change):
+    path = toy.write(tmp_path / "toy.zarr", features=("states", "pitch"))
+    damaged = path / "features/states" / file
+    damaged.write_bytes(change(damaged.read_bytes()))
+    (damage,) = verify(featurestore.open(path))
+    assert (damage.feature, damage.shard) == ("states", None)
+    assert np.array_equal(featurestore.open(path)["b1"]["pitch"], toy.pitch["b1"])  # which is not concerned
+    with pytest.raises(StoreError, match="nothing was dropped"):
+        repair(str(path))
+    repair(str(path), ["states"])
+    assert verify(featurestore.open(toy.write(path))) == []
+
+
+@pytest.mark.parametrize("where", [5, 0])
+def test_frames_outside_of_their_place_are_not_read(toy, tmp_path, where):
+    path = toy.write(tmp_path / "toy.zarr")
+    file = path / "features/states/frames/c/0"
+    content = bytearray(file.read_bytes())
+    content[where] ^= 0x40
+    file.write_bytes(content)
+    with pytest.raises(StoreError, match="the plan of states has frames outside of their place"):
+        featurestore.open(path)["a1"]["states"]
+
+
+@pytest.mark.parametrize("file", ["features/states/data/c/0/1/0", "features/states/start/c/0"])
+def test_what_cannot_be_read_is_not_dropped(toy, tmp_path, file):
+    path = toy.write(tmp_path / "toy.zarr")
+    place_of(featurestore.open(path), "states", "data", 2).flip(0)
+    hidden = path / file
+    moved = hidden.rename(tmp_path / "moved")
+    hidden.symlink_to(hidden.name)  # a loop: the error is not that there is nothing
+    with pytest.raises((StoreError, OSError), match="Too many levels of symbolic links"):
+        repair(str(path))
+    hidden.unlink()
+    moved.rename(hidden)
+    (damage,) = verify(featurestore.open(path))
+    assert damage.shard == 2
+
+
+def test_every_damaged_shard_is_named_beside_one_that_cannot_be_read(toy, tmp_path):
+    path = toy.write(tmp_path / "toy.zarr")
+    place_of(featurestore.open(path), "states", "data", 2).flip(0)
+    hidden = path / "features/states/data/c/0/1/0"
+    hidden.unlink()
+    hidden.symlink_to(hidden.name)
+    damages = verify(featurestore.open(path))
+    assert [(damage.shard, damage.unreadable) for damage in damages] == [(1, True), (2, False)]
+    assert verify_utterance(featurestore.open(path), "a1") == []
+
+
+@pytest.mark.parametrize("harm", ["truncate", "delete"])
+def test_an_utterance_whose_file_is_cut_or_gone_is_damaged(toy, tmp_path, harm):
+    path = toy.write(tmp_path / "toy.zarr")
+    file = path / "features/states/data/c/0/1/0"
+    content = file.read_bytes()
+    file.unlink()
+    if harm == "truncate":
+        file.write_bytes(content[:-9])
+    (damage,) = verify_utterance(featurestore.open(path), "b1")
+    assert (damage.feature, damage.names) == ("states", ["b1"])
+
+
+def test_notes_among_the_features_are_let_be(toy, tmp_path):
+    path = toy.write(tmp_path / "toy.zarr")
+    (path / "features/NOTES.txt").write_text("extracted in May")
+    store = featurestore.open(path)
+    assert list(store.parts) == ["states"]
+    assert verify(store) == []
+    assert repair(str(path)) == []
+    assert (path / "features/NOTES.txt").read_text() == "extracted in May"
+
+
+def test_a_feature_can_be_dropped_to_be_made_anew(toy, tmp_path, form):
+    path = toy.write(tmp_path / f"toy{form}", features=("states", "pitch"))
+    with pytest.raises(StoreError, match=r"no feature 'stats'; did you mean 'states'"):
+        repair(str(path), ["stats"])
+    assert repair(str(path), ["states"]) == []
+    assert list(featurestore.open(path).parts) == ["pitch"]
+    toy.write(path, "int4")
+    assert featurestore.open(path).features["states"].dtype == "int4"
 
 
 def test_a_changed_table_is_found_and_cannot_be_repaired(copied):
@@ -137,12 +258,16 @@ def test_repair_of_a_shard_that_is_not_committed_yet(toy, tmp_path, form):
     assert StoreWriter(path).pending("states") == [1, 2]
 
 
-def test_repair_of_a_damaged_plan_drops_the_feature(toy, tmp_path, form):
+def test_a_feature_whose_plan_is_damaged_is_dropped_when_that_is_asked_for(toy, tmp_path, form, tree):
     path = toy.write(tmp_path / f"toy{form}", features=("states", "pitch"))
     changed = StoreWriter(path).form
     with changed.change() as change:
         change.array("features/pitch/start", changed.array("features/pitch/start") + 16, "utterance")
-    repair(str(path))
+    before = tree(path)
+    with pytest.raises(StoreError, match=r"start of pitch not as written; nothing was dropped: .* --drop pitch"):
+        repair(str(path))
+    assert tree(path) == before
+    repair(str(path), ["pitch"])
     assert list(featurestore.open(path).parts) == ["states"]
     toy.write(path, features=("pitch",))
     assert np.array_equal(featurestore.open(path)["b1"]["pitch"], toy.pitch["b1"])

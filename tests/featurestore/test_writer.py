@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 import featurestore
+from featurestore.codec import encode, pool
 from featurestore.errors import StoreError
+from featurestore.plan import FeaturePlan
+from featurestore.verify import verify
 from featurestore.writer import StoreWriter
 from tests.featurestore.toy import DIM, FAILED, FRAMES, LAYERS, PROVENANCE
 
@@ -65,7 +68,7 @@ def test_other_versions_of_libraries_are_the_same_feature(toy, copied):
 def test_other_utterances_or_labels_are_refused(toy, copied):
     table = toy.table
     for changed, message in (
-        (table.iloc[1:], "0 utterances are new and 1 are gone, e.g. a1; add the new ones with grow=true"),
+        (table.iloc[1:], "0 utterances are new and 1 are gone, e.g. a1; ser-extract adds the new ones with grow=true"),
         (table.assign(V=1.0), r"the columns \['V'\] have changed"),
         (table.assign(A=1.0), r"no columns \['A'\]; add them with ser-store add-labels"),
     ):
@@ -137,6 +140,109 @@ def test_a_shard_that_lacks_an_utterance_is_refused(toy, tmp_path, form):
     with pytest.raises(StoreError, match="states: shard 0 got nothing for a2"):
         shard.__exit__(None, None, None)
     assert StoreWriter(path).pending("states") == [0, 1, 2]
+
+
+@pytest.mark.parametrize("bad", ["", "a/b", "..", ".hidden", "attributes", "zarr.json", "../up", "a\0b"])
+def test_a_feature_whose_name_is_no_name_is_refused_and_nothing_is_lost(toy, tmp_path, form, bad):
+    keep = tmp_path / "other stores" / "precious.txt"
+    keep.parent.mkdir()
+    keep.touch()
+    path = toy.write(keep.with_name(f"toy{form}"))
+    with pytest.raises(StoreError, match="a feature cannot be named"):
+        toy.write(path, features=(bad,))
+    assert keep.exists()
+    assert list(featurestore.open(path).parts) == ["states"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda table: table.rename(index={"a1": ""}), "texts that are not empty, found ''"),
+        (lambda table: table.rename(index={"a1": 1}), "texts that are not empty, found 1"),
+        (lambda table: table.assign(name="x"), "a column cannot be named 'name'"),
+        (lambda table: table.assign(slot=1), "a column cannot be named 'slot'"),
+        (lambda table: table.rename(columns={"V": 0}), "a column cannot be named 0"),
+        (lambda table: table.iloc[:0], "no utterance that can be used"),
+    ],
+)
+def test_a_table_that_no_store_can_hold_is_refused(toy, change, message):
+    with pytest.raises(StoreError, match=message):
+        toy.plan_of(change(toy.table))
+
+
+def test_a_folder_with_something_else_is_not_made_a_store(toy, tmp_path):
+    (tmp_path / "paper").mkdir()
+    (tmp_path / "paper/paper.tex").touch()
+    with pytest.raises(StoreError, match=r"a folder with something else in it, e.g. paper.tex"):
+        toy.write(tmp_path / "paper")
+    (tmp_path / "empty.zarr").mkdir()
+    assert verify(featurestore.open(toy.write(tmp_path / "empty.zarr"))) == []
+
+
+def test_a_store_behind_a_symbolic_link_is_the_same_store(toy, tmp_path, form):
+    (tmp_path / "disk").mkdir()
+    path = toy.write(tmp_path / "disk" / f"toy{form}", shards=[0])
+    link = tmp_path / f"link{form}"
+    link.symlink_to(path)
+    toy.write(link, shards=[1])
+    assert StoreWriter(path).pending("states") == [2]
+    toy.write(path)
+    assert verify(featurestore.open(link)) == []
+
+
+def test_a_shard_that_hdf5_cannot_hold_is_refused(toy, tmp_path):
+    path, plan = toy.write(tmp_path / "toy.h5"), toy.feature_plan(dim=2**24)
+    with pytest.raises(StoreError, match=r"of features/wide/data would have 5.6 GB, HDF5 holds 4.3: give a path that"):
+        StoreWriter(path).plan_feature("wide", plan)
+    assert list(featurestore.open(path).parts) == ["states"]
+
+
+def test_a_plan_of_other_utterances_is_refused(toy, tmp_path, form):
+    plan = toy.feature_plan("pitch")
+    shorter = FeaturePlan(plan.spec, plan.frames[1:], plan.times[1:])
+    with pytest.raises(StoreError, match=r"the plan of pitch is of 8 utterances, .* has 9"):
+        StoreWriter(toy.write(tmp_path / f"toy{form}")).plan_feature("pitch", shorter)
+
+
+@pytest.mark.parametrize("waiting", [True, False])
+def test_an_utterance_that_comes_twice_or_is_not_in_the_shard_is_refused(toy, tmp_path, form, waiting):
+    path = toy.write(tmp_path / f"toy{form}", shards=[])
+    name = "b2" if waiting else "b1"
+    with StoreWriter(path).shard("states", 1) as shard:
+        shard.add(name, toy.states[name])
+        with pytest.raises(StoreError, match=f"states of {name} was given already"):
+            shard.fail(name, "or not")
+        with pytest.raises(StoreError, match="a1 is not in shard 1 of states"):
+            shard.add("a1", toy.states["a1"])
+        shard.fail("b1" if waiting else "b2", "the encoder ran out of memory")
+    assert StoreWriter(path).pending("states") == [0, 2]
+
+
+def test_statistics_of_another_shape_are_refused(toy, tmp_path, form):
+    path = toy.write(tmp_path / f"toy{form}", shards=[])
+    stored, (mean, sd) = encode(toy.states["b1"], "int8"), pool(toy.states["b1"])
+    shard = StoreWriter(path).shard("states", 1)
+    with pytest.raises(StoreError, match=r"has statistics or scales \(3, 4\), expected \(3, 5\)"), shard:
+        shard.put("b1", stored, mean, sd[:, 1:])
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [(np.float64(1e300), "not finite"), (np.float32(3e38), "too large"), (np.float16(60000), None)],
+)
+def test_wide_values_are_held_or_a_failure(toy, tmp_path, form, value, reason):
+    path = toy.write(tmp_path / f"toy{form}", shards=[1, 2])
+    writer = StoreWriter(path)
+    with writer.shard("states", 0) as shard:
+        for name in shard.names:
+            frames = np.zeros((LAYERS, FRAMES[name], DIM), value.dtype)
+            frames[:, 0], frames[:, -1] = value, -value
+            shard.add(name, frames)
+    writer.commit("states")
+    if reason:
+        assert reason in writer.part("states").failed["a1"]
+    else:
+        assert np.abs(featurestore.open(path)["a1"]["states"]).max() == pytest.approx(60000)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
