@@ -20,7 +20,8 @@ from featurestore.plan import CHUNK_FRAMES, FeatureSpec, Ints, padded
 PLANNED = ("start", "frames", "time")
 POOLED = ("mean", "sd")
 AFFINE = ("scale", "offset")
-SEAL = "crc32c"
+ROOT, SEAL = ("format", "dataset", "ranges", "table_sha256", "left_out"), "crc32c"
+"""The attributes of the root, and the one that holds their checksum; others may add their own."""
 Shape = tuple[int, int, int]
 
 
@@ -128,10 +129,5 @@ def json_checksum(document: Any) -> int:
 
 
 def sealed(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the attributes of the root with their own checksum.
-
-    >>> sealed({"format": 2})
-    {'format': 2, 'crc32c': 995311787}
-    """
-    open_ = {key: value for key, value in attributes.items() if key != SEAL}
-    return {**open_, SEAL: json_checksum(open_)}
+    """Return the attributes of the root with their own checksum."""
+    return {**attributes, SEAL: json_checksum({key: attributes[key] for key in ROOT})}

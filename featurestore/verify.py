@@ -107,7 +107,8 @@ def repair(
 
     Args:
         path: of the store.
-        drop: features to drop whole: nothing says where their frames are if their plan is damaged.
+        drop: features to drop whole, damaged or not; where the plan of one is damaged, nothing says where its frames
+            are.
         report: told the bytes that have been read, and of how many.
 
     Returns:
@@ -175,12 +176,14 @@ def _jobs(part: FeatureStore, store: Store, arrays: list[str], shard: int | None
 
 def _check(job: _Job, store: Store) -> Damage | None:
     """Return what is wrong with an array of a shard."""
-    place, names = store.form.files.place(job.path), job.part.names_in(job.shard)
     try:
-        problem = _problem(job, store)
+        problem, unreadable = _problem(job, store), False
     except OSError as error:
-        return Damage(place, f"it cannot be read: {error}", names, job.part.name, job.shard, unreadable=True)
-    return Damage(place, problem, names, job.part.name, job.shard) if problem else None
+        problem, unreadable = f"it cannot be read: {error}", True
+    if problem is None:
+        return None
+    place, names = store.form.files.place(job.path), job.part.names_in(job.shard)
+    return Damage(place, problem, names, job.part.name, job.shard, unreadable)
 
 
 def _problem(job: _Job, store: Store) -> str | None:

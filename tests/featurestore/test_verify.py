@@ -103,6 +103,13 @@ def test_a_store_that_says_something_else_of_itself_is_found(copied):
     assert (damage.place, damage.problem) == (f"{copied}: attributes", "they are not those that were written")
 
 
+def test_notes_of_others_at_the_root_are_no_damage(copied):
+    form = StoreWriter(copied).form
+    with form.change() as changed:
+        changed.group("", {**form.attributes(), "note": "for the paper"})
+    assert verify(featurestore.open(copied)) == []
+
+
 def test_a_store_from_before_these_checksums_is_good(toy, copied):
     form = StoreWriter(copied).form
     manifest = form.manifest("states")
