@@ -1,5 +1,8 @@
 """The errors that users see: each message says what was found, what was expected, where, and what to do."""
 
+MALFORMED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+"""What the content of a damaged file can raise where it is used."""
+
 
 class SerError(Exception):
     """Anything that the user can mend; the commands print it as one line, without a traceback."""

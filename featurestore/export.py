@@ -16,6 +16,8 @@ from featurestore.feature import FeatureStore
 from featurestore.growth import join_tables
 from featurestore.store import Store
 
+MISSING = ("", "nan", "-nan", "na", "n/a", "#n/a", "#na", "<na>", "none", "null")
+"""What stands for a missing number in label files."""
 ExportFormat = Literal["npy", "safetensors"]
 Report = Callable[[float, float], None]
 
@@ -62,8 +64,8 @@ def export_table(store: Store, file: Path) -> None:
 def add_labels(table: pd.DataFrame, file: Path, replace: bool) -> pd.DataFrame:
     """Return ``table`` with the columns of a CSV file, joined by its column ``name``.
 
-    A column is of numbers where everything in it is one; codes such as 007 are text. An utterance that is not in the
-    file keeps what it has, and has nothing in a new column.
+    A new column is of numbers where everything in it is one or missing; codes such as 007 are text. An utterance that
+    is not in the file keeps what it has, and has nothing in a new column.
 
     Raises:
         StoreError: if a name is not in the store, is there twice, or a column is there already.
@@ -72,6 +74,8 @@ def add_labels(table: pd.DataFrame, file: Path, replace: bool) -> pd.DataFrame:
         labels = pd.read_csv(file, dtype=str, keep_default_na=False).fillna("")
     except (OSError, ValueError) as error:
         raise StoreError(f"{file} cannot be read as CSV: {error}") from None
+    if labels.empty:
+        raise StoreError(f"{file} has no rows")
     if "name" not in labels:
         raise StoreError(f"{file} has the columns {', '.join(map(str, labels.columns))}; expected name, and the labels")
     labels = labels.set_index("name")
@@ -86,18 +90,21 @@ def add_labels(table: pd.DataFrame, file: Path, replace: bool) -> pd.DataFrame:
         hint = "they say what the frames are of" if fixed else "give --replace to write over them"
         raise StoreError(f"{file}: the store has the columns {', '.join(fixed or there)} already; {hint}")
     others = table.loc[table.index.difference(labels.index), there]
-    joined = join_tables([labels.apply(_as_numbers), others]).reindex(table.index)
+    texts = [column for column in others if len(others) and not pd.api.types.is_numeric_dtype(others[column])]
+    numbers = labels.drop(columns=texts).apply(_as_numbers)
+    joined = join_tables([labels.assign(**numbers), others]).reindex(table.index)
     return table.assign(**{str(column): joined[column] for column in joined})
 
 
 def _as_numbers(texts: pd.Series[str]) -> pd.Series[Any]:
     """Return numbers, or truth values, where every text is one or says that it is missing."""
-    missing = texts.str.lower().isin(["", "nan", "na", "n/a", "none", "null"])
+    lower = texts.str.lower()
+    missing = lower.isin(MISSING)
     given = texts[~missing]
-    if given.empty or given.str.match(r"[+-]?0\d").any():
+    if given.str.match(r"[+-]?0\d").any():
         return texts
-    if given.isin(["True", "False"]).all():
-        truths = texts == "True"
+    if len(given) and lower[~missing].isin(["true", "false"]).all():
+        truths = lower == "true"
         return truths.where(~missing, np.nan).astype(float) if missing.any() else truths
     numbers = pd.to_numeric(given, errors="coerce")
     return texts if numbers.isna().any() else numbers.reindex(texts.index)

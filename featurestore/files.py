@@ -106,7 +106,7 @@ class Files(ABC):
 
     @abstractmethod
     def folders(self, path: str) -> list[str]:
-        """Return the names of the folders in a folder, sorted."""
+        """Return the names of what is in a folder and is no file, sorted; also of links that lead nowhere."""
 
     @abstractmethod
     def _open_ranges(self, path: str) -> Ranges: ...
@@ -119,7 +119,11 @@ class LocalFiles(Files):
         return Path(self.place(path)).read_bytes()
 
     def exists(self, path: str) -> bool:  # noqa: D102
-        return os.path.exists(self.place(path))
+        try:
+            os.stat(self.place(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
 
     def children(self, path: str) -> list[str]:  # noqa: D102
         try:
@@ -128,7 +132,7 @@ class LocalFiles(Files):
             return []
 
     def folders(self, path: str) -> list[str]:  # noqa: D102
-        return [name for name in self.children(path) if os.path.isdir(self.place(f"{path}/{name}"))]
+        return [name for name in self.children(path) if not os.path.isfile(self.place(f"{path}/{name}"))]
 
     def _open_ranges(self, path: str) -> Ranges:
         return _MappedFile(self.place(path))
@@ -250,7 +254,7 @@ class RemoteFiles(Files):
         return sorted(self._list(path))
 
     def folders(self, path: str) -> list[str]:  # noqa: D102
-        return sorted(name for name, kind in self._list(path).items() if kind == "directory")
+        return sorted(name for name, kind in self._list(path).items() if kind != "file")
 
     def _list(self, path: str) -> dict[str, str]:
         """Return what is in a folder: names, and what each is."""

@@ -130,4 +130,9 @@ def json_checksum(document: Any) -> int:
 
 def sealed(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the attributes of the root with their own checksum."""
-    return {**attributes, SEAL: json_checksum({key: attributes[key] for key in ROOT})}
+    return {**attributes, SEAL: json_checksum({key: attributes.get(key) for key in ROOT})}
+
+
+def is_sealed(attributes: Mapping[str, Any]) -> bool:
+    """Return whether the attributes of the root are those that were written; stores of before do not tell."""
+    return SEAL not in attributes or attributes == sealed(attributes)

@@ -16,7 +16,7 @@ from featurestore.config import suggest
 from featurestore.errors import StoreError, UnknownUtteranceError
 from featurestore.feature import FeatureStore, Layers
 from featurestore.forms import Form, open_form
-from featurestore.layout import SEAL, sealed
+from featurestore.layout import is_sealed
 from featurestore.plan import FORMAT_VERSION, FeatureSpec, Ints
 from featurestore.table import read_column, read_table, read_text
 
@@ -130,8 +130,8 @@ class Store:
 
     @property
     def sealed(self) -> bool:
-        """Whether the attributes of the root are those that were written; stores of before do not tell."""
-        return SEAL not in self._attributes or self._attributes == sealed(self._attributes)
+        """Whether the attributes of the root are those that were written."""
+        return is_sealed(self._attributes)
 
     @cached_property
     def utterances(self) -> pd.DataFrame:

@@ -11,9 +11,10 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
-from featurestore.errors import StoreError
+from featurestore.errors import MALFORMED, StoreError
 from featurestore.files import Array
 from featurestore.forms import Change, Form
+from featurestore.layout import is_sealed
 from featurestore.plan import Ints
 
 AXIS = "utterance"
@@ -28,7 +29,7 @@ def write_table(change: Change, table: pd.DataFrame) -> None:
     """Write ``table``, whose index is the utterances' names; missing text is stored as the empty string.
 
     Raises:
-        StoreError: if a column has one of the `RESERVED` names, or a text holds a NUL character.
+        StoreError: if a column has one of the `RESERVED` names, or a text cannot be stored.
     """
     columns = plain_columns(table)
     for column in columns:
@@ -53,7 +54,7 @@ def read_table(form: Form) -> pd.DataFrame:
     try:
         table = pd.DataFrame({column: read_column(form, column, kind) for column, kind in columns.items()})
         return table.set_index("name")
-    except (ValueError, KeyError) as error:
+    except MALFORMED as error:
         raise StoreError(f"{form.files.root}: table is damaged: {error}") from None
 
 
@@ -61,11 +62,13 @@ def read_intact_table(form: Form) -> pd.DataFrame:
     """Return the table, of which a new one is to be made.
 
     Raises:
-        StoreError: if it is not the one that was written: a new checksum would hide that.
+        StoreError: if it, or the attributes of the root, are not what was written: new checksums would hide that.
     """
-    table = read_table(form)
-    if table_digest(table) != form.attributes()["table_sha256"]:
-        raise StoreError(f"{form.files.root}: table is not what was written: it is damaged; extract into a new store")
+    table, attributes = read_table(form), form.attributes()
+    if table_digest(table) != attributes["table_sha256"] or not is_sealed(attributes):
+        raise StoreError(
+            f"{form.files.root} is damaged, its table or attributes have changed; extract into a new store"
+        )
     return table
 
 

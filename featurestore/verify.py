@@ -11,7 +11,7 @@ import google_crc32c
 import numpy as np
 
 from featurestore.config import suggest
-from featurestore.errors import StoreError
+from featurestore.errors import MALFORMED, StoreError
 from featurestore.feature import FeatureStore
 from featurestore.layout import check_plan
 from featurestore.store import Store
@@ -19,8 +19,8 @@ from featurestore.table import table_digest
 from featurestore.writer import StoreWriter
 
 PIECE = 1 << 24
-DAMAGED = (StoreError, KeyError, TypeError, ValueError)
-"""What reading damaged metadata can raise."""
+TROUBLE = (StoreError, *MALFORMED, OSError)
+"""What reading a damaged store can raise; an OSError tells nothing about the content."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ def verify(store: Store, report: Callable[[float, float], None] = lambda *_: Non
     """Return all damage; ``report`` is told the bytes that have been read, and of how many.
 
     Raises:
-        OSError: if the table, or the plan of a feature, cannot be read.
+        OSError: if the table cannot be read.
     """
     try:
         changed = table_digest(store.utterances) != store.table_sha256
-    except DAMAGED as error:
+    except (StoreError, *MALFORMED) as error:
         return [Damage(f"{store.path}: table", str(error), [])]  # nothing else can be found without it
     found = [Damage(f"{store.path}: table", "it is not the table that was written", [])] if changed else []
     if not store.sealed:
@@ -63,8 +63,9 @@ def verify(store: Store, report: Callable[[float, float], None] = lambda *_: Non
             part = FeatureStore(store.form, name, store.index)
             check_plan(part.checksums, part.manifest["plan"], name)
             jobs += _jobs(part, store, list(part.layouts))
-        except DAMAGED as error:
-            found.append(Damage(f"{store.path}: plan of {name}", str(error), [], name))
+        except TROUBLE as error:
+            unreadable = isinstance(error, OSError)
+            found.append(Damage(f"{store.path}: plan of {name}", str(error), [], name, unreadable=unreadable))
     read, total = 0, sum(job.size for job in jobs)
     with ThreadPoolExecutor() as pool:
         for job, damage in zip(jobs, pool.map(lambda job: _check(job, store), jobs), strict=True):
@@ -77,26 +78,35 @@ def verify(store: Store, report: Callable[[float, float], None] = lambda *_: Non
 
 def verify_utterance(store: Store, name: str) -> list[Damage]:
     """Return the damage of one utterance's frames, scales and statistics; reads no other frames."""
+    shard = int(store.index.shard[store.index[name]])
     found = []
-    for part in store.parts.values():
-        if name in part.failed:
-            continue
-        shard = int(store.index.shard[store.index[name]])
-        rank = part.names_in(shard).index(name)
-        expected = int(part.records[shard]["utterances"][8 * rank : 8 * rank + 8], 16)
-        place = f"{store.path}: {part.name} of {name}"
+    for feature in store.form.features():
         try:
-            checksum = part.block(name).checksum()
-        except StoreError as error:
-            found.append(Damage(place, str(error), [name], part.name, shard))
-            continue
-        if checksum != expected:
-            problem = f"its checksum is {checksum:08x}, expected {expected:08x}"
-            found.append(Damage(place, problem, [name], part.name, shard))
-        for job in _jobs(part, store, [array for array in part.layouts if array != "data"], shard):
-            damage = _check(job, store)
-            if damage:
-                found.append(replace(damage, names=[name]))
+            found += _damages_of(name, FeatureStore(store.form, feature, store.index), store, shard)
+        except TROUBLE as error:
+            place, unreadable = f"{store.path}: {feature} of {name}", isinstance(error, OSError)
+            found.append(Damage(place, str(error), [name], feature, shard, unreadable))
+    return found
+
+
+def _damages_of(name: str, part: FeatureStore, store: Store, shard: int) -> list[Damage]:
+    """Return the damage of what a feature holds of one utterance."""
+    if name in part.failed:
+        return []
+    rank = part.names_in(shard).index(name)
+    expected = int(part.records[shard]["utterances"][8 * rank : 8 * rank + 8], 16)
+    checksum = part.block(name).checksum()
+    found = []
+    if checksum != expected:
+        place, problem = (
+            f"{store.path}: {part.name} of {name}",
+            f"its checksum is {checksum:08x}, expected {expected:08x}",
+        )
+        found.append(Damage(place, problem, [name], part.name, shard))
+    for job in _jobs(part, store, [array for array in part.layouts if array != "data"], shard):
+        damage = _check(job, store)
+        if damage:
+            found.append(replace(damage, names=[name]))
     return found
 
 
@@ -123,6 +133,7 @@ def repair(
         raise StoreError(f"no store at {path}; ser-extract makes one")
     with writer.lock():
         store = Store(path, partial=True)
+        drop = list(dict.fromkeys(drop))
         for feature in drop:
             if feature not in store.form.features():
                 raise StoreError(f"{path} has no feature {feature!r}{suggest(feature, store.form.features())}")
@@ -200,8 +211,9 @@ def _problem(job: _Job, store: Store) -> str | None:
         crc = google_crc32c.extend(crc, piece)
     if crc != job.checksum:
         return f"its checksum is {crc:08x}, expected {job.checksum:08x}"
-    try:
-        job.part.reader(job.array, job.shard)
-    except StoreError as error:
-        return str(error)
+    if job.shard == next(iter(job.part.records)):  # the layout of all shards is the same
+        try:
+            job.part.reader(job.array, job.shard)
+        except StoreError as error:
+            return str(error)
     return None

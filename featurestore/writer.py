@@ -21,10 +21,10 @@ from featurestore.feature import FeatureStore
 from featurestore.files import LocalFiles
 from featurestore.forms import open_form
 from featurestore.growth import as_json_ranges, check_growth, check_same, count_slots, grow
-from featurestore.layout import PLANNED, array_layouts, sealed
+from featurestore.layout import PLANNED, array_layouts, check_plan, sealed
 from featurestore.plan import FORMAT_VERSION, FeaturePlan, FeatureSpec, Plan, place_frames
 from featurestore.store import Index
-from featurestore.table import RESERVED, read_intact_table, table_digest, write_table
+from featurestore.table import RESERVED, read_intact_table, read_table, table_digest, write_table
 
 
 class StoreWriter:
@@ -71,12 +71,8 @@ class StoreWriter:
 
     @property
     def table(self) -> pd.DataFrame:
-        """The utterance table as it was written.
-
-        Raises:
-            StoreError: if it is damaged.
-        """
-        return read_intact_table(self.form)
+        """The utterance table as it is in the store."""
+        return read_table(self.form)
 
     def plan(self, plan: Plan) -> None:
         """Write the plan of a new store, or check that the store there holds these utterances with these labels.
@@ -128,7 +124,12 @@ class StoreWriter:
         return grow(self.form, plan, features, shard_seconds)
 
     def replace_table(self, table: pd.DataFrame) -> None:
-        """Write other labels of the same utterances."""
+        """Write other labels of the same utterances.
+
+        Raises:
+            StoreError: if those that are there are damaged.
+        """
+        read_intact_table(self.form)
         with self.form.change() as change:
             write_table(change, table)
             change.group("", sealed({**self.form.attributes(), "table_sha256": table_digest(table)}))
@@ -200,7 +201,7 @@ class StoreWriter:
         """Write the manifest of a feature, which says what is complete.
 
         Raises:
-            StoreError: if shards are missing.
+            StoreError: if shards are missing, or the plan is damaged.
         """
         missing = self.pending(name)
         if missing:
@@ -208,26 +209,30 @@ class StoreWriter:
         records = self._written(name)
         manifest = self.form.manifest(name)
         if manifest is None or len(manifest["shards"]) < len(records):
+            checksums = self.part(name).checksums
+            if manifest is not None:
+                check_plan(checksums, manifest["plan"], f"{name} in {self.path}")
             with self.form.change() as change:
                 shards = {str(number): records[number] for number in sorted(records)}
-                change.manifest(name, {"plan": self.part(name).checksums, "shards": shards})
+                change.manifest(name, {"plan": checksums, "shards": shards})
         self.form.clear(name, keep_records=False)
         self._parts.pop(name, None)  # whose manifest is that of before
 
     def drop(self, name: str, shards: set[int] | None) -> None:
         """Take ``shards`` of a feature for not written, or forget all of the feature where it is None."""
-        manifest = self.form.manifest(name)
         self._parts.pop(name, None)
-        for number in shards or ():
-            self.form.drop_record(name, number)
-        with self.form.change() as change:
-            if shards is None:
-                change.remove(name)
-            elif manifest is not None:
-                left = {k: record for k, record in manifest["shards"].items() if int(k) not in shards}
-                change.manifest(name, {**manifest, "shards": left})
         if shards is None:
+            with self.form.change() as change:
+                change.remove(name)
             self.form.clear(name, keep_records=False)
+            return
+        manifest = self.form.manifest(name)
+        for number in shards:
+            self.form.drop_record(name, number)
+        if manifest is not None:
+            left = {k: record for k, record in manifest["shards"].items() if int(k) not in shards}
+            with self.form.change() as change:
+                change.manifest(name, {**manifest, "shards": left})
 
     def _written(self, name: str) -> dict[int, Any]:
         manifest = self.form.manifest(name) or {"shards": {}}

@@ -39,6 +39,8 @@ class Parcel:
         values, mean, sd, peak, *scales = self.tensors
         if not float(peak) <= LARGEST.get(self.dtype, np.finfo(np.float32).max):  # NaN is not
             return None
+        if not all(torch.isfinite(one).all() for one in (mean, sd, *scales)):
+            return None
         bits = values.view(torch.int16) if self.dtype == "bfloat16" else values
         scale, offset = (one.numpy() for one in scales) if scales else (None, None)
         frames = Frames(bits.numpy().view(ELEMENT[self.dtype]), self.dtype, mean.shape[1], scale, offset)

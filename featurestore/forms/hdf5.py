@@ -66,7 +66,7 @@ class Hdf5Form(Form):
 
     def features(self) -> list[str]:  # noqa: D102
         with self._open() as file:
-            return sorted(name for name in file.get("features", ()) if name != ATTRIBUTES)
+            return sorted(name for name in file["features"] if name != ATTRIBUTES)
 
     def shard_shape(self, feature: str, array: str) -> tuple[int, int, int]:  # noqa: D102
         with self._open() as file:
@@ -151,14 +151,15 @@ class Hdf5Form(Form):
     @contextmanager
     def _open(self) -> Iterator[h5py.File]:
         """Open the file for reading, for as short as it takes: nobody can change an open one."""
-        if isinstance(self.files, RemoteFiles):
-            yield self._remote_file(self.files)
-            return
+        remote = isinstance(self.files, RemoteFiles)
         try:
+            if isinstance(self.files, RemoteFiles):
+                yield self._remote_file(self.files)
+                return
             with _open_local(self.files.root) as file:
                 yield file
         except (OSError, KeyError, RuntimeError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
+            if isinstance(error, OSError) and (remote or error.errno is not None):
                 raise  # it is that of the file system, and tells nothing about the content
             if self.interrupted():
                 raise StoreError(f"{self.files.root} is being changed: open it again") from None

@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 from pydantic_core import from_json
 
-from featurestore.errors import StoreError
+from featurestore.errors import MALFORMED, StoreError
 from featurestore.files import Array, Files
 from featurestore.forms import Change, Form, Record, ShardFiles, Tree
 from featurestore.layout import ArrayLayout
@@ -140,7 +140,7 @@ class ZarrForm(Form):
         metadata = self._json(f"{array}/zarr.json")
         try:
             yield metadata
-        except (KeyError, TypeError, ValueError, FileNotFoundError) as error:
+        except (*MALFORMED, FileNotFoundError) as error:
             raise StoreError(f"{self.files.place(array)} is damaged: {error!r}") from None
 
     def _json(self, path: str) -> Tree:

@@ -126,11 +126,13 @@ def test_growth_that_contradicts_the_store_is_refused_and_changes_nothing(toy, c
     assert tree(copied_toy) == before
 
 
-@pytest.mark.parametrize("harm", ["table/V", "features/states/start", "features/pitch/zarr.json"])
+@pytest.mark.parametrize("harm", ["root", "table/V", "features/states/start", "features/pitch/zarr.json"])
 def test_a_damaged_store_does_not_grow_and_gets_no_new_checksum(toy, copied_toy, tree, harm):
     form = StoreWriter(copied_toy).form
     with form.change() as change:
-        if harm.endswith("zarr.json"):
+        if harm == "root":
+            change.group("", {**form.attributes(), "left_out": {}})
+        elif harm.endswith("zarr.json"):
             change.group("features/pitch", {**form.attributes("features/pitch"), "channels": ["Hz"]})
         else:
             values = form.array(harm).copy()
@@ -141,12 +143,14 @@ def test_a_damaged_store_does_not_grow_and_gets_no_new_checksum(toy, copied_toy,
         changed = plans["pitch"].spec.model_copy(update={"channels": ("Hz",)})
         plans["pitch"] = FeaturePlan(changed, plans["pitch"].frames, plans["pitch"].times)
     before = tree(copied_toy)
-    with pytest.raises(StoreError, match=r"it is damaged|(start of states|attributes of pitch) in .* not as written"):
+    with pytest.raises(
+        StoreError, match=r"is damaged, its table|(start of states|attributes of pitch) in .* not as written"
+    ):
         StoreWriter(copied_toy).grow(toy.plan_of(table), plans, SHARD_SECONDS)
     assert tree(copied_toy) == before
-    if harm == "table/V":
-        with pytest.raises(StoreError, match="it is damaged"):
-            StoreWriter(copied_toy).table  # noqa: B018, of which add-labels would make another
+    if harm in ("root", "table/V"):
+        with pytest.raises(StoreError, match="is damaged, its table"):
+            StoreWriter(copied_toy).replace_table(toy.table)
 
 
 def test_growth_with_other_versions_of_libraries(toy, copied_toy):
@@ -361,9 +365,9 @@ def test_labels_are_added_by_name(toy, copied_toy, tmp_path):
 def test_labels_are_what_stands_in_the_file(toy, tmp_path):
     file = tmp_path / "labels.csv"
     file.write_text(
-        "name,code,emotion,A,acted,checked,session,empty\n"
-        "a1,007,None,2.50,True,True,1,\n"
-        "a2,012,anger,,False,,2,\n" + "".join(f"{n},013,joy,NA,True,False,3,\n" for n in toy.names[2:])
+        "name,code,emotion,A,acted,checked,session,D\n"
+        "a1,007,None,2.50,TRUE,True,1,\n"
+        "a2,012,anger,#N/A,FALSE,,2,\n" + "".join(f"{n},013,joy,NA,TRUE,False,3,\n" for n in toy.names[2:])
     )
     labels = add_labels(toy.table, file, replace=False)
     assert labels["code"].tolist()[:2] == ["007", "012"]
@@ -373,7 +377,7 @@ def test_labels_are_what_stands_in_the_file(toy, tmp_path):
     assert labels["checked"].tolist()[0] == 1.0
     assert np.isnan(labels["checked"].tolist()[1])
     assert labels["session"].dtype == np.int64
-    assert labels["empty"].tolist() == [""] * 9
+    assert np.isnan(labels["D"]).all()
     assert labels.index.tolist() == toy.names
 
 
@@ -383,6 +387,10 @@ def test_replacing_some_labels_leaves_the_others(toy, tmp_path):
     labels = add_labels(toy.table, file, replace=True)
     assert labels["V"].tolist() == [toy.table["V"].iloc[0], 3.0, *toy.table["V"].iloc[2:]]
     assert labels["note"].tolist() == ["", "new", *[""] * 7]
+    file.write_text("name,V,speaker\na2,,3\n")
+    labels = add_labels(toy.table, file, replace=True)
+    assert np.isnan(labels.loc["a2", "V"])
+    assert labels["speaker"].tolist()[:3] == ["a", "3", "a"]
     file.write_text("name,V\na2,high\n")
     with pytest.raises(StoreError, match="and text of others"):
         add_labels(toy.table, file, replace=True)
@@ -402,6 +410,7 @@ def test_a_name_that_looks_like_a_missing_value(toy, tmp_path):
         ("name,A\na1,1\na1,2\n", "1 names are there twice, e.g. a1"),
         ("id,A\na1,1\n", "has the columns id, A; expected name"),
         ("name,V\na1,1\n", "the store has the columns V already; give --replace"),
+        ("name,A\n", "has no rows"),
         ("name,duration\na1,1\n", "has the columns duration already; they say what the frames are of"),
         ("", "cannot be read as CSV"),
     ],
