@@ -304,12 +304,10 @@ class FeatureShard:
         if (stored.values.shape, stored.dtype) != (expected, self._spec.dtype):
             found = f"{stored.values.shape} {stored.dtype}"
             raise StoreError(f"{self._name} of {name} is {found}, planned was {expected} {self._spec.dtype}")
+        shape = (self._spec.layers, self._spec.dim)
         for values in (mean, sd, stored.scale, stored.offset):
-            if values is not None and values.shape != (self._spec.layers, self._spec.dim):
-                expected_shape = (self._spec.layers, self._spec.dim)
-                raise StoreError(
-                    f"{self._name} of {name} has statistics or scales {values.shape}, expected {expected_shape}"
-                )
+            if values is not None and values.shape != shape:
+                raise StoreError(f"{self._name} of {name} has statistics or scales {values.shape}, expected {shape}")
         if self._ranks[name] != self._next:  # it has to wait, and what it was made from may change meanwhile
             stored = replace(stored, values=np.array(stored.values))
         self._take(name, (stored, mean, sd))

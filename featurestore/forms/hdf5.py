@@ -151,7 +151,6 @@ class Hdf5Form(Form):
     @contextmanager
     def _open(self) -> Iterator[h5py.File]:
         """Open the file for reading, for as short as it takes: nobody can change an open one."""
-        remote = isinstance(self.files, RemoteFiles)
         try:
             if isinstance(self.files, RemoteFiles):
                 yield self._remote_file(self.files)
@@ -159,7 +158,7 @@ class Hdf5Form(Form):
             with _open_local(self.files.root) as file:
                 yield file
         except (OSError, KeyError, RuntimeError) as error:
-            if isinstance(error, OSError) and (remote or error.errno is not None):
+            if isinstance(error, OSError) and (error.errno is not None or isinstance(self.files, RemoteFiles)):
                 raise  # it is that of the file system, and tells nothing about the content
             if self.interrupted():
                 raise StoreError(f"{self.files.root} is being changed: open it again") from None
