@@ -191,7 +191,7 @@ def add_labels(store: str, file: Path, *, replace: bool = False) -> None:
 
     writer = StoreWriter(store)
     featurestore.open(store)
-    with writer.lock():
+    with writer.change_at_once():
         before = writer.table
         after = add_labels(before, file, replace)
         writer.replace_table(after)

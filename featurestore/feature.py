@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from featurestore.codec import Floats, Frames
+from featurestore.documents import Tree
 from featurestore.errors import StoreError
 from featurestore.files import Array
-from featurestore.forms import Form, Record, Tree
+from featurestore.forms import Form, Record
 from featurestore.layout import AFFINE, POOLED, array_layouts, plan_checksums
-from featurestore.plan import FeatureSpec, Ints, Seconds, padded
+from featurestore.plan import CHUNK_FRAMES, Ints, Seconds, padded
 from featurestore.shard import ALL, BlockReader
 
 if TYPE_CHECKING:
@@ -80,11 +81,7 @@ class FeatureStore:
 
     def __init__(self, form: Form, name: str, index: Index) -> None:
         self._form, self.name, self._index = form, name, index
-        try:
-            self.spec = FeatureSpec(**form.attributes(f"features/{name}"))
-        except ValueError as error:
-            problem = " ".join(str(error).split())  # one line
-            raise StoreError(f"{form.files.root}: what the feature {name} is cannot be understood: {problem}") from None
+        self.spec = form.spec(name)
         self._dtype, self._dim = self.spec.dtype, self.spec.dim
         self._readers: dict[tuple[str, int], BlockReader] = {}
 
@@ -141,7 +138,7 @@ class FeatureStore:
     @cached_property
     def lengths(self) -> Ints:
         """The number of frames of each utterance, in the order of the table."""
-        return self._form.array(f"features/{self.name}/frames")
+        return self._read_plan("frames", np.int64)
 
     def frames(self, name: str) -> int:
         """Return the number of frames of an utterance."""
@@ -213,8 +210,8 @@ class FeatureStore:
         """Return the reader of one shard of an array."""
         found = self._readers.get((array, shard))
         if found is None:
-            starts, counts = self.shard_places(array, shard)
             layout = self.layouts[array]
+            starts, counts = self.shard_places(array, shard)
             found = self._form.open_shard(self.name, array, shard, layout, starts, counts)
             self._readers[array, shard] = found
         return found
@@ -233,13 +230,27 @@ class FeatureStore:
         Raises:
             StoreError: if the plan is damaged, so that utterances would lie on each other or outside of their shards.
         """
-        ends = self._starts + padded(self.lengths)
-        shard_ends = (self._starts // self._shard_frames + 1) * self._shard_frames
-        apart = (ends[:-1] <= self._starts[1:]).all() and (ends <= shard_ends).all()
-        if not apart or (self.lengths < 0).any():
-            place = f"{self._form.files.root}: the plan of {self.name}"
+        place = f"{self._form.path}: the plan of {self.name}"
+        layouts = array_layouts(self.spec, self._shard_frames, self._slots)
+        for array, layout in layouts.items():
+            if self._form.shard_shape(self.name, array) != layout.shard or min(layout.shard) < 1:
+                raise StoreError(f"{place} has shards of another shape than its frames: it is damaged")
+        if not self._fits():
             raise StoreError(f"{place} has frames outside of their place: it is damaged; run ser-store verify")
-        return array_layouts(self.spec, self._shard_frames, self._slots)
+        return layouts
+
+    def _fits(self) -> bool:
+        """Return whether every utterance has a place of its own, in the shard that the table says."""
+        shard, slot, size = self._index.shard, self._index.slot, self._shard_frames
+        if min(len(self._starts), len(self.lengths), len(slot)) < len(shard) or size % CHUNK_FRAMES:
+            return False
+        starts, lengths = self._starts[: len(shard)], self.lengths[: len(shard)]
+        if lengths.min() < 0 or lengths.max() > size or starts.min() < 0 or (starts % CHUNK_FRAMES).any():
+            return False
+        ends = starts + padded(lengths)
+        there = lengths > 0
+        inside = (starts // size == shard) & (ends <= (shard + 1) * size)
+        return bool((ends[:-1] <= starts[1:]).all() and inside[there].all() and (slot // self._slots == shard).all())
 
     def _slot(self, array: str, row: int, layers: slice) -> Floats:
         """Return what an array holds for an utterance, (layers, dim)."""
@@ -248,12 +259,18 @@ class FeatureStore:
     @cached_property
     def _starts(self) -> Ints:
         """The frame of the feature at which each row starts."""
-        return self._form.array(f"features/{self.name}/start")
+        return self._read_plan("start", np.int64)
 
     @cached_property
     def _first_times(self) -> Seconds:
         """The time of the first frame of each row, in seconds."""
-        return self._form.array(f"features/{self.name}/time")
+        return self._read_plan("time", np.float64)
+
+    def _read_plan(self, array: str, dtype: type[np.generic]) -> Array:
+        values = self._form.array(f"features/{self.name}/{array}")
+        if values.dtype != dtype:
+            raise StoreError(f"{self._form.path}: {array} of {self.name} is of {values.dtype}: it is damaged")
+        return values
 
     @cached_property
     def _affine(self) -> bool:

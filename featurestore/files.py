@@ -5,8 +5,10 @@ from __future__ import annotations
 import mmap
 import os
 import resource
+import stat
 import weakref
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -21,6 +23,8 @@ PAGE = 4096
 """What reads past the page cache are aligned to."""
 PREFETCH_PIECE = 1 << 20
 """The kernel caps a single request for read-ahead; pieces of this size are all honoured."""
+MOST_SMALL = 1 << 28
+"""Bytes that are believed of a small file, such as a JSON document."""
 
 
 class Ranges(ABC):
@@ -80,8 +84,8 @@ class Files(ABC):
         if found is None:
             try:
                 found = self._open_ranges(path)
-            except (FileNotFoundError, ValueError) as error:
-                raise StoreError(f"{self.place(path)} cannot be read: {error}; run ser-store verify") from None
+            except FileNotFoundError:
+                raise StoreError(f"{self.place(path)} is missing; run ser-store verify") from None
             with self._lock:
                 while len(self._open) >= self._most:
                     self._open.pop(next(iter(self._open)))
@@ -89,11 +93,16 @@ class Files(ABC):
         return found
 
     @abstractmethod
-    def read(self, path: str) -> bytes:
+    def read(self, path: str, size: int | None = None) -> bytes:
         """Return the content of a small file.
+
+        Args:
+            path: of the file.
+            size: the bytes that it must have; at most `MOST_SMALL` when absent.
 
         Raises:
             FileNotFoundError: if it is absent.
+            StoreError: if it has another size, or is no plain file of the store.
         """
 
     @abstractmethod
@@ -113,10 +122,16 @@ class Files(ABC):
 
 
 class LocalFiles(Files):
-    """Files of this machine, mapped."""
+    """Files of this machine, mapped; only plain files below the root, which links cannot lead out of."""
 
-    def read(self, path: str) -> bytes:  # noqa: D102
-        return Path(self.place(path)).read_bytes()
+    def __init__(self, root: str) -> None:
+        super().__init__(root)
+        self._plain_folders: set[str] = set()
+
+    def read(self, path: str, size: int | None = None) -> bytes:  # noqa: D102
+        with os.fdopen(self._descriptor(path), "rb") as file:
+            _check_size(self.place(path), os.fstat(file.fileno()).st_size, size)
+            return file.read()
 
     def exists(self, path: str) -> bool:  # noqa: D102
         try:
@@ -135,56 +150,69 @@ class LocalFiles(Files):
         return [name for name in self.children(path) if not os.path.isfile(self.place(f"{path}/{name}"))]
 
     def _open_ranges(self, path: str) -> Ranges:
-        return _MappedFile(self.place(path))
+        return _MappedFile(self.place(path), self._descriptor(path))
+
+    def _descriptor(self, path: str) -> int:
+        """Return a descriptor of a plain file of the store.
+
+        Raises:
+            StoreError: if it is a link, or below one, or a pipe, a device or a folder.
+        """
+        *folders, name = path.split("/")
+        for end in range(1, len(folders) + 1):
+            folder = "/".join(folders[:end])
+            if folder not in self._plain_folders:
+                self._refuse_link(folder)
+                self._plain_folders.add(folder)
+        if name:  # the root itself may be a link
+            self._refuse_link(path)
+        if not stat.S_ISREG(os.stat(self.place(path)).st_mode):  # opening a pipe would wait for its other end
+            raise StoreError(f"{self.place(path)} is no plain file, a store holds no others: do not trust it")
+        return os.open(self.place(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def _refuse_link(self, path: str) -> None:
+        if stat.S_ISLNK(os.lstat(self.place(path)).st_mode):
+            raise StoreError(f"{self.place(path)} is a symbolic link, which is not followed: a store holds none")
 
 
 class _MappedFile(Ranges):
-    """A file that is mapped for views, and read with pread into buffers: that is faster when the disk is cold."""
+    """A file that is mapped for views, and read with pread into buffers: that is faster when the disk is cold.
 
-    def __init__(self, path: str) -> None:
-        self._path, self._file, self._file_direct = path, -1, -1
-        self.size = os.stat(path).st_size
+    It stays the file that it was when it was opened, whatever takes its place.
+    """
+
+    def __init__(self, path: str, descriptor: int) -> None:
+        self._path, self._file, self._file_direct = path, descriptor, -1
+        weakref.finalize(self, _close, descriptor)
+        self.size = os.fstat(descriptor).st_size
         self._map: mmap.mmap | None = None
         self._lock = Lock()
 
-    def __del__(self) -> None:
-        for file in (self._file, self._file_direct):
-            if file >= 0:
-                os.close(file)
-
-    @property
-    def _descriptor(self) -> int:
-        if self._file < 0:
-            with self._lock:
-                if self._file < 0:
-                    self._file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        return self._file
-
     def array(self, dtype: npt.DTypeLike, count: int, offset: int) -> Array:
+        dtype = np.dtype(dtype)
+        self._check(offset, count * dtype.itemsize)
         if self._map is None and not self._make_map():
             values = np.empty(count, dtype)
             self.read_into(values, offset)
             values.flags.writeable = False
             return values
-        try:
-            return np.frombuffer(self._map, dtype, count, offset)  # type: ignore[arg-type]
-        except ValueError:
-            raise _truncated(self._path, offset, self.size) from None
+        return np.frombuffer(self._map, dtype, count, offset)  # type: ignore[arg-type]
 
     def read_into(self, buffer: Array, offset: int) -> None:
-        got, size = os.preadv(self._descriptor, [buffer.data], offset), buffer.nbytes
+        got, size = os.preadv(self._file, [buffer.data], offset), buffer.nbytes
         while got < size:  # a single read ends at 2 GiB
             rest = buffer.reshape(-1).view(np.uint8)[got:]
-            more = os.preadv(self._descriptor, [rest.data], offset + got)
+            more = os.preadv(self._file, [rest.data], offset + got)
             if more == 0:
-                raise _truncated(self._path, offset, self.size)
+                raise truncated(self._path, offset, self.size)
             got += more
 
     def read_direct(self, room: Array, offset: int, size: int) -> Array:
         if self._file_direct == -1:
             with self._lock:
                 if self._file_direct == -1:
-                    self._file_direct = _open_direct(self._path)
+                    self._file_direct = _open_direct(self._file)
+                    weakref.finalize(self, _close, self._file_direct)
         if self._file_direct < 0:
             return super().read_direct(room, offset, size)
         begin, got = offset % PAGE, 0
@@ -192,7 +220,7 @@ class _MappedFile(Ranges):
         while got < end:  # a single read ends at 2 GiB
             more = os.preadv(self._file_direct, [room[got : -(-end // PAGE) * PAGE].data], offset - begin + got)
             if more == 0 or (more % PAGE and got + more < end):
-                raise _truncated(self._path, offset, self.size)
+                raise truncated(self._path, offset, self.size)
             got += more
         return room[begin:end]
 
@@ -201,12 +229,16 @@ class _MappedFile(Ranges):
             return
         for begin in range(offset, offset + size, PREFETCH_PIECE):
             length = min(PREFETCH_PIECE, offset + size - begin)
-            os.posix_fadvise(self._descriptor, begin, length, os.POSIX_FADV_WILLNEED)
+            os.posix_fadvise(self._file, begin, length, os.POSIX_FADV_WILLNEED)
+
+    def _check(self, offset: int, size: int) -> None:
+        if offset < 0 or offset + size > self.size:
+            raise truncated(self._path, offset, self.size)
 
     def _in_memory(self, offset: int) -> bool:
         """Return whether a byte is in memory: asking for pages that are there costs as much as reading them."""
         try:
-            return os.preadv(self._descriptor, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
+            return os.preadv(self._file, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
         except OSError:  # it would have to wait, or this file system cannot tell
             return False
 
@@ -214,16 +246,28 @@ class _MappedFile(Ranges):
         """Map the file, unless too many are mapped: a map keeps its file open for as long as a view of it is used."""
         if len(MAPS) >= _most_files() or self.size == 0:
             return False
-        with open(self._path, "rb") as file:
-            self._map = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        self._map = mmap.mmap(self._file, 0, prot=mmap.PROT_READ)
         MAPS.add(self._map)
         return True
 
 
-def _open_direct(path: str) -> int:
-    """Return a descriptor that reads past the page cache; -2 where the file system cannot."""
+def _close(descriptor: int, close: Callable[[int], None] = os.close) -> None:
+    """Close a file; at the end of a process, too, when the names of modules are gone."""
+    if descriptor >= 0:
+        close(descriptor)
+
+
+def _check_size(place: str, found: int, expected: int | None) -> None:
+    if expected is None and found > MOST_SMALL:
+        raise StoreError(f"{place} has {found} bytes, expected at most {MOST_SMALL}: it is damaged")
+    if expected is not None and found != expected:
+        raise StoreError(f"{place} holds {found} bytes, expected {expected}: it is damaged")
+
+
+def _open_direct(descriptor: int) -> int:
+    """Return a descriptor of the same file that reads past the page cache; -2 where the file system cannot."""
     try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
+        return os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
     except OSError:
         return -2
 
@@ -240,15 +284,36 @@ def _most_files() -> int:
 class RemoteFiles(Files):
     """Files behind an fsspec URL, read by ranges."""
 
-    def read(self, path: str) -> bytes:  # noqa: D102
-        return bytes(self.filesystem.cat_file(self.place(path)))
+    def read(self, path: str, size: int | None = None) -> bytes:  # noqa: D102
+        place = self.place(path)
+        content = bytes(self.ask("cat_file", place))
+        _check_size(place, len(content), size)
+        return content
 
     def exists(self, path: str) -> bool:  # noqa: D102
-        filesystem = self.filesystem
         try:
-            return bool(filesystem.exists(self.place(path)))
+            self.ask("info", self.place(path))
+        except FileNotFoundError as error:
+            if isinstance(error.__cause__, OSError):  # a web server that does not answer
+                raise StoreError(f"{self.root} cannot be reached: {error.__cause__}") from None
+            return False
+        except OSError as error:
+            raise StoreError(f"{self.root} cannot be reached: {error.__cause__ or error}") from None
+        return True
+
+    def ask(self, what: str, place: str, **how: Any) -> Any:
+        """Return what a method of the file system says of a place.
+
+        Raises:
+            FileNotFoundError: if there is nothing.
+            OSError: if it does not answer: that tells nothing of what is there.
+        """
+        try:
+            return getattr(self.filesystem, what)(place, **how)
+        except (OSError, StoreError):
+            raise
         except Exception as error:  # no credentials, no network …: every file system has errors of its own
-            raise StoreError(f"{self.root} cannot be reached: {error}") from None
+            raise OSError(f"{place} cannot be read: {error}") from error
 
     def children(self, path: str) -> list[str]:  # noqa: D102
         return sorted(self._list(path))
@@ -259,7 +324,8 @@ class RemoteFiles(Files):
     def _list(self, path: str) -> dict[str, str]:
         """Return what is in a folder: names, and what each is."""
         try:
-            found = {entry["name"].rstrip("/"): entry["type"] for entry in self.filesystem.ls(self.place(path), True)}
+            entries = self.ask("ls", self.place(path), detail=True)
+            found = {entry["name"].rstrip("/"): entry["type"] for entry in entries}
         except FileNotFoundError:
             return {}
         folder = self.filesystem._strip_protocol(self.place(path))  # an empty object may stand for it
@@ -286,20 +352,23 @@ class RemoteFiles(Files):
 class _RemoteFile(Ranges):
     def __init__(self, files: RemoteFiles, path: str) -> None:
         self._files, self._path = files, path
-        self.size = int(files.filesystem.size(path))
+        self.size = int(files.ask("size", path) or 0)
 
     def array(self, dtype: npt.DTypeLike, count: int, offset: int) -> Array:
         dtype = np.dtype(dtype)
-        content = self._files.filesystem.cat_file(self._path, start=offset, end=offset + count * dtype.itemsize)
-        if len(content) < count * dtype.itemsize:
-            raise _truncated(self._path, offset, self.size)
+        if offset < 0 or offset + count * dtype.itemsize > self.size:
+            raise truncated(self._path, offset, self.size)
+        content = self._files.ask("cat_file", self._path, start=offset, end=offset + count * dtype.itemsize)
+        if len(content) != count * dtype.itemsize:
+            raise OSError(f"{self._path} cannot be read: asked for {count * dtype.itemsize} bytes, got {len(content)}")
         return np.frombuffer(content, dtype)
 
     def read_into(self, buffer: Array, offset: int) -> None:
         buffer.reshape(-1)[:] = self.array(buffer.dtype, buffer.size, offset)
 
 
-def _truncated(path: str, offset: int, size: int) -> StoreError:
+def truncated(path: str, offset: int, size: int) -> StoreError:
+    """Return the error about a file that ends before what should be in it."""
     return StoreError(f"{path} has {size} bytes, expected frames at byte {offset}: it is damaged; run ser-store verify")
 
 

@@ -9,8 +9,9 @@ import pandas as pd
 
 from featurestore.errors import StoreError
 from featurestore.forms import Form
+from featurestore.forms.zarr import ZarrForm
 from featurestore.layout import PLANNED, array_layouts, check_plan, plan_checksums, sealed
-from featurestore.plan import FeaturePlan, FeatureSpec, Plan, Ranges, assign_shards, number_slots, padded, place_frames
+from featurestore.plan import FeaturePlan, Plan, Ranges, assign_shards, number_slots, padded, place_frames
 from featurestore.table import Columns, plain_columns, read_intact_table, read_table, table_digest, write_table
 
 PLACES = ["shard", "slot"]
@@ -29,8 +30,8 @@ def check_same(form: Form, plan: Plan) -> None:
     Raises:
         StoreError: naming what is different.
     """
-    there, root = read_table(form), form.files.root
-    found = form.attributes()
+    there, root = read_table(form), form.path
+    found = form.root()
     for key, asked in (("dataset", plan.dataset), ("ranges", as_json_ranges(plan.ranges))):
         if found[key] != asked and ("dataset" not in there or "dataset" in plan.table):
             raise StoreError(f"{root} has {key} {found[key]}, asked for was {asked}; use another --store")
@@ -48,9 +49,9 @@ def check_same(form: Form, plan: Plan) -> None:
 
 def check_growth(form: Form, plan: Plan, features: Mapping[str, FeaturePlan]) -> None:
     """See `featurestore.writer.StoreWriter.check_growth`."""
-    there, root = read_table(form), form.files.root
+    there, root = read_table(form), form.path
     _check_labels(there, plan.table, root)
-    merge_ranges(form.attributes()["ranges"], as_json_ranges(plan.ranges), root)
+    merge_ranges(form.root()["ranges"], as_json_ranges(plan.ranges), root)
     new = ~plan.table.index.isin(there.index)
     if new.any():
         _check_features(form, features)
@@ -58,10 +59,10 @@ def check_growth(form: Form, plan: Plan, features: Mapping[str, FeaturePlan]) ->
         _check_lengths(plan.table[new], frames, _shard_frames(form, features), root)
 
 
-def grow(form: Form, plan: Plan, features: Mapping[str, FeaturePlan], shard_seconds: float) -> int:
+def grow(form: ZarrForm, plan: Plan, features: Mapping[str, FeaturePlan], shard_seconds: float) -> int:
     """See `featurestore.writer.StoreWriter.grow`."""
     check_growth(form, plan, features)
-    there, found = read_intact_table(form), form.attributes()
+    there, found = read_intact_table(form), form.root()
     new = ~plan.table.index.isin(there.index)
     if not new.any():
         return 0
@@ -77,7 +78,7 @@ def grow(form: Form, plan: Plan, features: Mapping[str, FeaturePlan], shard_seco
     attributes = {
         **found,
         "dataset": join_datasets([str(found["dataset"]), plan.dataset]),
-        "ranges": merge_ranges(found["ranges"], as_json_ranges(plan.ranges), form.files.root),
+        "ranges": merge_ranges(found["ranges"], as_json_ranges(plan.ranges), form.path),
         "table_sha256": table_digest(table),
         "left_out": join_left_out([found["left_out"], plan.left_out], table),
     }
@@ -90,9 +91,9 @@ def grow(form: Form, plan: Plan, features: Mapping[str, FeaturePlan], shard_seco
             added = dict(zip(PLANNED, (start, frames[name], feature.times[new]), strict=True))
             before = {array: form.array(f"{group}/{array}") for array in PLANNED}
             planned = {array: np.concatenate([before[array], added[array]]) for array in PLANNED}
-            spec, manifest = FeatureSpec(**form.attributes(group)), form.manifest(name)
+            spec, manifest = form.spec(name), form.manifest(name)
             if manifest is not None:
-                check_plan(plan_checksums(spec, before), manifest["plan"], f"{name} in {form.files.root}")
+                check_plan(plan_checksums(spec, before), manifest["plan"], f"{name} in {form.path}")
                 change.manifest(name, {**manifest, "plan": plan_checksums(spec, planned)})
             for array, values in planned.items():
                 change.array(f"{group}/{array}", values, "utterance")
@@ -160,13 +161,13 @@ def _check_features(form: Form, features: Mapping[str, FeaturePlan]) -> None:
     there = form.features()
     if set(features) != set(there):
         raise StoreError(
-            f"{form.files.root} has the features {', '.join(there)}: new utterances need all of them and no other, "
+            f"{form.path} has the features {', '.join(there)}: new utterances need all of them and no other, "
             f"asked for were {', '.join(features)}"
         )
     for name, feature in features.items():
-        differences = FeatureSpec(**form.attributes(f"features/{name}")).differences(feature.spec)
+        differences = form.spec(name).differences(feature.spec)
         if differences:
-            raise StoreError(f"{form.files.root} has {name} with other settings: {'; '.join(differences)}")
+            raise StoreError(f"{form.path} has {name} with other settings: {'; '.join(differences)}")
 
 
 def _shard_frames(form: Form, features: Iterable[str]) -> dict[str, int]:

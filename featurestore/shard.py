@@ -19,20 +19,27 @@ from featurestore.plan import Ints
 from featurestore.zarr3 import ZSTD_LEVEL, publish
 
 ABSENT = np.uint64(2**64 - 1)
+BLOSC_HEADER = 16
+"""Bytes before the content of a Blosc frame, the bytes 4 to 7 of which are the size of what it holds."""
 Array = npt.NDArray[Any]
 ALL = slice(None)
 
 
-class BlockWriter:
-    """Writes blocks in ascending order from a place in a file on, zeros where an utterance has none.
+class ShardWriter:
+    """Writes a shard into a file: blocks in ascending order, zeros where an utterance has none.
+
+    The file has a temporary name until `close`.
 
     Args:
-        file: open for writing, at the place of the first block.
+        path: of the file.
         layout: of the array.
     """
 
-    def __init__(self, file: BinaryIO, layout: ArrayLayout) -> None:
-        self._file, self._layout = file, layout
+    def __init__(self, path: Path, layout: ArrayLayout) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path, self._temporary = path, path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self._file: BinaryIO = open(self._temporary, "wb", buffering=0)  # noqa: SIM115, closed by close and abort
+        self._layout = layout
         self._size, self._crc = 0, 0
 
     def put(self, first: int, values: Array) -> int:
@@ -47,9 +54,16 @@ class BlockWriter:
         return crc
 
     def close(self) -> dict[str, int]:
-        """Return the ``bytes`` and ``crc32c`` of what has been written."""
-        self._file.flush()
+        """Put the file on the disk under its name, and return its ``bytes`` and ``crc32c``."""
+        os.fsync(self._file.fileno())
+        self._file.close()
+        publish(self._temporary, self._path)
         return {"bytes": self._size, "crc32c": self._crc}
+
+    def abort(self) -> None:
+        """Leave nothing behind."""
+        self._file.close()
+        self._temporary.unlink(missing_ok=True)
 
     def _write(self, content: Array | bytes, crc: int = 0) -> int:
         """Write ``content`` and return the CRC-32C of it and of what came before it with ``crc``."""
@@ -64,13 +78,11 @@ class BlockWriter:
         return int(google_crc32c.extend(crc, octets))
 
 
-class ZarrShardWriter(BlockWriter):
-    """Writes a shard of a Zarr array: the blocks, then the index; under a temporary name until `close`."""
+class ZarrShardWriter(ShardWriter):
+    """Writes a shard of a Zarr array: the blocks, then the index."""
 
     def __init__(self, path: Path, layout: ArrayLayout) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path, self._temporary = path, path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        super().__init__(open(self._temporary, "wb", buffering=0), layout)  # noqa: SIM115, closed by close and abort
+        super().__init__(path, layout)
         self._index = np.full((*layout.grid, 2), ABSENT, "<u8")
 
     def put(self, first: int, values: Array) -> int:
@@ -95,15 +107,7 @@ class ZarrShardWriter(BlockWriter):
         """Write the index, put the file on the disk under its name, and return its ``bytes`` and ``crc32c``."""
         index = self._index.tobytes()
         self._write(index + struct.pack("<I", google_crc32c.value(index)))
-        os.fsync(self._file.fileno())
-        self._file.close()
-        publish(self._temporary, self._path)
-        return {"bytes": self._size, "crc32c": self._crc}
-
-    def abort(self) -> None:
-        """Leave nothing behind."""
-        self._file.close()
-        self._temporary.unlink(missing_ok=True)
+        return super().close()
 
 
 class BlockReader:
@@ -113,12 +117,20 @@ class BlockReader:
         ranges: gives the open file.
         layout: of the array.
         base: the byte at which the first block would begin.
-        index: where each chunk is, (chunks along layers, along frames, 2), where they do not lie as `BlockWriter` puts
+        index: where each chunk is, (chunks along layers, along frames, 2), where they do not lie as `ShardWriter` puts
             them: compressed, or written by others.
+        place: the file, for messages about its chunks.
     """
 
-    def __init__(self, ranges: Callable[[], Ranges], layout: ArrayLayout, base: int = 0, index: Array | None = None):
-        self._ranges, self._layout, self._base, self._index = ranges, layout, base, index
+    def __init__(
+        self,
+        ranges: Callable[[], Ranges],
+        layout: ArrayLayout,
+        base: int = 0,
+        index: Array | None = None,
+        place: str = "",
+    ) -> None:
+        self._ranges, self._layout, self._base, self._index, self._place = ranges, layout, base, index, place
         self._layers, _, self._width = layout.shard  # kept, because they are looked up for every utterance that is read
         self._unit, self._row_bytes, self._itemsize = layout.chunk[1], layout.row_bytes, layout.dtype.itemsize
 
@@ -169,7 +181,7 @@ class BlockReader:
         where = self._index[:, first // self._layout.chunk[1] :][:, :columns].reshape(-1, 2)
         for offset, size in where.tolist():
             crc = google_crc32c.extend(crc, ranges.array(np.uint8, size, offset))
-        return crc
+        return int(crc)
 
     def _from_chunks(self, first: int, count: int, layers: slice) -> Array:
         layout, index = self._layout, self._index
@@ -178,18 +190,20 @@ class BlockReader:
         rows = layers if layout.chunk[0] == 1 else ALL
         where = index[rows, first // layout.chunk[1] :][:, :columns]
         if (where[..., 0] == ABSENT).any():
-            raise StoreError(f"frames {first} to {first + count} were never written")
+            raise StoreError(f"{self._place}: frames {first} to {first + count} were never written")
         ranges = self._ranges()
-        chunks = np.stack([self._chunk(ranges, int(offset), int(size)) for offset, size in where.reshape(-1, 2)])
+        chunks = np.stack([self._chunk(ranges, offset, size) for offset, size in where.reshape(-1, 2).tolist()])
         values = chunks.reshape(*where.shape[:2], *layout.chunk).swapaxes(1, 2)
         values = values.reshape(where.shape[0] * layout.chunk[0], columns * layout.chunk[1], layout.chunk[2])
         return values[ALL if layout.chunk[0] == 1 else layers, :count]
 
     def _chunk(self, ranges: Ranges, offset: int, size: int) -> Array:
-        content = ranges.array(np.uint8, size, offset)
-        if self._layout.compress:
-            return np.frombuffer(_decompress(content), self._layout.dtype)
-        return content.view(self._layout.dtype)
+        content, expected = ranges.array(np.uint8, size, offset), self._layout.chunk_bytes
+        try:
+            content = _decompress(content, expected) if self._layout.compress else content
+            return content.reshape(expected).view(self._layout.dtype)
+        except (RuntimeError, ValueError) as error:
+            raise StoreError(f"{self._place} is damaged: its chunk at byte {offset}: {error}") from None
 
 
 def open_zarr_shard(
@@ -216,12 +230,12 @@ def open_zarr_shard(
         raise StoreError(f"{place} is damaged: its index does not match its checksum; run ser-store verify")
     index = np.frombuffer(content, "<u8", size // 8).reshape(*grid, 2)
     if layout.compress or not _lies_in_blocks(index, layout, starts, counts):
-        return BlockReader(ranges, layout, 0, index)
+        return BlockReader(ranges, layout, 0, index, place)
     return BlockReader(ranges, layout)
 
 
 def _lies_in_blocks(index: Array, layout: ArrayLayout, starts: Ints, counts: Ints) -> bool:
-    """Return whether every chunk that is there is where `BlockWriter` puts it."""
+    """Return whether every chunk that is there is where `ShardWriter` puts it."""
     expected = np.full(layout.grid, ABSENT, np.uint64)
     rows, unit = np.arange(layout.grid[0])[:, None], layout.chunk[1]
     for start, count in zip(starts.tolist(), counts.tolist(), strict=True):
@@ -256,7 +270,16 @@ def _compress(chunk: Array) -> bytes:
     return bytes(blosc.compress(chunk, b"zstd", ZSTD_LEVEL, blosc.SHUFFLE, 0))
 
 
-def _decompress(content: Array) -> bytes:
+def _decompress(content: Array, size: int) -> Array:
+    """Return what a Blosc frame holds, if it says that this is ``size`` bytes: it would give as many as it says.
+
+    Raises:
+        ValueError: if it says something else.
+        RuntimeError: if it is damaged.
+    """
     from numcodecs import blosc
 
-    return bytes(blosc.decompress(content.tobytes()))
+    says = int(content[4:8].view("<u4")[0]) if content.size >= BLOSC_HEADER else 0
+    if says != size:
+        raise ValueError(f"it says that it holds {says} bytes, expected {size}")
+    return np.frombuffer(blosc.decompress(content.tobytes()), np.uint8)

@@ -13,6 +13,7 @@ import numpy as np
 
 from featurestore.codec import Floats, Frames
 from featurestore.config import suggest
+from featurestore.documents import Root, checked
 from featurestore.errors import StoreError, UnknownUtteranceError
 from featurestore.feature import FeatureStore, Layers
 from featurestore.forms import Form, open_form
@@ -38,17 +39,20 @@ class Index:
 
     def __init__(self, form: Form) -> None:
         self._form, self._searches = form, 0
-        self.shard: Ints = np.asarray(read_column(form, "shard", "int64"))
+        self.shard: Ints = np.asarray(form.at_once(lambda: read_column(form, "shard", "int64")), np.int64)
+        steps = np.diff(self.shard, prepend=0)
+        if not len(self.shard) or steps[0] or steps.min() < 0 or steps.max() > 1:
+            raise StoreError(f"{form.path}: the shards of the utterances do not rise from 0 one by one: it is damaged")
 
     @cached_property
     def names(self) -> list[str]:
         """The names by row."""
-        return list(read_column(self._form, "name"))
+        return list(self._form.at_once(lambda: read_column(self._form, "name")))
 
     @cached_property
     def slot(self) -> Ints:
         """The slot of each row."""
-        return np.asarray(read_column(self._form, "slot", "int64"))
+        return np.asarray(self._form.at_once(lambda: read_column(self._form, "slot", "int64")), np.int64)
 
     @property
     def shards(self) -> int:
@@ -59,7 +63,8 @@ class Index:
         row = self._search(name) if self._searches < FEW else self._rows.get(name)
         if row is None:
             near = suggest(str(name), self.names) if len(self.names) < MANY_NAMES else ""
-            raise UnknownUtteranceError(f"no utterance {name!r} in {self._form.files.root}{near}")
+            hint = near if "did you mean" in near else f"; ser-store list {self._form.path} prints the names"
+            raise UnknownUtteranceError(f"no utterance {name!r} in {self._form.path}{hint}")
         return row
 
     def _search(self, name: str) -> int | None:
@@ -92,7 +97,7 @@ class Store:
 
     def __init__(self, path: str | Path, partial: bool = False) -> None:
         self.form, self._partial = open_form(path), partial
-        self.path = self.form.files.root
+        self.path = self.form.path
         if self.form.interrupted():
             raise StoreError(f"{path} is being changed, or a change was interrupted: run ser-store repair {path}")
         if not self.form.exists():
@@ -107,6 +112,7 @@ class Store:
             )
         if version < FORMAT_VERSION:
             raise StoreError(f"{path} has the format {version}, this version reads {FORMAT_VERSION}: extract it again")
+        checked(Root, self._attributes, f"{self.path}: attributes")
 
     @property
     def dataset(self) -> str:

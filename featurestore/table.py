@@ -11,15 +11,15 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
+from featurestore.documents import RESERVED
 from featurestore.errors import MALFORMED, StoreError
 from featurestore.files import Array
-from featurestore.forms import Change, Form
+from featurestore.forms import Form
+from featurestore.forms.zarr import Change
 from featurestore.layout import is_sealed
 from featurestore.plan import Ints
 
 AXIS = "utterance"
-RESERVED = ("", ".", "..", "attributes", "zarr.json")
-"""Names that mean something else in a folder or an HDF5 group."""
 _NOT_TEXT = re.compile("[\0\ud800-\udfff]")
 Columns = dict[str, Array | list[str]]
 """Columns of numbers or truth values, and of text."""
@@ -39,23 +39,27 @@ def write_table(change: Change, table: pd.DataFrame) -> None:
     change.group("table", {"columns": kinds})
     for column, values in columns.items():
         if isinstance(values, list):
-            _write_text(change, _path(column), values)
+            _write_text(change, column_path(column), values)
         else:
-            change.array(_path(column), values, AXIS)
+            change.array(column_path(column), values, AXIS)
 
 
 def read_table(form: Form) -> pd.DataFrame:
-    """Return the table that `write_table` wrote, indexed by name.
+    """Return the table that `write_table` wrote, indexed by name, as it was at one moment.
 
     Raises:
-        StoreError: if it is damaged.
+        StoreError: if it is damaged, or goes on being changed.
     """
-    columns = form.attributes("table").get("columns", {})
+    return form.at_once(lambda: _read_columns(form))
+
+
+def _read_columns(form: Form) -> pd.DataFrame:
+    columns = form.columns()
     try:
         table = pd.DataFrame({column: read_column(form, column, kind) for column, kind in columns.items()})
         return table.set_index("name")
     except MALFORMED as error:
-        raise StoreError(f"{form.files.root}: table is damaged: {error}") from None
+        raise StoreError(f"{form.path}: table is damaged: {error}") from None
 
 
 def read_intact_table(form: Form) -> pd.DataFrame:
@@ -64,11 +68,9 @@ def read_intact_table(form: Form) -> pd.DataFrame:
     Raises:
         StoreError: if it, or the attributes of the root, are not what was written: new checksums would hide that.
     """
-    table, attributes = read_table(form), form.attributes()
+    table, attributes = read_table(form), form.root()
     if table_digest(table) != attributes["table_sha256"] or not is_sealed(attributes):
-        raise StoreError(
-            f"{form.files.root} is damaged, its table or attributes have changed; extract into a new store"
-        )
+        raise StoreError(f"{form.path} is damaged, its table or attributes have changed; extract into a new store")
     return table
 
 
@@ -79,9 +81,9 @@ def read_column(form: Form, column: str, kind: str = "text") -> Array | list[str
         StoreError: if it is damaged.
     """
     if kind != "text":
-        return form.array(_path(column))
+        return _array(form, column_path(column), kind)
     content, offsets = read_text(form, column)
-    damaged = f"{form.files.root}: {_path(column)} is damaged"
+    damaged = f"{form.path}: {column_path(column)} is damaged"
     try:  # cutting at separators takes half of the time that cutting out each text takes
         texts = np.insert(np.frombuffer(content, np.uint8), offsets[1:-1], 0).tobytes().decode().split("\0")
     except (IndexError, UnicodeDecodeError) as error:
@@ -97,12 +99,18 @@ def read_text(form: Form, column: str) -> tuple[bytes, Ints]:
     Raises:
         StoreError: if they do not fit each other.
     """
-    path = _path(column)
-    content, offsets = form.array(f"{path}/bytes"), form.array(f"{path}/offsets")
-    if offsets[-1] != len(content):
-        found = f"{len(content)} bytes of text, expected {offsets[-1]}"
-        raise StoreError(f"{form.files.root}: {path} holds {found}: it is damaged")
+    path = column_path(column)
+    content, offsets = _array(form, f"{path}/bytes", "uint8"), _array(form, f"{path}/offsets", "int64")
+    if not len(offsets) or offsets[0] or offsets[-1] != len(content) or (np.diff(offsets) < 0).any():
+        raise StoreError(f"{form.path}: {path} holds {len(content)} bytes of text cut at other places: it is damaged")
     return content.tobytes(), offsets
+
+
+def _array(form: Form, path: str, kind: str) -> Array:
+    values = form.array(path)
+    if values.dtype.name != kind:
+        raise StoreError(f"{form.path}: {path} holds {values.dtype.name}, expected {kind}: it is damaged")
+    return values
 
 
 def table_digest(table: pd.DataFrame) -> str:
@@ -147,7 +155,8 @@ def _text(column: str, values: Iterable[Any]) -> list[str]:
     return texts
 
 
-def _path(column: str) -> str:
+def column_path(column: str) -> str:
+    """Return where a column is."""
     return f"table/{quote(column, safe=' ')}"
 
 

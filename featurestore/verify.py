@@ -13,6 +13,7 @@ import numpy as np
 from featurestore.config import suggest
 from featurestore.errors import MALFORMED, StoreError
 from featurestore.feature import FeatureStore
+from featurestore.files import Files
 from featurestore.layout import check_plan
 from featurestore.store import Store
 from featurestore.table import table_digest
@@ -68,7 +69,7 @@ def verify(store: Store, report: Callable[[float, float], None] = lambda *_: Non
             found.append(Damage(f"{store.path}: plan of {name}", str(error), [], name, unreadable=unreadable))
     read, total = 0, sum(job.size for job in jobs)
     with ThreadPoolExecutor() as pool:
-        for job, damage in zip(jobs, pool.map(lambda job: _check(job, store), jobs), strict=True):
+        for job, damage in zip(jobs, pool.map(_check, jobs), strict=True):
             read += job.size
             report(read, total)
             if damage:
@@ -104,7 +105,7 @@ def _damages_of(name: str, part: FeatureStore, store: Store, shard: int) -> list
         )
         found.append(Damage(place, problem, [name], part.name, shard))
     for job in _jobs(part, store, [array for array in part.layouts if array != "data"], shard):
-        damage = _check(job, store)
+        damage = _check(job)
         if damage:
             found.append(replace(damage, names=[name]))
     return found
@@ -131,7 +132,7 @@ def repair(
     writer = StoreWriter(path)
     if not (writer.form.exists() or writer.form.interrupted()):
         raise StoreError(f"no store at {path}; ser-extract makes one")
-    with writer.lock():
+    with writer.lock() if writer.form.begun() else writer.change_at_once():
         store = Store(path, partial=True)
         drop = list(dict.fromkeys(drop))
         for feature in drop:
@@ -169,6 +170,7 @@ class _Job(NamedTuple):
     part: FeatureStore
     array: str
     shard: int
+    files: Files
     path: str
     begin: int
     size: int
@@ -179,29 +181,31 @@ def _jobs(part: FeatureStore, store: Store, arrays: list[str], shard: int | None
     jobs = []
     for number, record in part.records.items():
         for array in arrays if shard in (None, number) else ():
-            path, begin = store.form.shard_place(part.name, array, number)
-            file = record["files"][array]
-            jobs.append(_Job(part, array, number, path, begin, int(file["bytes"]), int(file["crc32c"])))
+            file = record["files"].get(array)
+            if file is None:
+                raise StoreError(f"the record of shard {number} of {part.name} lacks {array}: it is damaged")
+            files, path, begin = store.form.shard_file(part.name, array, number)
+            jobs.append(_Job(part, array, number, files, path, begin, int(file["bytes"]), int(file["crc32c"])))
     return jobs
 
 
-def _check(job: _Job, store: Store) -> Damage | None:
+def _check(job: _Job) -> Damage | None:
     """Return what is wrong with an array of a shard."""
     try:
-        problem, unreadable = _problem(job, store), False
+        problem, unreadable = _problem(job), False
     except OSError as error:
         problem, unreadable = f"it cannot be read: {error}", True
     if problem is None:
         return None
-    place, names = store.form.files.place(job.path), job.part.names_in(job.shard)
+    place, names = job.files.place(job.path), job.part.names_in(job.shard)
     return Damage(place, problem, names, job.part.name, job.shard, unreadable)
 
 
-def _problem(job: _Job, store: Store) -> str | None:
+def _problem(job: _Job) -> str | None:
     try:
-        ranges = store.form.files.ranges(job.path)
-    except StoreError:
-        return "the file is missing"
+        ranges = job.files.ranges(job.path)
+    except StoreError as error:
+        return str(error)
     if job.begin + job.size > ranges.size or (job.begin == 0 and job.size != ranges.size):  # at 0: a file of its own
         return f"it has {ranges.size} bytes, expected {job.begin + job.size}"
     crc, buffer = 0, np.empty(min(PIECE, job.size), np.uint8)

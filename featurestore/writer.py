@@ -16,15 +16,15 @@ import numpy as np
 import pandas as pd
 
 from featurestore.codec import Floats, Frames, encode, pool
+from featurestore.documents import is_name
 from featurestore.errors import StoreError
 from featurestore.feature import FeatureStore
-from featurestore.files import LocalFiles
-from featurestore.forms import open_form
+from featurestore.forms import open_form_to_write
 from featurestore.growth import as_json_ranges, check_growth, check_same, count_slots, grow
 from featurestore.layout import PLANNED, array_layouts, check_plan, sealed
 from featurestore.plan import FORMAT_VERSION, FeaturePlan, FeatureSpec, Plan, place_frames
 from featurestore.store import Index
-from featurestore.table import RESERVED, read_intact_table, read_table, table_digest, write_table
+from featurestore.table import read_intact_table, read_table, table_digest, write_table
 
 
 class StoreWriter:
@@ -41,33 +41,63 @@ class StoreWriter:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.form = open_form(path)
-        if not isinstance(self.form.files, LocalFiles):
-            raise StoreError(f"{path} can be read, not written: write the store to this machine's disk and copy it")
-        self.path = Path(self.form.files.root)
+        self.form = open_form_to_write(path)
+        self.path = Path(self.form.path)
         self._index: Index | None = None
         self._parts: dict[str, FeatureStore] = {}
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other processes from writing to the same store.
+        """Keep other processes from writing to the same store, and let readers see what was written at the end.
+
+        What is written into an HDF5 file, they see then; left with an error, all of it is there when the same is
+        written again.
 
         Raises:
             StoreError: naming the process that is writing to it.
         """
         path = self.path.resolve()  # the lock lies beside it, under its name, however it is called
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path.with_name(f".{path.name}.lock"), "a+") as file:
+        lock = os.open(
+            path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
+        )
+        with open(lock, "r+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                file.seek(0)
                 raise StoreError(f"{self.path} is being written by {file.read().strip()}; wait for it") from None
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
             file.flush()
             self.form.recover()
+            self._forget()
             yield
+            self.form.publish()
+            self._forget()
+
+    @contextmanager
+    def change_at_once(self) -> Iterator[None]:
+        """The same as `lock` for a small change: left with an error, or killed, nothing of it has happened.
+
+        Raises:
+            StoreError: naming the process that is writing to it.
+        """
+        with self.lock():
+            self.form.publish()  # what a killed extraction left: it is not part of this change
+            resumable, self.form = self.form, self.form.at_once_form()
+            try:
+                yield
+                self.form.publish()
+            except BaseException:
+                self.form.discard()
+                raise
+            finally:
+                self.form = resumable
+                self._forget()
+
+    def _forget(self) -> None:
+        """Forget what has been read: others may have written since, or the file is another one."""
+        self._index, self._parts = None, {}
 
     @property
     def table(self) -> pd.DataFrame:
@@ -83,7 +113,7 @@ class StoreWriter:
         if self.form.exists():
             check_same(self.form, plan)
             return
-        others = [name for name in self.form.files.children("") if name[0] != "."]
+        others = self.form.others()
         if others:
             raise StoreError(f"{self.path} is a folder with something else in it, e.g. {others[0]}; give another path")
         attributes = {
@@ -120,7 +150,7 @@ class StoreWriter:
         Raises:
             StoreError: if the labels or features contradict the store, or an utterance is longer than its shards.
         """
-        self._index, self._parts = None, {}
+        self._forget()
         return grow(self.form, plan, features, shard_seconds)
 
     def replace_table(self, table: pd.DataFrame) -> None:
@@ -132,7 +162,7 @@ class StoreWriter:
         read_intact_table(self.form)
         with self.form.change() as change:
             write_table(change, table)
-            change.group("", sealed({**self.form.attributes(), "table_sha256": table_digest(table)}))
+            change.group("", sealed({**self.form.root(), "table_sha256": table_digest(table)}))
 
     def has(self, name: str) -> bool:
         """Return whether the store is there and has a feature, finished or not."""
@@ -144,7 +174,7 @@ class StoreWriter:
         Raises:
             StoreError: naming each setting in which the feature that is there differs.
         """
-        if not name or name[0] == "." or {"/", "\0"} & set(name) or name in RESERVED:
+        if not is_name(name):
             raise StoreError(f"a feature cannot be named {name!r}: it is the name of a folder in the store")
         if not self.has(name):
             if spec.compress and not self.form.compresses:
@@ -153,7 +183,7 @@ class StoreWriter:
                     "they are: give a path that ends in .zarr"
                 )
             return
-        differences = FeatureSpec(**self.form.attributes(f"features/{name}")).differences(spec)
+        differences = self.form.spec(name).differences(spec)
         if differences:
             raise StoreError(
                 f"{self.path} has the feature {name} with other settings: {'; '.join(differences)}; "
@@ -179,12 +209,14 @@ class StoreWriter:
         shard = table["shard"].to_numpy()
         start, shard_frames = place_frames(feature.frames, shard)
         slots = count_slots(table)
-        group = f"features/{name}"
+        group, layouts = f"features/{name}", array_layouts(feature.spec, shard_frames, slots)
+        for array, layout in layouts.items():
+            self.form.check_layout(f"{group}/{array}", layout)
         with self.form.change() as change:
             change.group(group, feature.spec.to_dict())
             for array, values in zip(PLANNED, (start, feature.frames, feature.times), strict=True):
                 change.array(f"{group}/{array}", values, "utterance")
-            for array, layout in array_layouts(feature.spec, shard_frames, slots).items():
+            for array, layout in layouts.items():
                 change.sharded(f"{group}/{array}", layout, int(shard.max()) + 1)
 
     def pending(self, name: str) -> list[int]:

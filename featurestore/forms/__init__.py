@@ -1,55 +1,29 @@
-"""The two forms of a store, which have the same content: a Zarr folder and an HDF5 file. Which one: by the suffix."""
+"""The two forms of a store, which have the same content: a Zarr folder and an HDF5 file. Which one: by the suffix.
+
+A Zarr folder is written in place. An HDF5 file is written whole and replaced whole: until then, what is new lies in a
+folder beside it (`featurestore.forms.draft`).
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from featurestore.documents import Root, Table, Tree, checked
 from featurestore.errors import StoreError
-from featurestore.files import Array, Files, open_files
+from featurestore.files import Array, Files, LocalFiles, open_files
 from featurestore.layout import ArrayLayout
-from featurestore.plan import Ints
-from featurestore.shard import BlockReader, BlockWriter
+from featurestore.plan import FeatureSpec, Ints
+from featurestore.shard import BlockReader
 
-Tree = dict[str, Any]
+if TYPE_CHECKING:
+    from featurestore.forms.zarr import ZarrForm
+
+T = TypeVar("T")
 Record = dict[str, Any]
 HDF5_SUFFIXES = (".h5", ".hdf5")
-
-
-class Change(ABC):
-    """Changes to the small parts of a store, all of which happen or none."""
-
-    @abstractmethod
-    def group(self, path: str, attributes: Tree) -> None:
-        """Make a group, or give it other attributes."""
-
-    @abstractmethod
-    def array(self, path: str, values: Array, dimension: str) -> None:
-        """Write a one-dimensional array."""
-
-    @abstractmethod
-    def sharded(self, path: str, layout: ArrayLayout, shards: int) -> None:
-        """Make a sharded array, or give it more shards."""
-
-    @abstractmethod
-    def manifest(self, feature: str, manifest: Tree) -> None:
-        """Write the manifest of a feature."""
-
-    @abstractmethod
-    def remove(self, feature: str) -> None:
-        """Remove a feature."""
-
-
-class ShardFiles(AbstractContextManager["ShardFiles"], ABC):
-    """The arrays of one shard, open for writing; left with an error, nothing of them stays."""
-
-    arrays: dict[str, BlockWriter]
-
-    @abstractmethod
-    def close(self) -> dict[str, dict[str, int]]:
-        """Put everything on the disk, and return the ``bytes`` and ``crc32c`` of each array."""
 
 
 class Form(ABC):
@@ -59,19 +33,25 @@ class Form(ABC):
         files: of the store.
     """
 
-    compresses: ClassVar[bool]
-    """Whether frames can be compressed."""
-
     def __init__(self, files: Files) -> None:
         self.files = files
+
+    @property
+    def path(self) -> str:
+        """The path or URL of the store."""
+        return self.files.root
 
     @abstractmethod
     def exists(self) -> bool:
         """Return whether there is a store."""
 
-    @abstractmethod
     def interrupted(self) -> bool:
         """Return whether a change was begun and not finished."""
+        return False
+
+    def at_once(self, read: Callable[[], T]) -> T:
+        """Return what ``read`` gives, which reads several parts, as they all were at one moment."""
+        return read()
 
     @abstractmethod
     def attributes(self, group: str = "") -> Tree:
@@ -104,49 +84,86 @@ class Form(ABC):
         """Return a reader of a shard, see `featurestore.shard.open_zarr_shard`."""
 
     @abstractmethod
-    def shard_place(self, feature: str, array: str, number: int) -> tuple[str, int]:
-        """Return the file that holds a shard, and the byte where it begins."""
+    def shard_file(self, feature: str, array: str, number: int) -> tuple[Files, str, int]:
+        """Return where a shard is: the files, which of them, and the byte where it begins."""
 
-    @abstractmethod
-    def recover(self) -> None:
-        """Finish or take back a change that was interrupted."""
+    def root(self) -> Tree:
+        """Return the attributes of the store.
 
-    @abstractmethod
-    def change(self) -> AbstractContextManager[Change]:
-        """Return a change of the store, which happens when the ``with`` block is left without an error."""
+        Raises:
+            StoreError: if they are damaged.
+        """
+        return checked(Root, self.attributes(), f"{self.path}: attributes")
 
-    @abstractmethod
-    def write_shard(self, feature: str, number: int, layouts: dict[str, ArrayLayout]) -> ShardFiles:
-        """Return a shard to be written."""
+    def columns(self) -> dict[str, str]:
+        """Return the columns of the utterance table in their order, and the kind of each.
 
-    @abstractmethod
-    def write_record(self, feature: str, number: int, record: Record) -> None:
-        """Write the record of a shard, by which it counts as written."""
+        Raises:
+            StoreError: if they are damaged.
+        """
+        return dict(checked(Table, self.attributes("table"), f"{self.path}: table")["columns"])
 
-    @abstractmethod
-    def drop_record(self, feature: str, number: int) -> None:
-        """Forget the record of a shard, if it has one."""
+    def spec(self, feature: str) -> FeatureSpec:
+        """Return what a feature is.
 
-    @abstractmethod
-    def clear(self, feature: str, keep_records: bool) -> None:
-        """Clear away what a killed writer left, and the records unless they are to be kept."""
+        Raises:
+            StoreError: if it cannot be understood.
+        """
+        try:
+            return FeatureSpec(**self.attributes(f"features/{feature}"))
+        except (TypeError, ValueError) as error:
+            problem = " ".join(str(error).split())  # one line
+            raise StoreError(f"{self.path}: what the feature {feature} is cannot be understood: {problem}") from None
 
 
-def open_form(path: str | Path) -> Form:
-    """Return the form of the store at ``path``, which need not exist yet.
+def open_form(path: str | Path, partial: bool = False) -> Form:
+    """Return the form of the store at ``path``, which need not exist.
+
+    Args:
+        path: of the store, or its URL.
+        partial: also see what is written already of an HDF5 file that is to take the place of the one there; of a first
+            one it is seen anyway.
 
     Raises:
         StoreError: if the suffix belongs to neither form.
     """
     files = open_files(path)
-    suffix = Path(files.root).suffix
-    if suffix in HDF5_SUFFIXES:
-        from featurestore.forms.hdf5 import Hdf5Form
+    if not _is_hdf5(path, files):
+        from featurestore.forms.zarr import ZarrForm
 
-        return Hdf5Form(files)
-    if suffix not in ("", ".zarr"):
-        known = ", ".join((".zarr", *HDF5_SUFFIXES))
-        raise StoreError(f"{path} ends in {suffix!r}; expected one of {known}")
+        return ZarrForm(files)
+    from featurestore.forms.hdf5 import Hdf5Form
+
+    form = Hdf5Form(files)
+    if isinstance(files, LocalFiles) and (partial or not form.exists()):
+        from featurestore.forms.draft import DraftForm
+
+        draft = DraftForm(Path(files.root))
+        return draft if draft.begun() and not draft.contradiction() else form
+    return form
+
+
+def open_form_to_write(path: str | Path) -> ZarrForm:
+    """Return the form in which the store at ``path`` is written.
+
+    Raises:
+        StoreError: if the suffix belongs to neither form, or the store is not on this machine.
+    """
+    files = open_files(path)
+    if not isinstance(files, LocalFiles):
+        raise StoreError(f"{path} can be read, not written: write the store to this machine's disk and copy it")
+    if _is_hdf5(path, files):
+        from featurestore.forms.draft import DraftForm
+
+        return DraftForm(Path(files.root))
     from featurestore.forms.zarr import ZarrForm
 
     return ZarrForm(files)
+
+
+def _is_hdf5(path: str | Path, files: Files) -> bool:
+    suffix = Path(files.root).suffix
+    if suffix not in ("", ".zarr", *HDF5_SUFFIXES):
+        known = ", ".join((".zarr", *HDF5_SUFFIXES))
+        raise StoreError(f"{path} ends in {suffix!r}; expected one of {known}")
+    return suffix in HDF5_SUFFIXES

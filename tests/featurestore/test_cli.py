@@ -110,7 +110,8 @@ def test_a_damaged_plan_is_said(ser_store, toy, tmp_path):
 def test_info_of_a_store_without_durations(ser_store, toy, tmp_path, form):
     path = toy.write(tmp_path / f"toy{form}")
     writer = StoreWriter(path)
-    writer.replace_table(writer.table.drop(columns="duration"))
+    with writer.lock():
+        writer.replace_table(writer.table.drop(columns="duration"))
     assert "9 utterances, 4 speakers\n" in ser_store("info", path).stdout
 
 

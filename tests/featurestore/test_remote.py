@@ -124,7 +124,7 @@ def test_damage_is_found(in_memory, written):
     memory, copy = MemoryFileSystem(), f"/damaged{written.suffix}"
     memory.copy(in_memory.removeprefix("memory:/"), copy, recursive=written.is_dir())
     store = featurestore.open(f"memory:/{copy}")
-    file, begin = store.form.shard_place("float16", "data", 1)
+    _, file, begin = store.form.shard_file("float16", "data", 1)
     place = f"{copy}/{file}".rstrip("/")
     content = bytearray(memory.cat_file(place))
     content[begin + 3] ^= 1
@@ -274,14 +274,15 @@ def large(form, tmp_path_factory):
     table = pd.DataFrame({"duration": [10.0] * 40}, index=pd.Index(names, name="name"))
     spec = FeatureSpec(layers=8, dim=32, hop=0.02, dtype="float32")
     writer = StoreWriter(path)
-    writer.plan(Plan.make(table, 200.0, dataset="large"))
-    writer.plan_feature("states", FeaturePlan(spec, np.full(40, 500), np.zeros(40)))
     frames = np.random.default_rng(0).normal(size=(8, 500, 32)).astype("f4")
-    for number in writer.pending("states"):
-        with writer.shard("states", number) as shard:
-            for name in shard.names:
-                shard.add(name, frames)
-    writer.commit("states")
+    with writer.lock():
+        writer.plan(Plan.make(table, 200.0, dataset="large"))
+        writer.plan_feature("states", FeaturePlan(spec, np.full(40, 500), np.zeros(40)))
+        for number in writer.pending("states"):
+            with writer.shard("states", number) as shard:
+                for name in shard.names:
+                    shard.add(name, frames)
+        writer.commit("states")
     fsspec.register_implementation("counted", CountedFileSystem, clobber=True)
     filesystem = CountedFileSystem()
     filesystem.put(str(path), f"/{path.name}", recursive=path.is_dir())

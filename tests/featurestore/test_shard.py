@@ -146,5 +146,5 @@ def test_flipped_byte_of_the_index_is_refused(tmp_path, utterances, place):
 
 
 def test_absent_file_is_refused(tmp_path):
-    with pytest.raises(StoreError, match="cannot be read"):
+    with pytest.raises(StoreError, match="shard is missing"):
         read(tmp_path / "shard", "short")

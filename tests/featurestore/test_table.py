@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featurestore.errors import StoreError
-from featurestore.forms import open_form
+from featurestore.forms import open_form_to_write
 from featurestore.table import read_table, table_digest, write_table
 
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
@@ -38,11 +38,11 @@ def tables(draw):
 
 def stored(path, table):
     """Write a table alone as a store, and open it."""
-    form = open_form(path)
+    form = open_form_to_write(path)
     with form.change() as change:
         write_table(change, table)
         change.group("", {})
-    return open_form(path)
+    return form
 
 
 @pytest.fixture

@@ -233,12 +233,13 @@ def test_statistics_of_another_shape_are_refused(toy, tmp_path, form):
 def test_wide_values_are_held_or_a_failure(toy, tmp_path, form, value, reason):
     path = toy.write(tmp_path / f"toy{form}", shards=[1, 2])
     writer = StoreWriter(path)
-    with writer.shard("states", 0) as shard:
-        for name in shard.names:
-            frames = np.zeros((LAYERS, FRAMES[name], DIM), value.dtype)
-            frames[:, 0], frames[:, -1] = value, -value
-            shard.add(name, frames)
-    writer.commit("states")
+    with writer.lock():
+        with writer.shard("states", 0) as shard:
+            for name in shard.names:
+                frames = np.zeros((LAYERS, FRAMES[name], DIM), value.dtype)
+                frames[:, 0], frames[:, -1] = value, -value
+                shard.add(name, frames)
+        writer.commit("states")
     if reason:
         assert reason in writer.part("states").failed["a1"]
     else:
@@ -249,12 +250,13 @@ def test_wide_values_are_held_or_a_failure(toy, tmp_path, form, value, reason):
 def test_values_that_cannot_be_stored_are_a_failure_of_that_utterance(toy, tmp_path, form, bad):
     path = toy.write(tmp_path / f"toy{form}", shards=[1, 2])
     writer = StoreWriter(path)
-    with writer.shard("states", 0) as shard:
-        for name in shard.names:
-            values = toy.states[name].copy()
-            values[1, 0, 0] = bad if name == "a2" else 0
-            shard.add(name, values)
-    writer.commit("states")
+    with writer.lock():
+        with writer.shard("states", 0) as shard:
+            for name in shard.names:
+                values = toy.states[name].copy()
+                values[1, 0, 0] = bad if name == "a2" else 0
+                shard.add(name, values)
+        writer.commit("states")
     assert writer.part("states").failed["a2"] == "found values that are not finite in layers [1]"
     assert featurestore.open(path)["a/3"]["states"].shape == (LAYERS, FRAMES["a/3"], DIM)
 

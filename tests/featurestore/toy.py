@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
+import h5py
 import numpy as np
 import pandas as pd
 
 from featurestore.codec import Dtype
+from featurestore.forms import open_form_to_write
 from featurestore.plan import FeaturePlan, FeatureSpec, Plan
 from featurestore.store import Store
 from featurestore.writer import StoreWriter
@@ -114,6 +118,37 @@ class Place:
 
 
 def place_of(store: Store, feature: str, array: str, shard: int) -> Place:
-    path, begin = store.form.shard_place(feature, array, shard)
+    files, path, begin = store.form.shard_file(feature, array, shard)
     size = store.parts[feature].records[shard]["files"][array]["bytes"]
-    return Place(Path(store.form.files.place(path)), begin, size)
+    return Place(Path(files.place(path)), begin, size)
+
+
+@contextmanager
+def tampered(path: Path) -> Iterator[Any]:
+    """Give out what changes the small parts of a store behind its back, and no checksum."""
+    if path.is_dir():
+        with open_form_to_write(path).change() as change:
+            yield change
+    else:
+        with h5py.File(path, "r+") as file:
+            yield Tampered(file)
+
+
+class Tampered:
+    """The parts of an HDF5 file, by the names that `featurestore.forms.zarr.Change` has for them."""
+
+    def __init__(self, file: h5py.File) -> None:
+        self._file = file
+
+    def group(self, path: str, attributes: dict[str, Any]) -> None:
+        self._replace(f"{path}/attributes", np.array(json.dumps(attributes).encode()))
+
+    def array(self, path: str, values: np.ndarray, dimension: str) -> None:
+        self._replace(path, values)
+
+    def manifest(self, feature: str, manifest: dict[str, Any]) -> None:
+        self._replace(f"features/{feature}/manifest", np.array(json.dumps(manifest).encode()))
+
+    def _replace(self, path: str, values: np.ndarray) -> None:
+        del self._file[path]
+        self._file.create_dataset(path, data=values)

@@ -1,0 +1,290 @@
+"""An HDF5 file as it is to be: what is new, in a folder beside it, over what the file has.
+
+The folder is laid out as a Zarr store, but holds only what was written since, and its shards have no index: their bytes
+are those of the chunks that they become. A reader of the file sees nothing of it until `DraftForm.publish` has written
+another file, with all of both, and given it the name. So a file is always whole, whatever ends the process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic_core import from_json
+
+from featurestore.documents import Tree
+from featurestore.errors import MALFORMED, StoreError
+from featurestore.files import Array, Files, LocalFiles
+from featurestore.forms import Form
+from featurestore.forms.hdf5 import Hdf5Form
+from featurestore.forms.zarr import Change, ZarrForm, join, shard_path
+from featurestore.layout import PLANNED, ArrayLayout, plan_checksums
+from featurestore.plan import Ints
+from featurestore.shard import BlockReader, ShardWriter
+from featurestore.zarr3 import as_json, publish, write_file
+
+LARGEST_CHUNK = (1 << 32) - 1
+"""Bytes of a chunk that all versions of HDF5 can read."""
+NOTE = ".draft.json"
+"""``base``: the fingerprint of the file that the folder adds to, null where there was none; ``removed``: the features
+that are no longer in it; ``published``: the fingerprint of the file that takes its place, once that is written."""
+
+
+class DraftForm(ZarrForm):
+    """The file at ``path`` with what is new."""
+
+    compresses: ClassVar[bool] = False
+    shard_writer: ClassVar[type[ShardWriter]] = ShardWriter
+
+    def __init__(self, path: Path, resumable: bool = True) -> None:
+        self._file = path.resolve()  # the folder lies beside it, under its name, however it is called
+        kind = "draft" if resumable else "change"
+        super().__init__(LocalFiles(str(self._file.with_name(f".{self._file.name}.{kind}"))))
+        self._shown, self._resumable = path, resumable
+        self._base = _open_file(self._file)
+
+    @property
+    def path(self) -> str:  # noqa: D102
+        return str(self._shown)
+
+    def begun(self) -> bool:  # noqa: D102
+        return self._root.exists()
+
+    def exists(self) -> bool:  # noqa: D102
+        return super().exists() or self._base is not None
+
+    def attributes(self, group: str = "") -> Tree:  # noqa: D102
+        base = self._older(join(group, "zarr.json"))
+        return base.attributes(group) if base else super().attributes(group)
+
+    def array(self, path: str) -> Array:  # noqa: D102
+        base = self._older(f"{path}/zarr.json")
+        return base.array(path) if base else super().array(path)
+
+    def others(self) -> list[str]:  # noqa: D102
+        return []
+
+    def features(self) -> list[str]:  # noqa: D102
+        old = set() if self._base is None else set(self._base.features()) - set(self._note["removed"])
+        return sorted(old | set(super().features()))
+
+    def shard_shape(self, feature: str, array: str) -> tuple[int, int, int]:  # noqa: D102
+        base = self._older(f"features/{feature}/{array}/zarr.json")
+        return base.shard_shape(feature, array) if base else super().shard_shape(feature, array)
+
+    def manifest(self, feature: str) -> Tree | None:  # noqa: D102
+        base = self._older(f"features/{feature}/manifest.json")
+        return base.manifest(feature) if base else super().manifest(feature)
+
+    def open_shard(  # noqa: D102
+        self, feature: str, array: str, number: int, layout: ArrayLayout, starts: Ints, counts: Ints
+    ) -> BlockReader:
+        path = shard_path(feature, array, number)
+        base = self._older(path)
+        if base:
+            return base.open_shard(feature, array, number, layout, starts, counts)
+        return BlockReader(partial(self.files.ranges, path), layout)
+
+    def shard_file(self, feature: str, array: str, number: int) -> tuple[Files, str, int]:  # noqa: D102
+        base = self._older(shard_path(feature, array, number))
+        return base.shard_file(feature, array, number) if base else super().shard_file(feature, array, number)
+
+    def _older(self, path: str) -> Hdf5Form | None:
+        """Return the file, where it and not the folder has what is at a path of the folder."""
+        planned_anew = "/".join([*path.split("/")[:2], "zarr.json"])  # all of a feature is where its attributes are
+        if self._base is None or self.files.exists(path) or self.files.exists(planned_anew):
+            return None
+        return self._base
+
+    @property
+    def _note(self) -> Tree:
+        """What the folder is: see `NOTE`."""
+        if not self.files.exists(NOTE):
+            return {"base": None, "removed": [], "published": None}
+        try:
+            note = from_json(self.files.read(NOTE))
+            return {"base": note["base"], "removed": list(map(str, note["removed"])), "published": note["published"]}
+        except MALFORMED as error:
+            raise StoreError(f"{self._root} is damaged: {error!r}; delete it") from None
+
+    def contradiction(self) -> str:
+        """Return why the folder cannot be added to the file that is there; empty if it can."""
+        base, published, found = self._note["base"], self._note["published"], _fingerprint_of(self._base)
+        if found == base or (published is not None and found == published):
+            return ""
+        delete = f"or delete {self._root} to go on without that change"
+        if found is None:
+            return (
+                f"{self.path} is gone, to which an unfinished change adds: put it back to finish the change, {delete}"
+            )
+        if base is None:
+            return (
+                f"{self.path} is not what an unfinished change is to make of it: move it away to finish that, {delete}"
+            )
+        return (
+            f"{self.path} is not the file to which an unfinished change adds: put that one back to finish it, {delete}"
+        )
+
+    def recover(self) -> None:
+        """Clear away what a killed process left, and make sure that the change it began belongs to the file.
+
+        Raises:
+            StoreError: if it belongs to another.
+        """
+        self._look_again()
+        name = self._file.name
+        for gone in (*self._file.parent.glob(f".{name}.*.tmp"), self._file.with_name(f".{name}.tmp")):
+            _remove(gone)
+        if not self.begun():
+            return
+        reason = self.contradiction()
+        if reason:
+            raise StoreError(reason)
+        if self._note["published"] is not None and self._note["published"] == _fingerprint_of(self._base):
+            self.discard()
+        elif self._resumable:
+            self._settle()
+        else:
+            self.discard()  # a small change that was killed has not happened
+
+    @contextmanager
+    def change(self) -> Iterator[Change]:  # noqa: D102
+        self._begin()
+        with super().change() as change:
+            yield change
+
+    def write_shard(self, feature: str, number: int, layouts: dict[str, ArrayLayout]) -> Any:  # noqa: D102
+        self._begin()
+        return super().write_shard(feature, number, layouts)
+
+    def _begin(self) -> None:
+        """Make the folder, if it is not there."""
+        if self.begun():
+            return
+        temporary = self._root.with_name(f"{self._root.name}.{os.getpid()}.tmp")
+        _remove(temporary)
+        write_file(temporary / NOTE, as_json({**self._note, "base": _fingerprint_of(self._base)}))
+        try:
+            publish(temporary, self._root)
+        except OSError:  # another process was faster
+            _remove(temporary)
+            if not self.begun():
+                raise
+
+    def _remove(self, feature: str) -> None:
+        note = self._note
+        write_file(self._root / NOTE, as_json({**note, "removed": [*note["removed"], feature]}))
+        if (self._root / "features" / feature).exists():
+            super()._remove(feature)
+
+    def at_once_form(self) -> ZarrForm:  # noqa: D102
+        form = DraftForm(self._shown, resumable=False)
+        form.recover()
+        return form
+
+    def publish(self) -> None:
+        """Write the file anew, with all that was written, and remove the folder.
+
+        Raises:
+            StoreError: if a part of the store is damaged, the disk has no room, or the file holds what is no part of a
+                store, and would be lost.
+        """
+        if not self.begun():
+            return
+        others = self._base.others() if self._base else []
+        if others:
+            raise StoreError(
+                f"{self.path} also holds {', '.join(others)}, which is no part of a store and would be lost, since the "
+                "file is written anew: move it to another file"
+            )
+        from featurestore.forms.packing import write_hdf5
+
+        temporary = self._file.with_name(f".{self._file.name}.tmp")
+        _remove(temporary)
+        try:
+            write_hdf5(self, temporary)
+            note = {**self._note, "published": _fingerprint_of(_open_file(temporary))}
+            write_file(self._root / NOTE, as_json(note))
+            publish(temporary, self._file)
+        except BaseException:
+            _remove(temporary)
+            raise
+        self.discard()
+
+    def discard(self) -> None:
+        """Remove the folder."""
+        if self.begun():
+            gone = self._root.with_name(f"{self._root.name}.gone.tmp")
+            _remove(gone)
+            publish(self._root, gone)
+            _remove(gone)
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """Forget the files that were opened: others may have taken their places."""
+        self.files = LocalFiles(self.files.root)
+        self._base = _open_file(self._file)
+
+    def check_layout(self, path: str, layout: ArrayLayout) -> None:  # noqa: D102
+        size = prod(layout.shard) * layout.dtype.itemsize
+        if size > LARGEST_CHUNK:
+            raise StoreError(
+                f"a shard of {path} would have {size / 1e9:.1f} GB, HDF5 holds {LARGEST_CHUNK / 1e9:.1f}: give a path "
+                "that ends in .zarr, or a smaller dtype"
+            )
+
+    def room(self, size: int) -> int:
+        """Return the bytes that the disk must have free for shards of so many bytes: they are written twice."""
+        return 2 * size + (self._file.stat().st_size if self._file.exists() else 0)
+
+
+def _open_file(path: Path) -> Hdf5Form | None:
+    return Hdf5Form(LocalFiles(str(path))) if path.exists() else None
+
+
+def _fingerprint_of(form: Hdf5Form | None) -> str | None:
+    return None if form is None else fingerprint(form)
+
+
+def fingerprint(form: Form) -> str:
+    """Return the SHA-256 of all small parts of a store, among them the checksums of the others.
+
+    It tells whether a file has the same content, wherever it comes from; a part that is damaged counts by what is said
+    of it.
+    """
+    digest = hashlib.sha256()
+
+    def take(read: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            found = read(*arguments)
+        except StoreError as error:
+            found = str(error)
+        digest.update(as_json(found))
+        return found
+
+    def plan(feature: str) -> dict[str, int]:
+        arrays = {array: form.array(f"features/{feature}/{array}") for array in PLANNED}
+        return plan_checksums(form.spec(feature), arrays)
+
+    take(form.attributes)
+    take(form.attributes, "table")
+    names = take(form.features)
+    for name in names if isinstance(names, list) else ():
+        take(form.manifest, name)
+        take(plan, name)
+    return digest.hexdigest()
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it; never what a link leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
