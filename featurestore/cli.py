@@ -52,7 +52,9 @@ def show(store: str, name: str) -> None:
     """Print the labels of one utterance, and the range of values of its features."""
     opened = featurestore.open(store, partial=True)
     utterance = opened[name]
-    say(utterance.labels.to_string())
+    width = max(map(len, map(str, utterance.labels.index)))
+    for column, value in utterance.labels.items():
+        say(f"{column!s:<{width}}  {value}")
     for feature, part in opened.parts.items():
         if name in part.flagged:
             say(f"{feature}: flagged, {part.flagged[name]}")
@@ -80,7 +82,7 @@ def verify(store: str, name: str | None = None) -> int:
     if name is not None:
         damages = verify_utterance(opened, name)
         _say_damages(damages)
-        say(f"{name}: " + (f"{len(damages)} features damaged" if damages else "it is as it was written"))
+        say(f"{name}: {_count(damages)}" if damages else f"{name}: it is as it was written")
         return 1 if damages else 0
     with progress("verify") as update:
         damages = verify(opened, update)
@@ -91,8 +93,8 @@ def verify(store: str, name: str | None = None) -> int:
     unfinished = [name for name, part in sound.items() if not part.complete]
     for name in unfinished:
         say(f"unfinished: {name}; run the same ser-extract command again to finish it")
-    size = sum(part.size for part in sound.values())
-    say(f"{size / 1e6:.1f} MB read: " + (f"{len(damages)} parts damaged" if damages else "all is as it was written"))
+    size = "" if None in broken else f"{sum(part.size for part in sound.values()) / 1e6:.1f} MB read: "
+    say(size + (_count(damages) if damages else "all is as it was written"))
     return 1 if damages or unfinished else 0
 
 
@@ -118,7 +120,7 @@ def repair(store: str, *, drop: str = "") -> int:
 
 
 @app.command
-def convert(source: str, target: str, *, dtype: Dtype | None = None, compress: Compress | None = None) -> None:
+def convert(source: str, target: str, *, dtype: Dtype | None = None, compress: Compress | None = None) -> int:
     """Copy a store into another form (.zarr or .h5, by the suffix), or with another data type.
 
     Args:
@@ -127,11 +129,11 @@ def convert(source: str, target: str, *, dtype: Dtype | None = None, compress: C
         dtype: Of the hidden states; as they are when absent. A copy of int8 is no better than int8.
         compress: Without loss, for archives: slower to read.
     """
-    _copy([source], target, (), dtype, compress)
+    return _copy([source], target, (), dtype, compress)
 
 
 @app.command
-def merge(target: str, *sources: str, features: str = "") -> None:
+def merge(target: str, *sources: str, features: str = "") -> int:
     """Make one store out of several with different utterances.
 
     Args:
@@ -139,7 +141,7 @@ def merge(target: str, *sources: str, features: str = "") -> None:
         sources: The stores.
         features: To take, separated by commas; all of them when absent.
     """
-    _copy(list(sources), target, tuple(part for part in features.split(",") if part), None, None)
+    return _copy(list(sources), target, tuple(part for part in features.split(",") if part), None, None)
 
 
 @app.command
@@ -205,15 +207,24 @@ def _copy(
     features: tuple[str, ...],
     dtype: Dtype | None,
     compress: Compress | None,
-) -> None:
-    from featurestore.copying import copy_stores
+) -> int:
+    from featurestore.copying import DAMAGED, copy_stores
 
     opened = [featurestore.open(source) for source in sources]
     with progress("copy") as update:
         copy_stores(opened, target, features=features, dtype=dtype, compress=compress, report=update)
     copied = featurestore.open(target)
+    left_out = [
+        f"{feature} of {name}: {reason}"
+        for feature, part in copied.parts.items()
+        for name, reason in part.failed.items()
+        if reason.startswith(DAMAGED)
+    ]
+    for line in left_out:
+        say(f"left out: {line}")
     size = sum(part.size for part in copied.parts.values())
     say(f"{target}: {len(copied.index.names)} utterances, {', '.join(copied.features)}, {size / 1e6:.1f} MB")
+    return INCOMPLETE if left_out else 0
 
 
 def _span(part: FeatureStore, name: str) -> str:
@@ -242,8 +253,16 @@ def _say_left_out(store: Store) -> None:
                 say(f"without {feature}: {name}: {reason}")
 
 
-def _say_damages(damages: list[Damage], what: str = "damaged") -> None:
+def _count(damages: list[Damage]) -> str:
+    """Return how many parts are damaged, and how many could not be read, which may be whole."""
+    unreadable = sum(damage.unreadable for damage in damages)
+    counts = ((len(damages) - unreadable, "damaged"), (unreadable, "could not be read"))
+    return ", ".join(f"{count} parts {what}" for count, what in counts if count)
+
+
+def _say_damages(damages: list[Damage], kind: str = "damaged") -> None:
     for damage in damages:
+        what = "not read" if damage.unreadable else kind
         say(f"{what}: {damage.place}: {damage.problem}; utterances in it: {', '.join(damage.names) or 'all'}")
 
 

@@ -12,11 +12,16 @@ from featurestore.codec import Dtype, encode
 from featurestore.errors import StoreError
 from featurestore.feature import FeatureStore
 from featurestore.growth import as_json_ranges, join_datasets, join_left_out, join_tables, merge_ranges
+from featurestore.layout import check_plan
 from featurestore.plan import Compress, FeaturePlan, FeatureSpec, Plan
 from featurestore.store import Store
+from featurestore.table import read_intact_table
+from featurestore.verify import problem_of
 from featurestore.writer import FeatureShard, StoreWriter
 
 Report = Callable[[float, float], None]
+DAMAGED = "damaged in"
+"""How the reason begins for which an utterance has no frames in a copy although it has some in the store."""
 
 
 def copy_stores(
@@ -32,7 +37,8 @@ def copy_stores(
     """Write the utterances of ``sources`` into one store at ``path``, whose suffix chooses its form.
 
     Frames are copied bit by bit unless another data type is asked for; a copy that was killed goes on when it is
-    started again.
+    started again. Everything is compared with its checksums: an utterance whose frames are damaged has none in the
+    copy, with the reason, which begins with `DAMAGED`.
 
     Args:
         sources: their utterances must have different names.
@@ -44,8 +50,9 @@ def copy_stores(
         report: told the utterances that are done, and of how many.
 
     Raises:
-        StoreError: if names, columns or the settings of a feature are in conflict, a feature is not in every source, or
-            a data type cannot hold a value.
+        StoreError: if names, columns or the settings of a feature are in conflict, a feature is not in every source, a
+            data type cannot hold a value, or the table of a source or the plan of a feature is damaged.
+        OSError: if a part cannot be read.
     """
     if not sources:
         raise StoreError("nothing to copy: give the stores from which the new one is made")
@@ -96,6 +103,10 @@ def _copy(part: FeatureStore, name: str, shard: FeatureShard, dtype: Dtype) -> N
     if name in part.failed:
         shard.fail(name, part.failed[name])
         return
+    problem = problem_of(part, name)
+    if problem:
+        shard.fail(name, f"{DAMAGED} {part.form.path}: {problem}")
+        return
     stored = part.read(name)
     mean, sd = part.pooled([name])
     if stored.dtype != dtype:
@@ -116,8 +127,9 @@ def _choose_features(sources: Sequence[Store], features: Sequence[str]) -> list[
     chosen = list(features) or list(sources[0].parts)
     for source in sources:
         for feature in chosen:
-            found, expected = source.feature(feature).spec, sources[0].feature(feature).spec
-            differences = expected.differences(found)
+            part, expected = source.feature(feature), sources[0].feature(feature).spec
+            check_plan(part.checksums, part.manifest["plan"], f"{feature} in {source.path}")
+            differences = expected.differences(part.spec)
             if differences:
                 raise StoreError(f"{feature} of {source.path} is not that of {sources[0].path}: {differences[0]}")
         others = set(source.parts) - set(chosen)
@@ -129,7 +141,7 @@ def _choose_features(sources: Sequence[Store], features: Sequence[str]) -> list[
 
 
 def _join_tables(sources: Sequence[Store]) -> pd.DataFrame:
-    tables = [source.utterances.drop(columns=["shard", "slot"]) for source in sources]
+    tables = [read_intact_table(source.form).drop(columns=["shard", "slot"]) for source in sources]
     if len({source.dataset for source in sources}) > 1:
         tables = [
             table if "dataset" in table else table.assign(dataset=source.dataset)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,9 +17,12 @@ from featurestore.errors import StoreError
 from featurestore.feature import FeatureStore
 from featurestore.growth import join_tables
 from featurestore.store import Store
+from featurestore.verify import problem_of
 
 MISSING = ("", "nan", "-nan", "na", "n/a", "#n/a", "#na", "<na>", "none", "null")
 """What stands for a missing number in label files."""
+LONGEST_NAME = 250
+"""Bytes of the name of a file, without the suffix, that all file systems take."""
 ExportFormat = Literal["npy", "safetensors"]
 Report = Callable[[float, float], None]
 
@@ -35,25 +40,40 @@ def export_frames(
         store: to read from.
         folder: to write into.
         features: to write; all that are complete when empty.
-        kind: ``npy``, one file per utterance, NAME.npy with the name quoted as in a URL; or ``safetensors``, one file
-            per shard, N.safetensors, with a tensor per utterance under its name.
+        kind: ``npy``, one file per utterance, NAME.npy with the name quoted as in a URL, a name that is too long for a
+            file cut and ended by a part of its SHA-256; or ``safetensors``, one file per shard, N.safetensors, with a
+            tensor per utterance under its name.
         report: told the utterances that are done, and of how many.
 
     Returns:
-        What was left out: FEATURE of NAME and the reason.
+        What was left out: FEATURE of NAME and the reason. Frames that are damaged are.
+
+    Raises:
+        StoreError: if a feature is not there, or not finished.
+        OSError: if something cannot be read, or written: no part of a file stays.
     """
     chosen = list(features) or list(store.features)
     done, total, left_out = 0, len(chosen) * len(store.index.names), []
     for feature in chosen:
         part = store.feature(feature)
-        left_out += [f"{feature} of {name}: {reason}" for name, reason in part.failed.items()]
         (folder / feature).mkdir(parents=True, exist_ok=True)
         for shard in range(part.shards):
-            names = [name for name in part.names_in(shard) if name not in part.failed]
-            _WRITERS[kind](folder / feature, shard, part, names)
-            done += len(part.names_in(shard))
+            names = part.names_in(shard)
+            reasons = {name: reason for name in names if (reason := _why_not(part, name, kind))}
+            left_out += [f"{feature} of {name}: {reason}" for name, reason in reasons.items()]
+            _WRITERS[kind](folder / feature, shard, part, [name for name in names if name not in reasons])
+            done += len(names)
             report(done, total)
     return left_out
+
+
+def _why_not(part: FeatureStore, name: str, kind: ExportFormat) -> str:
+    """Return why an utterance is left out; empty if it is not."""
+    if name in part.failed:
+        return part.failed[name]
+    if kind == "safetensors" and name == "__metadata__":
+        return "safetensors keeps that name for itself: export it with --kind npy"
+    return problem_of(part, name)
 
 
 def export_table(store: Store, file: Path) -> None:
@@ -112,15 +132,33 @@ def _as_numbers(texts: pd.Series[str]) -> pd.Series[Any]:
 
 def _write_npy(folder: Path, _: int, part: FeatureStore, names: Sequence[str]) -> None:
     for name in names:
-        np.save(folder / f"{quote(name, safe=' ')}.npy", _frames(part, name))
+        content = io.BytesIO()
+        np.save(content, _frames(part, name))
+        _write(folder / f"{_file_name(name)}.npy", content.getbuffer())
+
+
+def _file_name(name: str) -> str:
+    quoted = quote(name, safe=" ")
+    if len(quoted) <= LONGEST_NAME:
+        return quoted
+    return f"{quoted[: LONGEST_NAME - 17]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
 def _write_safetensors(folder: Path, shard: int, part: FeatureStore, names: Sequence[str]) -> None:
     try:
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
     except ImportError:
         raise StoreError("safetensors is not installed: pip install safetensors") from None
-    save_file({name: _frames(part, name) for name in names}, folder / f"{shard}.safetensors")
+    _write(folder / f"{shard}.safetensors", save({name: _frames(part, name) for name in names}))
+
+
+def _write(file: Path, content: bytes | memoryview) -> None:
+    """Write a file, of which nothing stays where it cannot be written whole."""
+    try:
+        file.write_bytes(content)
+    except OSError:
+        file.unlink(missing_ok=True)
+        raise
 
 
 def _frames(part: FeatureStore, name: str) -> Floats:

@@ -80,7 +80,7 @@ class FeatureStore:
     """
 
     def __init__(self, form: Form, name: str, index: Index) -> None:
-        self._form, self.name, self._index = form, name, index
+        self.form, self.name, self._index = form, name, index
         self.spec = form.spec(name)
         self._dtype, self._dim = self.spec.dtype, self.spec.dim
         self._readers: dict[tuple[str, int], BlockReader] = {}
@@ -88,7 +88,7 @@ class FeatureStore:
     @cached_property
     def manifest(self) -> Tree:
         """Checksums of the plan and of all shards that have been committed, with what failed in them."""
-        return self._form.manifest(self.name) or {"plan": {}, "shards": {}}
+        return self.form.manifest(self.name) or {"plan": {}, "shards": {}}
 
     @cached_property
     def shards(self) -> int:
@@ -102,9 +102,21 @@ class FeatureStore:
 
     @cached_property
     def records(self) -> dict[int, Record]:
-        """The checksums and failures of each shard that has been written, by number."""
-        committed = {int(number): record for number, record in self.manifest["shards"].items()}
-        return committed if self.complete else {**committed, **self._form.records(self.name)}
+        """The checksums and failures of each shard that has been written, by number.
+
+        Raises:
+            StoreError: if one is of no shard of the store, or does not fit it.
+        """
+        records = {int(number): record for number, record in self.manifest["shards"].items()}
+        if not self.complete:
+            records |= self.form.records(self.name)
+        utterances = np.bincount(self._index.shard)
+        for number, record in records.items():
+            if number >= self.shards or len(record["utterances"]) != 8 * utterances[number]:
+                raise StoreError(f"{self.form.path}: the record of shard {number} of {self.name} is damaged")
+            if not set(self.layouts) <= set(record["files"]):
+                raise StoreError(f"{self.form.path}: the record of shard {number} of {self.name} lacks checksums")
+        return records
 
     @property
     def size(self) -> int:
@@ -202,6 +214,12 @@ class FeatureStore:
         mean, sd = (np.stack([self._slot(array, row, ALL) for row in rows]) for array in POOLED)
         return mean, sd
 
+    def shard_of(self, name: str) -> tuple[int, int]:
+        """Return the shard in which an utterance is, and how many of it come before it there."""
+        row = self._index[name]
+        shard = int(self._index.shard[row])
+        return shard, row - int(np.searchsorted(self._index.shard, shard))
+
     def names_in(self, shard: int) -> list[str]:
         """Return the names of the utterances of a shard, in the order of the table."""
         return [self._index.names[row] for row in np.flatnonzero(self._index.shard == shard)]
@@ -212,7 +230,7 @@ class FeatureStore:
         if found is None:
             layout = self.layouts[array]
             starts, counts = self.shard_places(array, shard)
-            found = self._form.open_shard(self.name, array, shard, layout, starts, counts)
+            found = self.form.open_shard(self.name, array, shard, layout, starts, counts)
             self._readers[array, shard] = found
         return found
 
@@ -230,10 +248,10 @@ class FeatureStore:
         Raises:
             StoreError: if the plan is damaged, so that utterances would lie on each other or outside of their shards.
         """
-        place = f"{self._form.path}: the plan of {self.name}"
+        place = f"{self.form.path}: the plan of {self.name}"
         layouts = array_layouts(self.spec, self._shard_frames, self._slots)
         for array, layout in layouts.items():
-            if self._form.shard_shape(self.name, array) != layout.shard or min(layout.shard) < 1:
+            if self.form.shard_shape(self.name, array) != layout.shard or min(layout.shard) < 1:
                 raise StoreError(f"{place} has shards of another shape than its frames: it is damaged")
         if not self._fits():
             raise StoreError(f"{place} has frames outside of their place: it is damaged; run ser-store verify")
@@ -267,9 +285,9 @@ class FeatureStore:
         return self._read_plan("time", np.float64)
 
     def _read_plan(self, array: str, dtype: type[np.generic]) -> Array:
-        values = self._form.array(f"features/{self.name}/{array}")
+        values = self.form.array(f"features/{self.name}/{array}")
         if values.dtype != dtype:
-            raise StoreError(f"{self._form.path}: {array} of {self.name} is of {values.dtype}: it is damaged")
+            raise StoreError(f"{self.form.path}: {array} of {self.name} is of {values.dtype}: it is damaged")
         return values
 
     @cached_property
@@ -296,11 +314,11 @@ class FeatureStore:
 
     @cached_property
     def _shard_frames(self) -> int:
-        return self._form.shard_shape(self.name, "data")[1]
+        return self.form.shard_shape(self.name, "data")[1]
 
     @cached_property
     def _slots(self) -> int:
-        return self._form.shard_shape(self.name, "mean")[1]
+        return self.form.shard_shape(self.name, "mean")[1]
 
 
 def _layer_range(layers: Layers, count: int) -> tuple[slice, slice | Array]:

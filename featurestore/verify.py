@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import google_crc32c
@@ -63,7 +64,7 @@ def verify(store: Store, report: Callable[[float, float], None] = lambda *_: Non
         try:
             part = FeatureStore(store.form, name, store.index)
             check_plan(part.checksums, part.manifest["plan"], name)
-            jobs += _jobs(part, store, list(part.layouts))
+            jobs += _jobs(part, list(part.layouts))
         except TROUBLE as error:
             unreadable = isinstance(error, OSError)
             found.append(Damage(f"{store.path}: plan of {name}", str(error), [], name, unreadable=unreadable))
@@ -79,36 +80,57 @@ def verify(store: Store, report: Callable[[float, float], None] = lambda *_: Non
 
 def verify_utterance(store: Store, name: str) -> list[Damage]:
     """Return the damage of one utterance's frames, scales and statistics; reads no other frames."""
-    shard = int(store.index.shard[store.index[name]])
     found = []
     for feature in store.form.features():
         try:
-            found += _damages_of(name, FeatureStore(store.form, feature, store.index), store, shard)
+            found += damages_of(FeatureStore(store.form, feature, store.index), name)
         except TROUBLE as error:
             place, unreadable = f"{store.path}: {feature} of {name}", isinstance(error, OSError)
+            shard = int(store.index.shard[store.index[name]])
             found.append(Damage(place, str(error), [name], feature, shard, unreadable))
     return found
 
 
-def _damages_of(name: str, part: FeatureStore, store: Store, shard: int) -> list[Damage]:
-    """Return the damage of what a feature holds of one utterance."""
+def damages_of(part: FeatureStore, name: str) -> list[Damage]:
+    """Return the damage of what a feature holds of one utterance; none where it holds nothing.
+
+    Raises:
+        StoreError: if the plan or the shard cannot be trusted at all.
+        OSError: if the frames cannot be read.
+    """
     if name in part.failed:
         return []
-    rank = part.names_in(shard).index(name)
+    shard, rank = part.shard_of(name)
     expected = int(part.records[shard]["utterances"][8 * rank : 8 * rank + 8], 16)
     checksum = part.block(name).checksum()
-    found = []
+    found = [replace(damage, names=[name]) for damage in _damages_beside_frames(part, shard)]
     if checksum != expected:
-        place, problem = (
-            f"{store.path}: {part.name} of {name}",
-            f"its checksum is {checksum:08x}, expected {expected:08x}",
-        )
-        found.append(Damage(place, problem, [name], part.name, shard))
-    for job in _jobs(part, store, [array for array in part.layouts if array != "data"], shard):
-        damage = _check(job)
-        if damage:
-            found.append(replace(damage, names=[name]))
+        problem = f"its checksum is {checksum:08x}, expected {expected:08x}"
+        found.append(Damage(f"{part.form.path}: {part.name} of {name}", problem, [name], part.name, shard))
     return found
+
+
+def problem_of(part: FeatureStore, name: str) -> str:
+    """Return what is damaged of what a feature holds of one utterance; empty if nothing is.
+
+    Raises:
+        OSError: if it cannot be read, which tells nothing of it.
+    """
+    try:
+        damages = damages_of(part, name)
+    except StoreError as error:
+        return str(error)
+    for damage in damages:
+        if damage.unreadable:
+            raise OSError(f"{damage.place}: {damage.problem}")
+    return "; ".join(damage.problem for damage in damages)
+
+
+@lru_cache(maxsize=8)
+def _damages_beside_frames(part: FeatureStore, shard: int) -> list[Damage]:
+    """Return the damage of the scales and statistics of a shard, which have one checksum for all its utterances."""
+    jobs = _jobs(part, [array for array in part.layouts if array != "data"], shard)
+    return [damage for job in jobs if (damage := _check(job))]
 
 
 def repair(
@@ -177,14 +199,12 @@ class _Job(NamedTuple):
     checksum: int
 
 
-def _jobs(part: FeatureStore, store: Store, arrays: list[str], shard: int | None = None) -> list[_Job]:
+def _jobs(part: FeatureStore, arrays: list[str], shard: int | None = None) -> list[_Job]:
     jobs = []
     for number, record in part.records.items():
         for array in arrays if shard in (None, number) else ():
-            file = record["files"].get(array)
-            if file is None:
-                raise StoreError(f"the record of shard {number} of {part.name} lacks {array}: it is damaged")
-            files, path, begin = store.form.shard_file(part.name, array, number)
+            files, path, begin = part.form.shard_file(part.name, array, number)
+            file = record["files"][array]
             jobs.append(_Job(part, array, number, files, path, begin, int(file["bytes"]), int(file["crc32c"])))
     return jobs
 
