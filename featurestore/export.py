@@ -18,6 +18,7 @@ from featurestore.feature import FeatureStore
 from featurestore.growth import join_tables
 from featurestore.store import Store
 from featurestore.verify import problem_of
+from featurestore.zarr3 import naming
 
 MISSING = ("", "nan", "-nan", "na", "n/a", "#n/a", "#na", "<na>", "none", "null")
 """What stands for a missing number in label files."""
@@ -155,7 +156,8 @@ def _write_safetensors(folder: Path, shard: int, part: FeatureStore, names: Sequ
 def _write(file: Path, content: bytes | memoryview) -> None:
     """Write a file, of which nothing stays where it cannot be written whole."""
     try:
-        file.write_bytes(content)
+        with naming(file):
+            file.write_bytes(content)
     except OSError:
         file.unlink(missing_ok=True)
         raise

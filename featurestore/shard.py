@@ -16,7 +16,7 @@ from featurestore.errors import StoreError
 from featurestore.files import Ranges
 from featurestore.layout import ArrayLayout
 from featurestore.plan import Ints
-from featurestore.zarr3 import ZSTD_LEVEL, publish
+from featurestore.zarr3 import ZSTD_LEVEL, naming, publish
 
 ABSENT = np.uint64(2**64 - 1)
 BLOSC_HEADER = 16
@@ -71,8 +71,9 @@ class ShardWriter:
             return crc
         octets = np.frombuffer(content, np.uint8)
         rest = octets.data
-        while rest:  # a single write ends at 2 GiB, or where the disk is full
-            rest = rest[self._file.write(rest) :]
+        with naming(self._path):
+            while rest:  # a single write ends at 2 GiB, or where the disk is full
+                rest = rest[self._file.write(rest) :]
         self._size += octets.size
         self._crc = google_crc32c.extend(self._crc, octets)
         return int(google_crc32c.extend(crc, octets))

@@ -96,7 +96,7 @@ class Store:
     """A store of features, keyed by the names of the utterances; see `featurestore.open`."""
 
     def __init__(self, path: str | Path, partial: bool = False) -> None:
-        self.form, self._partial = open_form(path), partial
+        self.form, self._partial = open_form(path, partial), partial
         self.path = self.form.path
         if self.form.interrupted():
             raise StoreError(f"{path} is being changed, or a change was interrupted: run ser-store repair {path}")

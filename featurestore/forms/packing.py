@@ -25,7 +25,7 @@ from featurestore.forms.hdf5 import ATTRIBUTES, MANIFEST, chunk_places
 from featurestore.layout import PLANNED, ArrayLayout, check_plan, free_bytes
 from featurestore.store import Index
 from featurestore.table import AXIS, column_path, read_intact_table
-from featurestore.zarr3 import as_json
+from featurestore.zarr3 import as_json, naming
 
 PIECE = 1 << 24
 """Bytes that are copied together."""
@@ -58,7 +58,7 @@ def write_hdf5(form: Form, path: Path) -> None:
             for array in part.layouts
         }
     _check_room(path, image, parts)
-    with path.open("xb", buffering=0) as target:
+    with naming(path), path.open("xb", buffering=0) as target:
         image.write_to(target)
         for part in parts:
             for number, record in part.records.items():

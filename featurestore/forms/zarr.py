@@ -26,6 +26,7 @@ from featurestore.zarr3 import (
     array_document,
     as_json,
     group_document,
+    naming,
     publish,
     sharded_document,
     sync_folder,
@@ -285,7 +286,8 @@ class Change:
     def _write(self, path: str, content: bytes) -> None:
         file = self._stage / path
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content)
+        with naming(file):
+            file.write_bytes(content)
 
 
 class ShardFiles(AbstractContextManager["ShardFiles"]):

@@ -1,0 +1,105 @@
+"""Makes a small change to copies of a store, each ended at another instant or by another limit, and checks each copy.
+
+python small_change.py STORE kill|size
+
+Prints ``before``, ``after`` or what is wrong for each, with the exit status of the process and what it said.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+from toy import Toy
+
+import featurestore
+from featurestore.errors import StoreError
+from featurestore.verify import repair, verify
+from featurestore.writer import StoreWriter
+
+EVENTS = ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate")
+NEW = ["label", "note"]
+
+
+def kill_after(operations: int) -> None:
+    """Kill this process before that operation that changes something on the disk."""
+    left = operations
+
+    def count() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def counted(function):
+        def call(*arguments, **keywords):
+            count()
+            return function(*arguments, **keywords)
+
+        return call
+
+    def heard(event: str, arguments: tuple) -> None:
+        if event in EVENTS or (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)):
+            count()
+
+    sys.addaudithook(heard)
+    os.fsync, os.pwrite = counted(os.fsync), counted(os.pwrite)
+
+
+def change(path: Path, kind: str, limit: int) -> tuple[int, str]:
+    """Make the change in another process, and return its exit status, that of a signal below 0, and what it said."""
+    reading, writing = os.pipe()
+    process = os.fork()
+    if process == 0:
+        writer = StoreWriter(path)
+        table = writer.table.assign(**dict.fromkeys(NEW, "x" * 600))
+        if kind == "size":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        else:
+            kill_after(limit)
+        try:
+            with writer.change_at_once():
+                writer.replace_table(table)
+        except (StoreError, OSError) as error:
+            os.write(writing, str(error).encode())
+            os._exit(1)
+        os._exit(0)
+    os.close(writing)
+    with open(reading) as said:
+        message = said.read()
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), message
+
+
+def check(path: Path, before: Path, toy: Toy) -> str:
+    """Return whether a store is that of before, or that of after."""
+    store, old = featurestore.open(path), featurestore.open(before)
+    if verify(store) or any(not np.array_equal(store[n]["states"], old[n]["states"]) for n in toy.readable):
+        return "damaged"
+    columns = list(store.utterances)
+    return {0: "before", len(NEW): "after"}.get(len(set(columns) - set(old.utterances)), f"mixed: {columns}")
+
+
+def main() -> None:
+    store, kind, toy, limit = Path(sys.argv[1]), sys.argv[2], Toy(), 0
+    while True:
+        limit += 4096 if kind == "size" else 1
+        copy = store.parent / f"{kind} {limit}" / store.name
+        copy.parent.mkdir()
+        (shutil.copytree if store.is_dir() else shutil.copy)(store, copy)
+        status, message = change(copy, kind, limit)
+        if kind == "kill":
+            repair(str(copy))
+        beside = {file.name for file in copy.parent.iterdir()} - {f".{copy.name}.lock", copy.name}
+        print(limit, status, check(copy, store, toy), len(beside), message.replace("\n", "\\n"), sep="\t")
+        shutil.rmtree(copy.parent)
+        if status == 0:
+            return
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,257 @@
+"""An HDF5 file is always whole: what a killed process leaves beside it belongs to that file, or is refused by name."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+import featurestore
+from featurestore.errors import StoreError
+from featurestore.forms.draft import DraftForm
+from featurestore.forms.packing import _Image
+from featurestore.verify import repair, verify
+from featurestore.writer import StoreWriter
+from tests.featurestore.toy import FRAMES, Toy
+
+FEATURES = ("states", "pitch")
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: the code that it ends cleans nothing up."""
+
+
+def kill_in_the_middle(toy, path, features=FEATURES):
+    """Write a store until the first two shards of its last feature are there."""
+    writer = StoreWriter(path)
+    try:
+        with writer.lock():
+            writer.plan(toy.plan)
+            for feature in features:
+                writer.plan_feature(feature, toy.feature_plan(feature))
+                toy.fill(writer, feature, (0, 1) if feature == features[-1] else (0, 1, 2))
+            raise Killed
+    except Killed:
+        return
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "toy.h5"
+
+
+def names_beside(path):
+    return sorted(file.name for file in path.parent.iterdir())
+
+
+def test_nothing_is_believed_of_a_file_that_is_gone(toy, path):
+    """The killed extraction goes on without a file, and what comes out is whole."""
+    kill_in_the_middle(toy, path)
+    assert names_beside(path) == [".toy.h5.draft", ".toy.h5.lock"]
+    toy.write(path, features=FEATURES)
+    assert names_beside(path) == [".toy.h5.lock", "toy.h5"]
+    store = featurestore.open(path)
+    assert verify(store) == []
+    for name in toy.readable:
+        assert np.allclose(store[name]["states"], toy.states[name], atol=2)
+
+
+def test_other_settings_than_those_of_the_killed_extraction_are_refused(toy, path):
+    kill_in_the_middle(toy, path)
+    with pytest.raises(
+        StoreError, match="has the feature states with other settings: dtype: int8 in the store, float32"
+    ):
+        toy.write(path, "float32")
+
+
+@pytest.mark.parametrize("harm", ["removed", "renamed", "another", "changed"])
+def test_a_file_that_changes_under_an_unfinished_change_is_refused_by_name(toy, path, harm):
+    toy.write(path)
+    backup = shutil.copy(path, path.with_name("backup.h5"))
+    kill_in_the_middle(toy, path)
+    if harm == "removed":
+        path.unlink()
+    elif harm == "renamed":
+        path.rename(path.with_name("renamed.h5"))
+    elif harm == "another":
+        Toy().write(path.with_name("other.h5"), features=("pitch",)).replace(path)
+    else:
+        with h5py.File(path, "r+") as file:
+            file["table/V"][0] = 3.0
+            del file["attributes"]
+            file.create_dataset("attributes", data=np.array(b'{"format": 2}'))
+    gone = harm in ("removed", "renamed")
+    message = (
+        "is gone, to which an unfinished change adds" if gone else "is not the file to which an unfinished change adds"
+    )
+    with pytest.raises(StoreError, match=f"{message}.*delete .*toy.h5.draft"):
+        toy.write(path, features=FEATURES)
+    if harm == "renamed":  # it is a store like any other, of which no change is unfinished
+        assert verify(featurestore.open(path.with_name("renamed.h5"))) == []
+        toy.write(path.with_name("renamed.h5"), features=FEATURES)
+        assert verify(featurestore.open(path.with_name("renamed.h5"))) == []
+    shutil.copy(backup, path)  # the same content is the same file, wherever it comes from
+    toy.write(path, features=FEATURES)
+    assert verify(featurestore.open(path)) == []
+    assert list(featurestore.open(path).features) == ["pitch", "states"]
+
+
+def test_a_file_that_appears_beside_a_first_extraction_is_not_overwritten(toy, path):
+    kill_in_the_middle(toy, path)
+    other = Toy().write(path.with_name("other.h5"), "float32").replace(path)
+    before = other.read_bytes()
+    with pytest.raises(StoreError, match="is not what an unfinished change is to make of it: move it away to finish"):
+        toy.write(path, features=FEATURES)
+    assert path.read_bytes() == before
+    with pytest.raises(StoreError, match="unfinished change"):
+        repair(str(path))
+    assert verify(featurestore.open(path)) == []
+    assert verify(featurestore.open(path, partial=True)) == []  # of the file: the draft is not of it
+    shutil.rmtree(path.with_name(".toy.h5.draft"))
+    assert repair(str(path)) == []
+
+
+def test_readers_see_the_file_as_it_was_until_another_takes_its_place(toy, path):
+    toy.write(path)
+    before = featurestore.open(path)
+    kill_in_the_middle(toy, path, ("pitch",))
+    assert list(featurestore.open(path).parts) == ["states"]
+    partial = featurestore.open(path, partial=True)
+    assert list(partial.parts) == ["pitch", "states"]
+    assert np.array_equal(partial["a1"]["pitch"], toy.pitch["a1"])
+    assert partial.feature("pitch").failed == dict.fromkeys(["c1", "c2", "c3"], "not extracted yet")
+    assert verify(partial) == []
+    frames = before["a1"]["states"]
+    toy.write(path, features=("pitch",))
+    assert np.array_equal(before["c1"]["states"], featurestore.open(path)["c1"]["states"])  # not opened until now
+    assert np.array_equal(before["a1"]["states"], frames)
+    assert before.utterances.equals(featurestore.open(path).utterances)
+
+
+def test_an_unfinished_first_extraction_can_be_looked_into(toy, path):
+    kill_in_the_middle(toy, path)
+    store = featurestore.open(path)
+    assert list(store.features) == ["states"]
+    with pytest.raises(StoreError, match=r"pitch in .*toy.h5 is unfinished \(2 of 3 shards\)"):
+        store.feature("pitch")
+
+
+def test_killed_between_the_new_file_and_the_end_of_the_draft(toy, path, monkeypatch):
+    kill_in_the_middle(toy, path)
+    with monkeypatch.context() as patch:
+        patch.setattr(DraftForm, "discard", lambda _: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            toy.write(path, features=FEATURES)
+    assert names_beside(path) == [".toy.h5.draft", ".toy.h5.lock", "toy.h5"]
+    before = path.read_bytes()
+    assert verify(featurestore.open(path)) == []
+    toy.write(path, features=FEATURES)
+    assert names_beside(path) == [".toy.h5.lock", "toy.h5"]
+    assert path.read_bytes() == before
+
+
+def test_what_a_killed_extraction_left_is_kept_by_a_small_change(toy, path):
+    toy.write(path)
+    kill_in_the_middle(toy, path, ("pitch",))
+    writer = StoreWriter(path)
+    with writer.change_at_once():
+        writer.replace_table(writer.table.assign(A=1.0))
+    half = featurestore.open(path, partial=True)
+    assert half.utterances["A"].tolist() == [1.0] * len(FRAMES)
+    assert set(half.feature("pitch").records) == {0, 1}
+    assert verify(half) == []
+    before = path.read_bytes()
+    twice = writer.table.assign(**{"": 2.0})
+    with pytest.raises(StoreError, match="cannot be named"), writer.change_at_once():
+        writer.replace_table(twice)
+    assert path.read_bytes() == before
+    assert names_beside(path) == [".toy.h5.lock", "toy.h5"]
+
+
+def test_what_is_no_part_of_a_store_is_not_lost(toy, path):
+    toy.write(path)
+    with h5py.File(path, "r+") as file:
+        file.create_group("my notes")
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="also holds my notes, which is no part of a store and would be lost"):
+        toy.write(path, features=("pitch",))
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_shard_is_not_copied_into_a_new_file(toy, path):
+    toy.write(path)
+    place = featurestore.open(path).form.shard_file("states", "data", 1)[2]
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(
+        StoreError, match=r"shard 1 of states is damaged, .*; nothing was changed: run ser-store repair"
+    ):
+        toy.write(path, features=("pitch",))
+    assert path.read_bytes() == bytes(content)
+    (dropped,) = repair(str(path))
+    assert (dropped.feature, dropped.shard) == ("states", 1)
+    toy.write(path, features=FEATURES)
+    assert verify(featurestore.open(path)) == []
+    assert names_beside(path) == [".toy.h5.lock", "toy.h5"]
+
+
+def test_the_bytes_of_a_file_depend_on_its_content_alone(toy, tmp_path):
+    one = toy.write(tmp_path / "one.h5", features=FEATURES)
+    other = toy.write(tmp_path / "other.h5", features=("pitch",), shards=(2,))
+    toy.write(other, features=("states",), shards=(1,))
+    toy.write(other, features=("states", "pitch"))
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_file_that_hdf5_writes_in_memory_is_a_file(tmp_path):
+    rng, image = np.random.default_rng(0), _Image()
+    values = [rng.integers(0, 255, size, np.uint8) for size in (0, 1, 70_000, 300_000)]
+    with h5py.File(image, "w", libver="latest") as file:
+        for number, value in enumerate(values):
+            file.create_dataset(f"{number}", data=value)
+        del file["2"]
+        file.create_dataset("again", data=values[2])
+    with open(tmp_path / "copy.h5", "wb", buffering=0) as target:
+        image.write_to(target)
+    for opened in (image, tmp_path / "copy.h5"):
+        with h5py.File(opened, "r") as file:
+            for number in ("0", "1", "3"):
+                assert np.array_equal(file[number][()], values[int(number)])
+            assert np.array_equal(file["again"][()], values[2])
+
+
+SCRIPT = Path(__file__).with_name("small_change.py")
+
+
+def changes(path, kind, environment):
+    """Return for each instant, or limit: the exit status, the state of the store, what is left beside it, a message."""
+    command = [sys.executable, SCRIPT, path, kind]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert (result.returncode, result.stderr) == (0, "")
+    return [line.split("\t")[1:] for line in result.stdout.splitlines()]
+
+
+def test_a_small_change_where_files_cannot_grow_happens_or_not(toy, tmp_path, form, environment):
+    path = toy.write(tmp_path / f"toy{form}")
+    *failed, last = changes(path, "size", environment)
+    assert last == ["0", "after", "0", ""]
+    assert len(failed) >= 1
+    for status, state, beside, message in failed:
+        assert (status, state, beside) == ("1", "before", "0")
+        assert "File too large" in message
+        assert "\\n" not in message
+
+
+def test_a_small_change_that_is_killed_happens_or_not(toy, tmp_path, form, environment):
+    path = toy.write(tmp_path / f"toy{form}")
+    *killed, last = changes(path, "kill", environment)
+    assert last == ["0", "after", "0", ""]
+    assert len(killed) > 20
+    assert {(status, beside) for status, _, beside, _ in killed} == {("-9", "0")}
+    states = [state for _, state, _, _ in killed]
+    assert set(states) == {"before", "after"}
+    assert states == sorted(states, reverse=True)  # from some instant on it has happened
