@@ -52,7 +52,8 @@ def show(store: str, name: str) -> None:
     """Print the labels of one utterance, and the range of values of its features."""
     opened = featurestore.open(store, partial=True)
     utterance = opened[name]
-    say(utterance.labels.to_string())
+    for line in utterance.labels.to_string().splitlines():
+        say(line)
     for feature, part in opened.parts.items():
         if name in part.flagged:
             say(f"{feature}: flagged, {part.flagged[name]}")
