@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib as mpl
@@ -10,6 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from train.examples import Examples
+from train.files import write_whole
 from train.loop import Variant
 
 mpl.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9})
@@ -25,7 +27,7 @@ def plot_curves(folder: Path, variants: list[Variant], metric: str) -> None:
             axes.plot(range(1, len(curve) + 1), curve, color="tab:blue", alpha=0.35, linewidth=1)
             axes.plot(variant.best_epoch, curve[variant.best_epoch - 1], "o", color="tab:blue", markersize=3)
         axes.set(xlabel="epoch", ylabel=label)
-        figure.savefig(folder / f"{file}.png", dpi=150)
+        _save(figure, folder / f"{file}.png")
 
 
 def plot_layer_weights(folder: Path, variants: list[Variant]) -> None:
@@ -40,7 +42,7 @@ def plot_layer_weights(folder: Path, variants: list[Variant]) -> None:
     axes.set(
         xlabel="layer (0: input of the transformer)", ylabel="softmax weight", xticks=layers[:: 1 + len(layers) // 26]
     )
-    figure.savefig(folder / "layer_weights.png", dpi=150)
+    _save(figure, folder / "layer_weights.png")
 
 
 def plot_predictions(folder: Path, examples: Examples, table: pd.DataFrame) -> None:
@@ -54,7 +56,7 @@ def plot_predictions(folder: Path, examples: Examples, table: pd.DataFrame) -> N
         axes.plot(table[target], table[f"{target}_model"], ".", alpha=0.3, markersize=4)
         axes.plot(scale, scale, color="grey", linewidth=0.8)
         axes.set(xlabel=f"true {target}", ylabel=f"predicted {target}", xlim=scale, ylim=scale, aspect="equal")
-    figure.savefig(folder / "scatter.png", dpi=150)
+    _save(figure, folder / "scatter.png")
 
 
 def _plot_confusion(file: Path, classes: list[str], table: pd.DataFrame) -> None:
@@ -70,4 +72,10 @@ def _plot_confusion(file: Path, classes: list[str], table: pd.DataFrame) -> None
     axes.set(xlabel="predicted", ylabel="true", xticks=range(len(classes)), yticks=range(len(classes)))
     axes.set_xticklabels(classes, rotation=45, ha="right")
     axes.set_yticklabels(classes)
-    figure.savefig(file, dpi=150)
+    _save(figure, file)
+
+
+def _save(figure: Figure, file: Path) -> None:
+    picture = BytesIO()
+    figure.savefig(picture, format="png", dpi=150)
+    write_whole(file, picture.getvalue())
