@@ -192,7 +192,7 @@ def _of_part(values: dict[str, _Node], name: Any, section: type[Config], default
 
     Otherwise none; but those that came before any name are kept if they are not the default part's alone.
     """
-    before, after = _kind(section, values, default), _kind(section, {"name": Leaf(name, "")}, None)
+    before, after = _kind(section, values, default), _part(section, name)
     if before is after:
         return values
     if "name" in values:
@@ -206,9 +206,14 @@ def _kind(section: type[Config] | None, values: dict[str, _Node], default: str |
     if section is None or Component not in section.__bases__:
         return section
     name = values["name"] if "name" in values else Leaf(default, "")
+    return _part(section, name.value if isinstance(name, Leaf) else None)
+
+
+def _part(base: type[BaseModel], name: Any) -> type[Config] | None:
+    """Return the part of that name, if there is one."""
     try:
-        return section.kind(name.value) if isinstance(name, Leaf) else None  # type: ignore[attr-defined]
-    except (UnknownPartError, AttributeError):
+        return base.kind(name) if isinstance(name, str) else None  # type: ignore[attr-defined]
+    except UnknownPartError:
         return None
 
 
@@ -259,12 +264,8 @@ def _complaint(problem: Any) -> str:
 
 def _keys(schema: type[BaseModel], values: Any, prefix: str = "") -> Iterator[str]:
     """Yield every dotted key that ``schema`` takes, given the kinds of component that ``values`` choose."""
-    if Component in schema.__bases__:
-        try:
-            schema = schema.kind(values["name"])  # type: ignore[attr-defined]
-        except (UnknownPartError, AttributeError):
-            return
-    for key, field in schema.model_fields.items():
+    kind = _part(schema, values.get("name")) if Component in schema.__bases__ else schema
+    for key, field in kind.model_fields.items() if kind else ():
         yield f"{prefix}{key}"
         section = _config_in(field.annotation)
         if section:

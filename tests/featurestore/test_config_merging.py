@@ -185,6 +185,8 @@ def test_settings_before_the_name_are_those_of_the_part_that_has_them():
         ("fusion.name=[a]", "fusion: expected the name of a fusion, found ['a']"),
         ("fusion.name={a: 1}", "fusion: expected the name of a fusion, found {'a': 1}"),
         ("fusion.name.x=1", "fusion: expected the name of a fusion, found {'x': 1}"),
+        ("fusion.name=2024-01-01", "fusion: expected the name of a fusion, found datetime.date(2024, 1, 1)"),
+        ("fusion.name=!!binary aGk=", "fusion: expected the name of a fusion, found b'hi'"),
         ("fusion={name: 7}", "fusion: expected the name of a fusion, found 7"),
         ("fusion=''", "fusion: no fusion ''; expected one of attention, concat, none"),
         ("fusion.heads.x=1", "fusion.heads: Input should be a valid integer, found {'x': 1}"),

@@ -76,8 +76,7 @@ def test_devices_that_cannot_be_used(store, tmp_path, device):
     assert not list(tmp_path.iterdir())
 
 
-def test_more_threads_and_folds_than_there_can_be(store, store_path, tmp_path):
-    assert ser_train("--store", store_path, *QUICK, "threads=1024", f"runs={tmp_path}").returncode == 0
+def test_more_folds_than_there_can_be(store):
     with pytest.raises(SerError, match="folds need at least as many speakers, the store has 6"):
         run(store, load(TrainConfig, [], ["splits.k=99999999999999999999"]), lambda _: None)
     settings = ["splits={name: leave_one_out, dev_groups: 99999999999999999999}"]
