@@ -24,6 +24,12 @@ INCOMPLETE = 3
 INTERRUPTED = "interrupted: what is written stays; give the same command again to go on"
 
 SECONDS_BETWEEN_LINES = 10
+NO_MEMORY = "there is not enough memory"
+LACKS = {
+    NO_MEMORY: ("can't allocate memory", "out of memory"),
+    "a file cannot be written": ("No space left on device", "file write failed", "PytorchStreamWriter failed"),
+}
+"""What libraries say in errors of their own kinds when something lacks."""
 
 
 def run(app: App, interrupted: str = INTERRUPTED) -> NoReturn:
@@ -45,10 +51,10 @@ def run(app: App, interrupted: str = INTERRUPTED) -> NoReturn:
         code, problems = 130, [interrupted]
     except CycloptsError as error:
         code, problems = 2, [str(error)]
-    except (SerError, OSError, MemoryError, RecursionError) as error:
-        if len(arguments) < len(sys.argv) - 1:
-            raise
+    except Exception as error:
         code, problems = 1, _problems(error)
+        if not problems or len(arguments) < len(sys.argv) - 1:
+            raise
     lost = [output.error for output in outputs if output.error]
     if lost and not code:
         code, problems = 1, [f"what it printed could not be written: {_of_system(lost[0])}"]
@@ -146,16 +152,20 @@ def _dependable_outputs() -> list[_Output]:
 
 
 def _problems(error: Exception) -> list[str]:
-    """Return the lines that say what is wrong: one, but for settings, of which each has its own."""
+    """Return the lines that say what is wrong, if users can mend it: one, or one for each setting."""
     if isinstance(error, ConfigError):
         return str(error).split("\n")
+    if isinstance(error, SerError):
+        return [str(error)]
     if isinstance(error, OSError):
         return [_of_system(error)]
-    if isinstance(error, MemoryError):
-        return [f"there is not enough memory: {error}".removesuffix(": ")]
     if isinstance(error, RecursionError):
         return ["something that was read is nested too deeply: is it damaged? --debug shows where"]
-    return [str(error)]
+    text = str(error)
+    for lack, phrases in LACKS.items():
+        if (isinstance(error, MemoryError) and lack == NO_MEMORY) or any(phrase in text for phrase in phrases):
+            return [": ".join([lack, *text.splitlines()[:1]])]
+    return []
 
 
 def _of_system(error: OSError) -> str:

@@ -32,11 +32,9 @@ def main_command(
     """
     import featurestore
     from train.config import TrainConfig
-    from train.memory import said_of_memory
     from train.run import run as train
 
-    with said_of_memory():
-        folder, _ = train(featurestore.open(store), load(TrainConfig, config, overrides), say)
+    folder, _ = train(featurestore.open(store), load(TrainConfig, config, overrides), say)
     say(f"run: {folder}")
     return 0
 

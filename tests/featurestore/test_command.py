@@ -115,6 +115,15 @@ def test_an_output_that_is_not_utf8_gets_escapes(output, variables):
         ("open('/nowhere/x')", "/nowhere/x: No such file or directory"),
         ("os.rename('/nowhere/x', '/y')", "/nowhere/x -> /y: No such file or directory"),
         ("raise OSError(28, 'No space left on device')", "No space left on device"),
+        (
+            "raise RuntimeError('[enforce fail] can\\'t allocate memory: 9 bytes\\nmore')",
+            "there is not enough memory: [enf",
+        ),
+        (
+            "class SafetensorError(Exception): pass\nraise SafetensorError('No space left on device')",
+            "a file cannot be w",
+        ),
+        ("raise RuntimeError('PytorchStreamWriter failed writing file data/1')", "a file cannot be written: Pytorch"),
         ("raise OSError('many\\n  lines')", "many lines"),
         ("raise StoreError('one\\ntwo')", r"one\ntwo"),
     ],
@@ -124,6 +133,10 @@ def test_an_error_is_one_line(output, body, line):
     assert (code, out, len(err.splitlines())) == (1, "", 1)
     assert err.startswith(f"ser-test: {line}")
     assert "Traceback" in output(body, "--debug")[2]
+
+
+def test_a_defect_of_the_program_shows_where_it_is(output):
+    assert "Traceback" in output("raise ValueError('x')")[2]
 
 
 def test_a_command_that_is_asked_wrongly_says_so_in_one_line(output):
