@@ -8,7 +8,7 @@ import torch
 
 from featurestore.errors import SerError
 from train.examples import Examples
-from train.labels import TOLERANCE, some
+from train.labels import TOLERANCE, first_of, some
 from train.splits import Fold
 
 
@@ -77,7 +77,7 @@ def _check_categories(examples: Examples, folds: list[Fold]) -> Iterator[str]:
             )
         if len(dev) < 2:
             yield f"fold {number}: dev has one emotion, {examples.classes[next(iter(dev))]}: it hardly selects"
-        unseen = ", ".join(examples.classes[i] for i in sorted((dev | test) - train))
+        unseen = first_of([examples.classes[i] for i in sorted((dev | test) - train)])
         if unseen:
             yield f"fold {number}: train has no utterance of {unseen}, dev or test has: it cannot be recognised"
 

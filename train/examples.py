@@ -132,6 +132,8 @@ def load_examples(store: Store, config: TrainConfig) -> Examples:
     classes = [] if ranges else _classes(table["emotion"])
     targets = _scaled(table, ranges) if ranges else _class_numbers(table["emotion"], classes)
     aligned = _align_all(states, pitch, names, config.pitch) if pitch else []
+    if pitch and not any(contour[:, 1].any() for contour in aligned):
+        remarks.append(f"no frame of {pitch.name} is voiced: the fusion has nothing to work with")
     return Examples(store, states, names, table, targets, classes, ranges, aligned, skipped, remarks)
 
 

@@ -25,8 +25,12 @@ def some(names: Sequence[str]) -> str:
     >>> some(["a", "b", "c", "d"])
     '4 utterances (a, b, c, …)'
     """
-    shown = ", ".join(names[:EXAMPLES]) + (", …" if len(names) > EXAMPLES else "")
-    return f"{len(names)} utterance{'s' if len(names) > 1 else ''} ({shown})"
+    return f"{len(names)} utterance{'s' if len(names) > 1 else ''} ({first_of(names)})"
+
+
+def first_of(names: Sequence[str]) -> str:
+    """Return the first names, and a mark if there are more."""
+    return ", ".join(names[:EXAMPLES]) + (", …" if len(names) > EXAMPLES else "")
 
 
 def as_names(column: pd.Series) -> pd.Series:
@@ -43,8 +47,9 @@ def _as_name(value: Any) -> str:
 
 
 def _stripped(text: str) -> str:
-    inside = [place for place, character in enumerate(text) if not _is_blank(character)]
-    return text[inside[0] : inside[-1] + 1] if inside else ""
+    first = next((place for place, character in enumerate(text) if not _is_blank(character)), len(text))
+    after = next((place for place in range(len(text), first, -1) if not _is_blank(text[place - 1])), first)
+    return text[first:after]
 
 
 def _is_blank(character: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from io import BytesIO
 from pathlib import Path
 
@@ -10,11 +11,17 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from featurestore.command import printable
 from train.examples import Examples
 from train.files import write_whole
 from train.loop import Variant
 
 mpl.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9})
+
+LARGEST_SIDE = 40
+"""Inches of a confusion matrix."""
+LONGEST_LABEL = 30
+"""Characters."""
 
 
 def plot_curves(folder: Path, variants: list[Variant], metric: str) -> None:
@@ -63,19 +70,28 @@ def _plot_confusion(file: Path, classes: list[str], table: pd.DataFrame) -> None
     found = pd.crosstab(table["emotion"], table["emotion_model"])
     counts = found.reindex(index=classes, columns=classes, fill_value=0).to_numpy(int)
     shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
-    figure = Figure(figsize=(0.6 * len(classes) + 2, 0.6 * len(classes) + 1.5), layout="constrained")
+    side = min(0.6 * len(classes), LARGEST_SIDE)
+    figure = Figure(figsize=(side + 2, side + 1.5), layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
         dark = shares[row, column] > 0.6
         axes.text(column, row, str(count), ha="center", va="center", color="white" if dark else "black")
     axes.set(xlabel="predicted", ylabel="true", xticks=range(len(classes)), yticks=range(len(classes)))
-    axes.set_xticklabels(classes, rotation=45, ha="right")
-    axes.set_yticklabels(classes)
+    words = [_as_label(name) for name in classes]
+    axes.set_xticklabels(words, rotation=45, ha="right")
+    axes.set_yticklabels(words)
     _save(figure, file)
+
+
+def _as_label(name: str) -> str:
+    """Return the beginning of a name; what is between two $ would be set as a formula."""
+    return printable(name)[:LONGEST_LABEL].replace("$", r"\$")
 
 
 def _save(figure: Figure, file: Path) -> None:
     picture = BytesIO()
-    figure.savefig(picture, format="png", dpi=150)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a letter that the font lacks is shown as a box
+        figure.savefig(picture, format="png", dpi=150)
     write_whole(file, picture.getvalue())

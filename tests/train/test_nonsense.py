@@ -17,6 +17,7 @@ from featurestore.errors import SerError
 from featurestore.plan import FeaturePlan, FeatureSpec
 from featurestore.writer import StoreWriter
 from tests.featurestore.toy import place_of
+from train import plots
 from train.config import TrainConfig
 from train.examples import load_examples
 from train.labels import as_names, clean_names, grouped
@@ -302,3 +303,20 @@ def test_labels_put_in_later_are_checked(copied, tmp_path):
     result = command("train", "--store", copied, *QUICK, f"runs={tmp_path}")
     assert result.returncode == 1
     assert "label V of 2 utterances (u001, u002) is outside its scale, 1 to 5, e.g. 99" in result.stderr
+
+
+def test_odd_and_many_names_of_emotions_can_be_plotted(store, tmp_path):
+    store.utterances["emotion"] = ["$\\frac{$", "\u559c", "a\x1b[31mb", "x" * 200] * 24
+    config = load(TrainConfig, [], [*QUICK, *CATEGORIES, f"runs={tmp_path}"])
+    assert (run(store, config, lambda _: None)[0] / "confusion.png").exists()
+    plots._plot_confusion(
+        tmp_path / "many.png", [str(n) for n in range(300)], pd.DataFrame({"emotion": ["1"], "emotion_model": ["2"]})
+    )
+    assert (tmp_path / "many.png").exists()
+
+
+def test_pitch_without_a_voice_is_warned_of(copied, tmp_path):
+    store = with_feature(copied, "flat", np.zeros((1, 20, 2), np.float32), hop=0.01, channels=("f0", "voiced"))
+    config = load(TrainConfig, [], [*QUICK, "pitch.feature=flat", f"runs={tmp_path}"])
+    _, results = run(store, config, lambda _: None)
+    assert results["warnings"] == ["no frame of flat is voiced: the fusion has nothing to work with"]
