@@ -20,6 +20,8 @@ mpl.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font
 
 LARGEST_SIDE = 40
 """Inches of a confusion matrix."""
+MOST_NUMBERED = 50
+"""Categories whose counts can be read in it."""
 LONGEST_LABEL = 30
 """Characters."""
 
@@ -74,7 +76,7 @@ def _plot_confusion(file: Path, classes: list[str], table: pd.DataFrame) -> None
     figure = Figure(figsize=(side + 2, side + 1.5), layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(counts):
+    for (row, column), count in np.ndenumerate(counts) if len(classes) <= MOST_NUMBERED else ():
         dark = shares[row, column] > 0.6
         axes.text(column, row, str(count), ha="center", va="center", color="white" if dark else "black")
     axes.set(xlabel="predicted", ylabel="true", xticks=range(len(classes)), yticks=range(len(classes)))
