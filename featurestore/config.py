@@ -254,7 +254,7 @@ def _source(node: _Node, loc: Iterable[str]) -> str:
 
 def _complaint(problem: Any) -> str:
     if problem["input"] is None:
-        return "it cannot be null; when nothing is said it has its default"
+        return "it cannot be null: give a value, or leave it out"
     if problem["type"] == "value_error":
         return str(problem["msg"].removeprefix("Value error, "))
     if problem["type"] == "model_type":

@@ -138,7 +138,7 @@ def test_null_takes_an_entry_of_a_mapping_away(file):
 @pytest.mark.parametrize("key", ["optim", "width", "optim.lr", "fusion", "fusion.heads", "targets", "splits.k"])
 def test_null_where_something_must_be_is_an_error_that_names_it(file, key):
     assert message(TrainConfig, f"{key}=null") == (
-        f"override '{key}=null': {key}: it cannot be null; when nothing is said it has its default"
+        f"override '{key}=null': {key}: it cannot be null: give a value, or leave it out"
     )
     path = file(f"{key}: null")
     assert message(TrainConfig, files=[path]).startswith(f"{path}: {key}: it cannot be null")
