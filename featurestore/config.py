@@ -13,9 +13,8 @@ import importlib
 import pkgutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Self, TypeVar, get_args
+from typing import Any, Self, TypeVar, get_args, get_origin
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -28,15 +27,20 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from featurestore.errors import ConfigError
+from featurestore.leaves import Leaf, leaves, short
 
 C = TypeVar("C", bound="Config")
 Tree = dict[str, Any]
 
 
-class Config(BaseModel):
-    """A section of a config: immutable, and closed to unknown keys."""
+class UnknownPartError(ValueError):
+    """There is no part of that name."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+class Config(BaseModel):
+    """A section of a config: immutable, closed to unknown keys, and to numbers that are not finite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -75,11 +79,11 @@ class Component(Config):
         """Return the component that the module ``name`` of this folder defines; ``a-b`` finds ``a_b``.
 
         Raises:
-            ValueError: if there is no such module.
+            UnknownPartError: if there is no such module.
         """
         name = name.replace("-", "_")
         if name not in cls.names():
-            raise ValueError(f"no {cls.__name__.lower()} {name!r}{suggest(name, cls.names())}")
+            raise UnknownPartError(f"no {cls.__name__.lower()} {short(name)}{suggest(name, cls.names())}")
         module = importlib.import_module(f"{cls.__module__}.{name}")
         own = (k for k in vars(module).values() if isinstance(k, type) and k.__module__ == module.__name__)
         (kind,) = (k for k in own if issubclass(k, cls))
@@ -90,13 +94,19 @@ class Component(Config):
     def _choose(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         if isinstance(value, cls):
             return handler(value)
+        what = cls.__name__.lower()
         if not isinstance(value, str | dict):
-            raise ValueError(f"expected the name of a {cls.__name__.lower()} or its settings, found {value!r}")
+            raise ValueError(f"expected the name of a {what} or its settings, found {short(value)}")
         settings = {"name": value} if isinstance(value, str) else dict(value)
+        if Component in cls.__bases__ and "name" not in settings:
+            raise UnknownPartError(f"expected its name, one of {', '.join(cls.names())}")
+        name = settings.pop("name", part := cls.__module__.rpartition(".")[2])
+        if not isinstance(name, str):
+            raise UnknownPartError(f"expected the name of a {what}, found {short(name)}")
         if Component in cls.__bases__:
-            return cls.kind(str(settings.pop("name", None))).model_validate(settings)
-        if settings.pop("name", part := cls.__module__.rpartition(".")[2]) != part:
-            raise ValueError(f"expected the settings of {part}, found those of {value}")
+            return cls.kind(name).model_validate(settings)
+        if name.replace("-", "_") != part:
+            raise UnknownPartError(f"expected the settings of {part}, found those of {short(name)}")
         return handler(settings)
 
     @model_serializer(mode="wrap")
@@ -115,113 +125,153 @@ def suggest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; expected one of {', '.join(known)}"
 
 
+class _Section(dict[str, "_Section | Leaf"]):
+    """Values by key, and the last file or override that set one of them."""
+
+    def __init__(self, values: dict[str, _Section | Leaf], source: str) -> None:
+        super().__init__(values)
+        self.source = source
+
+
+_Node = _Section | Leaf
+
+
 def load(schema: type[C], files: Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> C:
-    """Return ``schema`` filled from YAML ``files``, then from ``key.sub=value`` overrides, the last one wins.
+    """Return ``schema`` filled from YAML ``files``, then from ``key.sub=value`` overrides.
+
+    However they are grouped, they set one leaf after another, and the last one wins. ``null`` takes away what can be
+    absent, ``{}`` asks for a section as it is, and a part that is named anew has no settings of the one before.
 
     Raises:
         ConfigError: naming every unknown key and unusable value, and where each came from.
     """
-    tree: Tree = {}
-    origin: dict[str, str] = {}
-    for file in files:
-        for key, value in _leaves(_read_yaml(Path(file))):
-            _place(tree, key, value)
-            origin[key] = str(file)
-    for item in overrides:
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise ConfigError(f"override {item!r} is not of the form key.sub=value")
-        _place(tree, key, _parse_value(value, item))
-        origin[key] = f"override {item!r}"
+    tree: _Node = _Section({}, "config")
     try:
-        return schema.model_validate(tree)
+        for path, leaf in leaves(files, overrides):
+            tree = _put(tree, path, leaf, schema)
+        plain = _plain(tree)
+        return schema.model_validate(plain)
+    except RecursionError:
+        raise ConfigError(f"{leaf.source}: nested too deeply") from None
     except ValidationError as error:
-        lines = dict.fromkeys(_explain(schema, tree, problem, origin) for problem in error.errors())
-        raise ConfigError("\n".join(lines)) from None
+        lines = dict.fromkeys(_explain(schema, plain, tree, problem) for problem in error.errors())
+        raise ConfigError("\n".join(line.replace("\n", r"\n") for line in lines)) from None
 
 
-def _read_yaml(file: Path) -> Tree:
+def _put(there: _Node | None, path: tuple[str, ...], leaf: Leaf, annotation: Any, default: str | None = None) -> _Node:
+    """Return what is ``there`` with a leaf at ``path`` below it.
+
+    Args:
+        there: a section of the tree, if there is one yet.
+        path: of the leaf; none if it takes the place of what is there.
+        leaf: to put.
+        annotation: the type of what is there, as the schema has it.
+        default: the name of the part that it is when nothing else is said.
+    """
+    section = _config_in(annotation)
+    if not path and isinstance(leaf.value, str) and section and issubclass(section, Component):
+        path = ("name",)
+    if not path and leaf.value != {}:
+        return leaf
+    values = dict(there) if isinstance(there, _Section) else {}
+    if path:
+        key, *below = path
+        if path == ("name",) and section and Component in section.__bases__:
+            values = _of_part(values, leaf.value, section, default)
+        kind = _kind(section, values, default)
+        field = kind.model_fields.get(key) if kind else None
+        inner = (field.annotation, _default_part(field)) if field else (None, None)
+        values[key] = _put(values.get(key), tuple(below), leaf, *inner)
+        if get_origin(annotation) is dict and not below and leaf.value is None:  # a mapping whose keys may be absent
+            del values[key]
+    return _Section(values, leaf.source)
+
+
+def _of_part(values: dict[str, _Node], name: Any, section: type[Config], default: str | None) -> dict[str, _Node]:
+    """Return those of ``values`` that stay when the part is named: all if it is the same one.
+
+    Otherwise none; but those that came before any name are kept if they are not the default part's alone.
+    """
+    before, after = _kind(section, values, default), _part(section, name)
+    if before is after:
+        return values
+    if "name" in values:
+        return {}
+    known, gone = (set(kind.model_fields) if kind else set() for kind in (after, before))
+    return {key: value for key, value in values.items() if key in known or key not in gone}
+
+
+def _kind(section: type[Config] | None, values: dict[str, _Node], default: str | None) -> type[Config] | None:
+    """Return the class with the fields of a section that has these values, where that can be known."""
+    if section is None or Component not in section.__bases__:
+        return section
+    name = values["name"] if "name" in values else Leaf(default, "")
+    return _part(section, name.value if isinstance(name, Leaf) else None)
+
+
+def _part(base: type[BaseModel], name: Any) -> type[Config] | None:
+    """Return the part of that name, if there is one."""
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except FileNotFoundError:
-        raise ConfigError(f"no config file {file}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the config file {file} cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{file} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{file} holds a {type(values).__name__}, expected keys with values")
-    return values
+        return base.kind(name) if isinstance(name, str) else None  # type: ignore[attr-defined]
+    except UnknownPartError:
+        return None
 
 
-def _parse_value(text: str, item: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"override {item!r}: {text!r} is not a YAML value") from None
+def _config_in(annotation: Any) -> type[Config] | None:
+    """Return the section that an annotation allows, such as ``Pitch`` of ``Pitch | None``."""
+    kinds = (kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type))
+    return next((kind for kind in kinds if issubclass(kind, Config)), None)
 
 
-def _place(tree: Tree, key: str, value: Any) -> None:
-    """Set the dotted ``key`` of ``tree``; a bare component name becomes its section."""
-    *sections, last = key.split(".")
-    for section in sections:
-        if not isinstance(tree.get(section), dict):
-            named = tree.get(section)
-            tree[section] = {"name": named} if isinstance(named, str) else {}
-        tree = tree[section]
-    if last == "name" and tree.get("name", value) != value:
-        tree.clear()  # the settings of another part do not carry over
-    there = tree.get(last)
-    if isinstance(there, dict) and (value == {} or there.get("name", value) == value):
-        there.update({"name": value} if value else {})  # the part that is there already keeps its settings
-    else:
-        tree[last] = value
+def _plain(node: _Node) -> Any:
+    return {key: _plain(inner) for key, inner in node.items()} if isinstance(node, _Section) else node.value
 
 
-def _leaves(values: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the dotted key and value of everything in ``values`` that is not a section."""
-    for key, value in sorted(values.items(), key=lambda item: item[0] != "name"):  # a part before its settings
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _explain(schema: type[BaseModel], tree: Tree, problem: Any, origin: dict[str, str]) -> str:
+def _explain(schema: type[BaseModel], values: Tree, tree: _Node, problem: Any) -> str:
     """Return one line for one problem: where the value came from, the key, what is wrong."""
     loc = [str(part) for part in problem["loc"]]
     key = ".".join(loc)
-    nearest = max(
-        (k for k in origin if key == k or key.startswith(f"{k}.") or k.startswith(f"{key}.")), key=len, default=""
-    )
-    source = origin.get(nearest, "config")
+    if isinstance(problem.get("ctx", {}).get("error"), UnknownPartError):
+        loc.append("name")
+    source = _source(tree, loc)
     if problem["type"] == "extra_forbidden":
-        keys = list(_keys(schema, tree))
+        keys = list(_keys(schema, values))
         same_end = [k for k in keys if k.endswith(f".{loc[-1]}")]
         hint = f"; did you mean {same_end[0]!r}?" if same_end and key not in keys else suggest(key, keys)
-        return f"{source}: unknown key {key!r}{hint}"
+        return f"{source}: unknown key {short(key)}{hint}"
     if problem["type"] == "missing":
         return f"{source}: {key} is missing; it has no default"
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{source}: {key}: {message}" if key else f"{source}: {message}"
+    return f"{source}: {key}: {_complaint(problem)}" if key else f"{source}: {_complaint(problem)}"
 
 
-def _keys(schema: type[BaseModel], tree: Any, prefix: str = "") -> Iterator[str]:
-    """Yield every dotted key that ``schema`` takes, given the kinds of component chosen in ``tree``."""
-    tree = tree if isinstance(tree, dict) else {"name": tree}
-    if Component in schema.__bases__:
-        try:
-            schema = schema.kind(str(tree.get("name")))  # type: ignore[attr-defined]
-        except ValueError:
-            return
-    for key, field in schema.model_fields.items():
+def _source(node: _Node, loc: Iterable[str]) -> str:
+    for key in loc:
+        if not isinstance(node, _Section) or key not in node:
+            break
+        node = node[key]
+    return node.source
+
+
+def _complaint(problem: Any) -> str:
+    if problem["input"] is None:
+        return "it cannot be null: give a value, or leave it out"
+    if problem["type"] == "value_error":
+        return str(problem["msg"].removeprefix("Value error, "))
+    if problem["type"] == "model_type":
+        return f"expected settings, each with its key, found {short(problem['input'])}"
+    return f"{problem['msg']}, found {short(problem['input'])}"
+
+
+def _keys(schema: type[BaseModel], values: Any, prefix: str = "") -> Iterator[str]:
+    """Yield every dotted key that ``schema`` takes, given the kinds of component that ``values`` choose."""
+    kind = _part(schema, values.get("name")) if Component in schema.__bases__ else schema
+    for key, field in kind.model_fields.items() if kind else ():
         yield f"{prefix}{key}"
-        for section in (field.annotation, *get_args(field.annotation)):
-            if isinstance(section, type) and issubclass(section, Config):
-                chosen = tree.get(key)
-                if not isinstance(chosen, str):
-                    chosen = {"name": _default_part(field), **(chosen if isinstance(chosen, dict) else {})}
-                yield from _keys(section, chosen, f"{prefix}{key}.")
+        section = _config_in(field.annotation)
+        if section:
+            chosen = values.get(key)
+            default = {"name": _default_part(field)}
+            yield from _keys(section, {**default, **(chosen if isinstance(chosen, dict) else {})}, f"{prefix}{key}.")
 
 
 def _default_part(field: FieldInfo) -> str | None:

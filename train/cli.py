@@ -18,7 +18,7 @@ app = App(name="ser-train", version_flags=[], default_parameter=Parameter(negati
 
 @app.default
 def main_command(
-    *overrides: Annotated[str, Parameter(allow_leading_hyphen=False)], store: Path, config: tuple[Path, ...] = ()
+    *overrides: Annotated[str, Parameter(allow_leading_hyphen=False)], store: str, config: tuple[Path, ...] = ()
 ) -> int:
     """Train a layer-weighted fusion model on stored features, and test it once, on every fold.
 
@@ -27,7 +27,7 @@ def main_command(
 
     Args:
         overrides: Any setting as KEY=VALUE: fusion=concat targets=[V,A] splits=leave_one_out optim.lr=3e-4
-        store: The feature store that ser-extract wrote.
+        store: The feature store that ser-extract wrote, or its URL.
         config: YAML file with settings; given more than once, the last one wins.
     """
     import featurestore
@@ -41,4 +41,4 @@ def main_command(
 
 def main() -> None:
     """Run ser-train."""
-    run(app)
+    run(app, "interrupted: what the run has written stays in its folder; the same command starts another run")

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from featurestore.config import Config
 from train.fusions import Fusion
 from train.fusions.attention import Attention
 from train.heads import Head
 from train.heads.mlp import MLP
+from train.layers import WIDEST
 from train.losses import Loss
 from train.losses.ccc import CCC
 from train.poolings import Pooling
@@ -33,23 +34,23 @@ class PitchConfig(Config):
 class OptimConfig(Config):
     """How a model is trained."""
 
-    epochs: int = Field(default=30, ge=1)
+    epochs: int = Field(default=30, ge=1, le=100_000)
     """Most passes over the training part."""
     patience: int = Field(default=10, ge=1)
     """Epochs without a better dev score after which training stops."""
     refit: bool = False
     """Train again on train and dev together, for the epochs that dev chose, as the ridge baseline does."""
-    batch_size: int = Field(default=32, ge=2)
+    batch_size: int = Field(default=32, ge=2, le=1_000_000)
     """Utterances in a training step, on average over the folds, which share every read."""
-    lr: float = Field(default=2e-3, gt=0)
+    lr: float = Field(default=2e-3, gt=0, le=1e30)
     """Peak learning rate of AdamW; it rises over the first ``warmup`` epochs and falls to zero with a cosine."""
-    layer_lr: float = Field(default=1e-2, gt=0)
+    layer_lr: float = Field(default=1e-2, gt=0, le=1e30)
     """Peak learning rate of the layer weights."""
-    warmup: float = Field(default=2.0, ge=0)
+    warmup: float = Field(default=2.0, ge=0, le=100_000)
     """Epochs over which the learning rate rises."""
-    weight_decay: float = Field(default=1e-2, ge=0)
+    weight_decay: float = Field(default=1e-2, ge=0, le=1000)
     """Of AdamW; the layer weights have none."""
-    clip: float = Field(default=1.0, gt=0)
+    clip: float = Field(default=1.0, gt=0, le=1e30)
     """Largest norm of the gradient."""
 
 
@@ -63,7 +64,7 @@ class TrainConfig(Config):
     pitch: PitchConfig = PitchConfig()
     dropout: float = Field(default=0.5, ge=0, lt=1)
     """Share of audio channels that a training step leaves out, the same in all frames of an utterance."""
-    width: int = Field(default=128, gt=0)
+    width: int = Field(default=128, gt=0, le=WIDEST)
     """Channels that the audio is projected to, which the fusion works on."""
     fusion: Fusion = Attention()
     pooling: Pooling = Mean()
@@ -73,13 +74,20 @@ class TrainConfig(Config):
     splits: Splits = KFold()
     baseline: bool = True
     """Also fit a ridge on mean-pooled states, on the same folds."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
     """Of initial weights, order and dropout."""
-    threads: int | None = Field(default=None, ge=1)
+    threads: int | None = Field(default=None, ge=1, le=1024)
     """CPU threads; all cores when absent."""
     device: str | None = None
     """``cpu``, ``cuda`` …; the first GPU where there is one when absent."""
     runs: Path = Path("runs")
     """Where run folders go."""
-    method: str | None = None
+    method: str | None = Field(default=None, max_length=200)
     """The name of the run's folder; the fusion's when absent."""
+
+    @field_validator("method")
+    @classmethod
+    def _is_a_folder(cls, method: str | None) -> str | None:
+        if method is not None and (method in ("", ".", "..") or {"/", "\0"} & {*method}):
+            raise ValueError(f"expected the name of a folder, found {method!r}")
+        return method

@@ -17,7 +17,9 @@ from featurestore.feature import FeatureStore
 from featurestore.store import Store
 from train.align import Floats, align_pitch
 from train.config import PitchConfig, TrainConfig
+from train.labels import EXAMPLES, Scale, clean_names, grouped, numbers, some
 from train.model import Batch
+from train.states import check_statistics, decode_into, is_damaged
 
 DIMENSIONS = ("V", "A", "D")
 
@@ -36,6 +38,7 @@ class Examples:
         ranges: the declared range of each target of a regression.
         pitch: aligned with the states, (frames, 2) of each utterance: height and voicing; empty if not used.
         skipped: utterances of the store that are not among the examples, with the reason.
+        remarks: what is odd about them, a line each.
     """
 
     store: Store
@@ -44,9 +47,10 @@ class Examples:
     table: pd.DataFrame
     targets: torch.Tensor
     classes: list[str]
-    ranges: dict[str, tuple[float, float]]
+    ranges: dict[str, Scale]
     pitch: list[Floats] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def outputs(self) -> int:
@@ -60,6 +64,11 @@ class Examples:
     @cached_property
     def _index(self) -> pd.Index:
         return pd.Index(self.names)
+
+    @cached_property
+    def _compared(self) -> set[int]:
+        """The rows whose frames have been compared with what is stored of them."""
+        return set()
 
     def batches(self, rows: torch.Tensor, size: int, seed: int | None = None) -> Iterator[Batch]:
         """Yield batches of ``size`` of the rows, read ahead in a thread.
@@ -80,37 +89,76 @@ class Examples:
         lengths = [frames.values.shape[1] for frames in stored]
         states = torch.empty(self.states.spec.layers, sum(lengths), self.states.spec.dim)
         end = 0
-        for frames, length in zip(stored, lengths, strict=True):
+        for row, frames, length in zip(chosen, stored, lengths, strict=True):
             decode_into(states[:, end : end + length], frames)
+            self._compare(row, frames, states[:, end : end + length])
             end += length
         pitch = torch.from_numpy(np.concatenate([self.pitch[row] for row in chosen])) if self.pitch else None
         return Batch(rows, torch.tensor(lengths), states, pitch, self.targets[rows])
+
+    def _compare(self, row: int, frames: Frames, values: torch.Tensor) -> None:
+        """Look whether frames that are read for the first time are damaged."""
+        if row in self._compared:
+            return
+        self._compared.add(row)
+        mean, sd = (part[0] for part in self.states.pooled([self.names[row]]))
+        if is_damaged(values, frames, mean, sd):
+            raise SerError(
+                f"{self.states.name} of {self.names[row]} is not what was written: "
+                f"run ser-store verify {self.store.path}"
+            )
 
 
 def load_examples(store: Store, config: TrainConfig) -> Examples:
     """Return the utterances of a store that have what ``config`` asks for.
 
     Raises:
-        SerError: if the store lacks a feature or a label, or nothing is left.
+        SerError: if the store lacks a feature or a label, nothing is left, or what there is cannot be learned from.
     """
-    encoder = config.encoder or _only_encoder(store)
-    features = [encoder, config.pitch.feature] if config.fusion.uses_pitch else [encoder]
+    states = store.feature(config.encoder or _only_encoder(store))
+    pitch = _pitch(store, config.pitch.feature) if config.fusion.uses_pitch else None
     _check_targets(store, config)
-    table = store.utterances
-    skipped = {name: reason for f in features for name, reason in store.feature(f).failed.items()}
-    for target in config.targets:
-        missing = table[target].isna() if target in DIMENSIONS else table[target] == ""
-        skipped |= dict.fromkeys(table.index[missing], f"no label {target}")
+    table, remarks = clean_names(store.utterances)
+    ranges = {} if "emotion" in config.targets else {target: _scale(store, target) for target in config.targets}
+    table = table.assign(**{target: numbers(table, target, scale) for target, scale in ranges.items()})
+    skipped = _skipped([states, pitch] if pitch else [states], table, config.targets)
     names = [name for name in table.index if name not in skipped]
     if not names:
-        raise SerError(f"{store.path}: no utterance has {', '.join([*features, *config.targets])}")
+        raise SerError(f"{store.path}: nothing to train on: {'; '.join(grouped(skipped.items()))}")
+    check_statistics(states, names)
+    if not states.spec.hop:
+        remarks.append(f"{states.name} has no clock: a frame is a token, or the whole utterance")
     table = table.loc[names]
-    states = store.feature(encoder)
-    classes = sorted(table["emotion"].unique()) if config.loss.task == "classification" else []
-    ranges = {} if classes else {target: store.ranges[target] for target in config.targets}
-    targets = _class_numbers(table["emotion"], classes) if classes else _scaled(table, ranges)
-    pitch = _align_all(states, store.feature(config.pitch.feature), names, config.pitch) if len(features) > 1 else []
-    return Examples(store, states, names, table, targets, classes, ranges, pitch, skipped)
+    classes = [] if ranges else _classes(table["emotion"])
+    targets = _scaled(table, ranges) if ranges else _class_numbers(table["emotion"], classes)
+    aligned = _align_all(states, pitch, names, config.pitch) if pitch else []
+    if pitch and not any(contour[:, 1].any() for contour in aligned):
+        remarks.append(f"no frame of {pitch.name} is voiced: the fusion has nothing to work with")
+    return Examples(store, states, names, table, targets, classes, ranges, aligned, skipped, remarks)
+
+
+def _skipped(features: list[FeatureStore], table: pd.DataFrame, targets: Sequence[str]) -> dict[str, str]:
+    """Return the utterances that lack a feature or a label, with the reason."""
+    skipped = {name: reason for feature in features for name, reason in feature.failed.items()}
+    for target in targets:
+        missing = table[target] == "" if target == "emotion" else table[target].isna()
+        skipped |= dict.fromkeys(table.index[missing], f"no label {target}")
+    return skipped
+
+
+def _scale(store: Store, target: str) -> Scale:
+    scale = store.ranges.get(target)
+    if scale is None or not (np.isfinite(scale).all() and scale[0] < scale[1]):
+        found = f"{scale[0]:g} to {scale[1]:g}" if scale else "none"
+        raise SerError(f"{store.path}: expected a scale for {target}, found {found}: extract it with dataset.ranges")
+    return scale
+
+
+def _classes(emotions: pd.Series) -> list[str]:
+    classes = sorted(emotions.unique())
+    if len(classes) < 2:
+        raise SerError(f"all utterances have one emotion, {classes[0]}: expected two or more")
+    return classes
 
 
 def _only_encoder(store: Store) -> str:
@@ -138,23 +186,36 @@ def _class_numbers(emotions: pd.Series, classes: list[str]) -> torch.Tensor:
     return torch.from_numpy(pd.Index(classes).get_indexer(pd.Index(emotions)))
 
 
-def _scaled(table: pd.DataFrame, ranges: dict[str, tuple[float, float]]) -> torch.Tensor:
+def _scaled(table: pd.DataFrame, ranges: dict[str, Scale]) -> torch.Tensor:
     """Return the targets as shares of their declared ranges, (utterances, targets)."""
     columns = [(table[target].to_numpy() - low) / (high - low) for target, (low, high) in ranges.items()]
     return torch.tensor(np.stack(columns, axis=1), dtype=torch.float32)
 
 
+def _pitch(store: Store, name: str) -> FeatureStore:
+    """Return the feature with the pitch contour, whose first channel is F0 in Hz."""
+    pitch = store.feature(name)
+    spec = pitch.spec
+    if spec.channels[:2] != ("f0", "voiced") or spec.layers != 1:
+        held = ", ".join(spec.channels[:EXAMPLES]) or f"{spec.dim} channels without names"
+        raise SerError(f"{name} holds {held}, expected f0 in Hz and voiced: choose pitch.feature, or extract pitch so")
+    return pitch
+
+
 def _align_all(states: FeatureStore, pitch: FeatureStore, names: list[str], config: PitchConfig) -> list[Floats]:
     """Return height and voicing of each utterance at the times of its hidden states."""
-    if {"log_f0", "semitones"} & {*pitch.spec.channels}:
-        raise SerError(
-            f"{pitch.name} holds {', '.join(pitch.spec.channels)}, expected f0 in Hz: extract it so (pitch.unit)"
-        )
-    aligned = []
+    aligned, bad = [], []
     for name in names:
         f0 = pitch.read(name).decode()[0, :, 0]
+        if not (np.isfinite(f0) & (f0 >= 0)).all():
+            bad.append(name)
+            continue
         log_f0, voiced = align_pitch(f0, pitch.times(name), states.times(name))
         aligned.append(np.stack([_height(log_f0, voiced, config), voiced], axis=1).astype(np.float32))
+    if bad:
+        raise SerError(
+            f"f0 in {pitch.name} of {some(bad)} is negative or not finite: it is damaged; run ser-store verify"
+        )
     return aligned
 
 
@@ -165,17 +226,3 @@ def _height(log_f0: Floats, voiced: np.ndarray, config: PitchConfig) -> Floats:
         heard = log_f0[voiced]
         return (log_f0 - heard.mean()) / max(float(heard.std()), 1e-3) * voiced
     return log_f0
-
-
-def decode_into(out: torch.Tensor, frames: Frames) -> None:
-    """Write the values of stored frames into ``out`` (layers, frames, dim), which may be on a GPU."""
-    values = torch.from_numpy(np.array(frames.values))  # a copy: the map that it views is read-only
-    if frames.dtype == "bfloat16":
-        values = values.view(torch.bfloat16)
-    if frames.dtype == "int4":
-        values = torch.stack([values & 0xF, values >> 4], dim=-1).flatten(-2)[..., : frames.dim]
-    if frames.scale is None or frames.offset is None:
-        out.copy_(values)
-        return
-    scale, offset = (torch.from_numpy(np.array(part))[:, None] for part in (frames.scale, frames.offset))
-    torch.addcmul(offset, values.to(torch.float32), scale, out=out)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+WIDEST = 8192
+"""Channels of anything in a model."""
 SMALLEST_SD = 1e-3  # a channel that is all but constant must not be blown up
 
 

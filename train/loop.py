@@ -67,19 +67,24 @@ def fit(
     size = round(optim.batch_size / share)
     steps = math.ceil(len(together) / size)
     optimisers = [_optimiser(variant.model, optim) for variant in variants]
-    schedules = [_schedule(optimiser, optim, steps) for optimiser in optimisers]
     active = list(range(len(variants)))
     for epoch in range(1, optim.epochs + 1):
         losses: list[list[float]] = [[] for _ in variants]
-        for batch in examples.batches(together, size, seed=seed * 100_003 + epoch):
+        for step, batch in enumerate(
+            examples.batches(together, size, seed=seed * 100_003 + epoch), (epoch - 1) * steps
+        ):
+            factor = _rate(step, optim.warmup * steps, optim.epochs * steps)
             for i in active:
                 part = batch.select(torch.isin(batch.rows, variants[i].train))
                 if len(part.rows) > 1:
-                    losses[i].append(_step(variants[i].model, optimisers[i], part, loss, optim.clip))
-                schedules[i].step()
+                    losses[i].append(_step(variants[i].model, optimisers[i], factor, part, loss, optim.clip))
         predicted = predict([variants[i].model for i in active], examples, [variants[i].dev for i in active], size)
         for i, on_dev in zip(active, predicted, strict=True):
-            mean_loss = sum(losses[i]) / max(1, len(losses[i]))
+            if not losses[i]:
+                raise SerError(
+                    f"fold {i}: no batch had two utterances of its train part: give a larger optim.batch_size"
+                )
+            mean_loss = sum(losses[i]) / len(losses[i])
             if not math.isfinite(mean_loss):
                 raise SerError(f"fold {i}: the loss is {mean_loss} in epoch {epoch}; try a smaller optim.lr")
             dev_score = score(examples.targets[variants[i].dev], on_dev) if len(on_dev) else math.nan
@@ -101,11 +106,18 @@ def predict(models: list[Model], examples: Examples, rows: list[torch.Tensor], s
                 part = batch.select(torch.isin(batch.rows, wanted))
                 if len(part.rows):
                     output[part.rows] = model.eval()(part.to(model.device)).float().cpu()
-    return [output[wanted] for output, wanted in zip(outputs, rows, strict=True)]
+    found = [output[wanted] for output, wanted in zip(outputs, rows, strict=True)]
+    if not all(bool(output.isfinite().all()) for output in found):
+        raise SerError("a model predicts what is not finite; try a smaller optim.lr")
+    return found
 
 
-def _step(model: Model, optimiser: torch.optim.Optimizer, batch: Batch, loss: Loss, clip: float) -> float:
+def _step(
+    model: Model, optimiser: torch.optim.Optimizer, factor: float, batch: Batch, loss: Loss, clip: float
+) -> float:
     batch = batch.to(model.device)
+    for group in optimiser.param_groups:
+        group["lr"] = factor * group["peak"]
     value = loss(model.train()(batch), batch.targets)
     optimiser.zero_grad(set_to_none=True)
     value.backward()
@@ -116,17 +128,13 @@ def _step(model: Model, optimiser: torch.optim.Optimizer, batch: Batch, loss: Lo
 
 def _optimiser(model: Model, optim: OptimConfig) -> torch.optim.Optimizer:
     others = [p for name, p in model.named_parameters() if name != "layers.logits"]
-    layers: dict[str, Any] = {"params": [model.layers.logits], "lr": optim.layer_lr, "weight_decay": 0.0}
-    return torch.optim.AdamW([layers, {"params": others}], lr=optim.lr, weight_decay=optim.weight_decay)
+    layers: dict[str, Any] = {"params": [model.layers.logits], "peak": optim.layer_lr, "weight_decay": 0.0}
+    return torch.optim.AdamW([layers, {"params": others, "peak": optim.lr}], weight_decay=optim.weight_decay)
 
 
-def _schedule(optimiser: torch.optim.Optimizer, optim: OptimConfig, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
-    rising, total = optim.warmup * steps, optim.epochs * steps
-
-    def factor(step: int) -> float:
-        return min(1.0, (step + 1) / max(1.0, rising)) * 0.5 * (1 + math.cos(math.pi * step / total))
-
-    return torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+def _rate(step: int, rising: float, total: int) -> float:
+    """Return the learning rate of a step (from 0), as a share of its peak: a rise over the warm-up, then a cosine."""
+    return min(1.0, (step + 1) / max(1.0, rising)) * 0.5 * (1 + math.cos(math.pi * step / total))
 
 
 def _note(variant: Variant, epoch: int, loss: float, score: float) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib as mpl
@@ -9,10 +11,19 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from featurestore.command import printable
 from train.examples import Examples
+from train.files import write_whole
 from train.loop import Variant
 
 mpl.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9})
+
+LARGEST_SIDE = 40
+"""Inches of a confusion matrix."""
+MOST_NUMBERED = 50
+"""Categories whose counts can be read in it."""
+LONGEST_LABEL = 30
+"""Characters."""
 
 
 def plot_curves(folder: Path, variants: list[Variant], metric: str) -> None:
@@ -25,7 +36,7 @@ def plot_curves(folder: Path, variants: list[Variant], metric: str) -> None:
             axes.plot(range(1, len(curve) + 1), curve, color="tab:blue", alpha=0.35, linewidth=1)
             axes.plot(variant.best_epoch, curve[variant.best_epoch - 1], "o", color="tab:blue", markersize=3)
         axes.set(xlabel="epoch", ylabel=label)
-        figure.savefig(folder / f"{file}.png", dpi=150)
+        _save(figure, folder / f"{file}.png")
 
 
 def plot_layer_weights(folder: Path, variants: list[Variant]) -> None:
@@ -40,7 +51,7 @@ def plot_layer_weights(folder: Path, variants: list[Variant]) -> None:
     axes.set(
         xlabel="layer (0: input of the transformer)", ylabel="softmax weight", xticks=layers[:: 1 + len(layers) // 26]
     )
-    figure.savefig(folder / "layer_weights.png", dpi=150)
+    _save(figure, folder / "layer_weights.png")
 
 
 def plot_predictions(folder: Path, examples: Examples, table: pd.DataFrame) -> None:
@@ -54,20 +65,35 @@ def plot_predictions(folder: Path, examples: Examples, table: pd.DataFrame) -> N
         axes.plot(table[target], table[f"{target}_model"], ".", alpha=0.3, markersize=4)
         axes.plot(scale, scale, color="grey", linewidth=0.8)
         axes.set(xlabel=f"true {target}", ylabel=f"predicted {target}", xlim=scale, ylim=scale, aspect="equal")
-    figure.savefig(folder / "scatter.png", dpi=150)
+    _save(figure, folder / "scatter.png")
 
 
 def _plot_confusion(file: Path, classes: list[str], table: pd.DataFrame) -> None:
     found = pd.crosstab(table["emotion"], table["emotion_model"])
     counts = found.reindex(index=classes, columns=classes, fill_value=0).to_numpy(int)
     shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
-    figure = Figure(figsize=(0.6 * len(classes) + 2, 0.6 * len(classes) + 1.5), layout="constrained")
+    side = min(0.6 * len(classes), LARGEST_SIDE)
+    figure = Figure(figsize=(side + 2, side + 1.5), layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(counts):
+    for (row, column), count in np.ndenumerate(counts) if len(classes) <= MOST_NUMBERED else ():
         dark = shares[row, column] > 0.6
         axes.text(column, row, str(count), ha="center", va="center", color="white" if dark else "black")
     axes.set(xlabel="predicted", ylabel="true", xticks=range(len(classes)), yticks=range(len(classes)))
-    axes.set_xticklabels(classes, rotation=45, ha="right")
-    axes.set_yticklabels(classes)
-    figure.savefig(file, dpi=150)
+    words = [_as_label(name) for name in classes]
+    axes.set_xticklabels(words, rotation=45, ha="right")
+    axes.set_yticklabels(words)
+    _save(figure, file)
+
+
+def _as_label(name: str) -> str:
+    """Return the beginning of a name; what is between two $ would be set as a formula."""
+    return printable(name)[:LONGEST_LABEL].replace("$", r"\$")
+
+
+def _save(figure: Figure, file: Path) -> None:
+    picture = BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a letter that the font lacks is shown as a box
+        figure.savefig(picture, format="png", dpi=150)
+    write_whole(file, picture.getvalue())

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 
+from featurestore.command import printable
 from featurestore.errors import SerError
 from featurestore.statistics import corpus_statistics
 from featurestore.store import Store
+from train.checks import check_folds, shared_speakers
 from train.config import TrainConfig
 from train.evaluate import compare, predictions_table, selection_score
 from train.examples import Examples, load_examples
+from train.files import append_line, write_whole
+from train.labels import grouped
 from train.layers import SMALLEST_SD, LayerSum
 from train.loop import Variant, fit, predict
 from train.memory import keep_freed_memory
@@ -30,92 +37,87 @@ Say = Callable[[str], None]
 def run(store: Store, config: TrainConfig, say: Say) -> tuple[Path, dict[str, Any]]:
     """Train and test on every fold, and return the run folder and the content of its metrics.json.
 
-    Selection sees train and dev only; the test parts are predicted once, by the selected models.
+    Selection sees train and dev only; the test parts are predicted once, by the selected models. What would make the
+    figures meaningless is an error; what may be meant is a warning in the log and in metrics.json, which is written
+    last: a run that has it is whole.
 
     Raises:
-        SerError: if the store lacks what the config asks for.
+        SerError: if the store lacks what the config asks for, or nothing can be learned from it, or a file of the run
+            cannot be written.
     """
     torch.set_num_threads(config.threads or torch.get_num_threads())
     keep_freed_memory()
     examples = load_examples(store, config)
     folds = config.splits.folds(examples.table)
-    variants = [_variant(config, examples, fold.train, fold.dev, config.optim.epochs) for fold in folds]
-    encoder = examples.states.name
-    folder = make_run_folder(config, store.dataset, encoder)
-    log = _Log(folder / "train_log.txt", say)
-    resolved = yaml.safe_dump({**config.to_dict(), "encoder": encoder}, sort_keys=False)
-    (folder / "config.yaml").write_text(f"# ser-train --store {store.path}\n{resolved}")
+    warnings = [*examples.remarks, *check_folds(examples, folds)]
     leaks = shared_speakers(examples, folds)
-    _describe(log, store, examples, folds, leaks)
+    variants = [_variant(config, examples, fold.train, fold.dev, config.optim.epochs) for fold in folds]
+    folder = make_run_folder(config, store.dataset, examples.states.name)
+    log = _Log(folder, say, "UAR" if examples.classes else "CCC")
+    resolved = yaml.safe_dump({**config.to_dict(), "encoder": examples.states.name}, sort_keys=False)
+    write_whole(folder / "config.yaml", f"# ser-train --store {printable(str(store.path))}\n{resolved}")
+    _describe(log, store, examples, folds, [*warnings, *leaks])
 
     score = selection_score(examples)
-    metric = "UAR" if examples.classes else "CCC"
-    with (folder / "metrics.jsonl").open("w") as epochs:
-
-        def report(epoch: int, active: list[Variant]) -> None:
-            for number, variant in enumerate(variants):
-                if variant in active:
-                    epochs.write(json.dumps({"fold": number, **variant.history[-1]}) + "\n")
-            epochs.flush()
-            means = [sum(v.history[-1][key] for v in active) / len(active) for key in ("loss", "dev")]
-            log(f"epoch {epoch:3d}: {len(active)} in training, loss {means[0]:.4f}, dev {metric} {means[1]:.4f}")
-
-        fit(variants, examples, config.loss, config.optim, score, config.seed, report)
+    fit(variants, examples, config.loss, config.optim, score, config.seed, partial(log.epoch, variants))
     final = _refit(config, examples, folds, variants, log) if config.optim.refit else variants
-
     tests = [examples.rows(fold.test) for fold in folds]
     predictions = {"model": predict([v.model for v in final], examples, tests, config.optim.batch_size)}
     if config.baseline:
         predictions["ridge"] = ridge_predictions(examples, folds, score)
     results = {
-        "metric": metric,
+        "metric": log.metric,
         "results": compare(examples, folds, predictions),
         "best_epochs": [variant.best_epoch for variant in variants],
         "dev": [variant.best_score for variant in variants],
         "layer_weights": [variant.model.layers.weights().tolist() for variant in final],
         "utterances": {part: [len(getattr(fold, part)) for fold in folds] for part in ("train", "dev", "test")},
         "shared_speakers": leaks,
+        "warnings": warnings,
         "skipped": examples.skipped,
     }
     table = predictions_table(examples, folds, predictions)
-    table.to_csv(folder / "predictions.csv")
-    (folder / "metrics.json").write_text(json.dumps(results, indent=1))
-    torch.save({"config": config.to_dict(), "folds": [v.best_state for v in final]}, folder / "best_model.pth")
-    plot_curves(folder, variants, metric)
+    _write_models(folder / "best_model.pth", config, final)
+    plot_curves(folder, variants, log.metric)
     plot_layer_weights(folder, final)
     plot_predictions(folder, examples, table)
+    write_whole(folder / "predictions.csv", table.to_csv())
     for line in result_lines(results):
         log(line)
+    write_whole(folder / "metrics.json", json.dumps(results, indent=1))
     return folder, results
 
 
 def make_run_folder(config: TrainConfig, dataset: str, encoder: str) -> Path:
-    """Make and return the next free ``runs/DATASET/ENCODER/METHOD/exp_N``."""
-    parent = config.runs / dataset / encoder / (config.method or config.fusion.name)
-    parent.mkdir(parents=True, exist_ok=True)
-    number = 1 + max((int(p.name[4:]) for p in parent.glob("exp_*") if p.name[4:].isdigit()), default=0)
-    while True:
-        try:
-            (parent / f"exp_{number}").mkdir()
-        except FileExistsError:  # another run was faster
+    """Make and return the next free ``runs/DATASET/ENCODER/METHOD/exp_N``.
+
+    Raises:
+        SerError: if it cannot be made.
+    """
+    parent = config.runs / _as_folder(dataset) / _as_folder(encoder) / (config.method or config.fusion.name)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        number = 1 + max((int(p.name[4:]) for p in parent.glob("exp_*") if p.name[4:].isdecimal()), default=0)
+        while (parent / f"exp_{number}").exists() or not _made(parent / f"exp_{number}"):
             number += 1
-        else:
-            return parent / f"exp_{number}"
+    except (OSError, ValueError) as error:  # the latter of a name with a zero byte
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SerError(f"no folder for the run can be made in {parent}: {reason}; choose another with runs=") from None
+    return parent / f"exp_{number}"
 
 
-def shared_speakers(examples: Examples, folds: list[Fold]) -> list[str]:
-    """Return a line for each fold and pair of parts that have speakers in common."""
-    if "speaker" not in examples.table:
-        return ["the store has no speakers: whether parts share them cannot be known"]
-    speakers = examples.table["speaker"]
-    lines = []
-    for number, fold in enumerate(folds):
-        parts = {part: set(speakers.loc[getattr(fold, part)]) - {""} for part in ("train", "dev", "test")}
-        for a, b in (("train", "test"), ("dev", "test"), ("train", "dev")):
-            shared = parts[a] & parts[b]
-            if shared:
-                lines.append(f"fold {number}: {len(shared)} speakers are in {a} and in {b}, e.g. {sorted(shared)[0]}")
-    return lines
+def _as_folder(name: str) -> str:
+    """Return a name that a store gives as that of one folder."""
+    safe = name.replace("/", "_").replace("\0", "_")
+    return "_" if safe in ("", ".", "..") else safe
+
+
+def _made(folder: Path) -> bool:
+    try:
+        folder.mkdir()
+    except FileExistsError:  # another run was faster
+        return False
+    return True
 
 
 def result_lines(results: dict[str, Any]) -> list[str]:
@@ -130,23 +132,39 @@ def result_lines(results: dict[str, Any]) -> list[str]:
 
 
 class _Log:
-    """Says a line and keeps it in a file."""
+    """Says a line and keeps it in a file; notes every epoch in another."""
 
-    def __init__(self, file: Path, say: Say) -> None:
-        self._file, self._say = file, say
+    def __init__(self, folder: Path, say: Say, metric: str) -> None:
+        self._folder, self._say, self.metric = folder, say, metric
 
     def __call__(self, line: str) -> None:
         self._say(line)
-        with self._file.open("a") as file:
-            file.write(line + "\n")
+        append_line(self._folder / "train_log.txt", printable(line))
+
+    def epoch(self, variants: list[Variant], epoch: int, active: list[Variant], again: bool = False) -> None:
+        """Note what the ``active`` ones among the variants have reached."""
+        for number, variant in enumerate(variants):
+            if variant in active:
+                reached = {key: value for key, value in variant.history[-1].items() if not math.isnan(value)}
+                line = {"fold": number, **({"refit": True} if again else {}), **reached}
+                append_line(self._folder / "metrics.jsonl", json.dumps(line))
+        loss, dev = (sum(variant.history[-1][key] for variant in active) / len(active) for key in ("loss", "dev"))
+        reached_text = f"loss {loss:.4f}" + ("" if again else f", dev {self.metric} {dev:.4f}")
+        self(f"{'again, ' if again else ''}epoch {epoch:3d}: {len(active)} in training, {reached_text}")
 
 
-def _describe(log: _Log, store: Store, examples: Examples, folds: list[Fold], leaks: list[str]) -> None:
+def _describe(log: _Log, store: Store, examples: Examples, folds: list[Fold], warnings: list[str]) -> None:
     log(f"{store.path}: {len(examples.names)} utterances, {len(folds)} folds, {examples.states.name}")
-    for name, reason in examples.skipped.items():
-        log(f"skipped: {name}: {reason}")
-    for line in leaks:
+    for line in grouped(examples.skipped.items()):
+        log(f"skipped: {line}; all of their names are in metrics.json")
+    for line in warnings:
         log(f"warning: {line}")
+
+
+def _write_models(file: Path, config: TrainConfig, final: list[Variant]) -> None:
+    content = BytesIO()  # torch has errors of its own for a full disk
+    torch.save({"config": config.to_dict(), "folds": [variant.best_state for variant in final]}, content)
+    write_whole(file, content.getvalue())
 
 
 def _variant(config: TrainConfig, examples: Examples, train: list[str], dev: list[str], epochs: int) -> Variant:
@@ -166,15 +184,18 @@ def _refit(
         _variant(config, examples, fold.train + fold.dev, [], variant.best_epoch)
         for fold, variant in zip(folds, selected, strict=True)
     ]
-    fit(final, examples, config.loss, config.optim, selection_score(examples), config.seed, lambda *_: None)
+    report = partial(log.epoch, final, again=True)
+    fit(final, examples, config.loss, config.optim, selection_score(examples), config.seed, report)
     return final
 
 
 def _device(name: str | None) -> torch.device:
     try:
-        return torch.zeros(0, device=name or ("cuda" if torch.cuda.is_available() else "cpu")).device
-    except (RuntimeError, AssertionError) as error:
+        probe = torch.zeros(1, device=name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        probe.tolist()  # some devices hold no values
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise SerError(f"device={name} cannot be used: {str(error).splitlines()[0]}") from None
+    return probe.device
 
 
 def _pitch_norm(config: TrainConfig, examples: Examples, train: torch.Tensor) -> PitchNorm:

@@ -14,9 +14,9 @@ from train.embeddings import PITCH_CHANNELS, Embedding
 class CNN(Embedding):
     """Convolutions over time with GELU between them."""
 
-    layers: int = Field(default=2, ge=1)
+    layers: int = Field(default=2, ge=1, le=32)
     """Number of convolutions."""
-    kernel: int = Field(default=5, ge=1)
+    kernel: int = Field(default=5, ge=1, le=1001)
     """Frames that each sees; odd."""
 
     @field_validator("kernel")

@@ -8,6 +8,7 @@ from pydantic import Field
 from train.embeddings import Embedding
 from train.embeddings.linear import Linear
 from train.fusions import Fusion, FusionModule
+from train.layers import WIDEST
 
 
 class Concat(Fusion):
@@ -15,7 +16,7 @@ class Concat(Fusion):
 
     embedding: Embedding = Field(default_factory=Linear)
     """Of the pitch contour."""
-    width: int = Field(default=32, gt=0)
+    width: int = Field(default=32, gt=0, le=WIDEST)
     """Channels of the pitch embedding."""
 
     def build(self, audio_dim: int) -> FusionModule:  # noqa: D102

@@ -6,12 +6,13 @@ from pydantic import Field
 from torch import nn
 
 from train.heads import Head
+from train.layers import WIDEST
 
 
 class MLP(Head):
     """Linear, ReLU, dropout, linear."""
 
-    hidden: int = Field(default=128, gt=0)
+    hidden: int = Field(default=128, gt=0, le=WIDEST)
     """Width of the hidden layer."""
     dropout: float = Field(default=0.5, ge=0, lt=1)
     """Share of hidden units that each training step leaves out."""

@@ -10,6 +10,7 @@ import pandas as pd
 
 from featurestore.config import Component
 from featurestore.errors import SerError
+from train.labels import as_names
 
 
 @dataclass(frozen=True)
@@ -51,15 +52,16 @@ def rolling_folds(groups: pd.Series, parts: Sequence[Sequence[str]], dev_parts: 
 
 
 def group_column(table: pd.DataFrame, column: str) -> pd.Series:
-    """Return the column of groups, which must be there for every utterance.
+    """Return the column of groups as names, which must be there for every utterance.
 
     Raises:
         SerError: if it is not.
     """
-    if column not in table or (table[column].astype(str) == "").any():
-        having = int((table[column].astype(str) != "").sum()) if column in table else 0
+    groups = as_names(table[column]) if column in table else pd.Series("", table.index)
+    having = int((groups != "").sum())
+    if having < len(table):
         raise SerError(
             f"splits by {column} need every utterance's {column}, found it for {having} of {len(table)}: "
             "use splits=given, or another splits.group"
         )
-    return table[column].astype(str)
+    return groups

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from featurestore.errors import SerError
+from train.labels import as_names
 from train.splits import Fold, Splits
 
 
@@ -12,7 +13,7 @@ class Given(Splits):
     """One fold, from the column ``split``."""
 
     def folds(self, table: pd.DataFrame) -> list[Fold]:  # noqa: D102
-        split = table["split"] if "split" in table else pd.Series("", table.index)
+        split = as_names(table["split"]) if "split" in table else pd.Series("", table.index)
         parts = {part: table.index[split == part].tolist() for part in ("train", "dev", "test")}
         empty = [part for part, names in parts.items() if not names]
         if empty:

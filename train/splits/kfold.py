@@ -17,7 +17,7 @@ class KFold(Splits):
     """Number of folds."""
     group: str = "speaker"
     """What stays together: speaker or session."""
-    seed: int | None = None
+    seed: int | None = Field(default=None, ge=0, lt=2**32)
     """Deals the speakers out at random; when absent, so that the parts have similar numbers of utterances."""
 
     def folds(self, table: pd.DataFrame) -> list[Fold]:  # noqa: D102
