@@ -53,13 +53,14 @@ def main_command(
         features: Further features.
         store: Where the store goes; stores/DATASET.zarr when absent.
         config: YAML file with settings; given more than once, the last one wins.
-        plan: Print what would be done, its size and time, and write nothing.
+        plan: Print what would be done, its size and time, and write no store.
         selftest: Prove on this machine that the encoder's features do not depend on the batch, and write nothing.
         workers: Processes that work on shards side by side; as many as there are cores, for little audio fewer.
         scheduler: Address of a dask.distributed scheduler, whose workers do the work.
         allow_partial: Go on when utterances of the dataset are not there.
     """
     from extract.config import ExtractConfig, SelftestConfig
+    from extract.reasons import say_reasons
     from extract.run import extract
 
     settings = [f"dataset.name={dataset}"] if dataset else []
@@ -80,12 +81,8 @@ def main_command(
         return say_forecast(asked)
     with progress("extract") as update:
         summary = extract(asked, update)
-    for name, reason in summary.left_out.items():
-        say(f"left out: {name}: {reason}")
-    for name, reason in summary.failed.items():
-        say(f"failed: {name}: {reason}")
-    for name, remark in summary.flagged.items():
-        say(f"flagged: {name}: {remark}")
+    found = {"left out": summary.left_out, "failed": summary.failed, "flagged": summary.flagged}
+    say_reasons(str(summary.store), found)
     for line in summary.unfinished:
         say(f"unfinished: {line}")
     if summary.speed:

@@ -1,0 +1,91 @@
+"""What is said of many utterances: few lines on the screen, all of them in a file."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from featurestore.command import say
+
+FEW, EXAMPLES = 5, 3
+"""Utterances of one reason that are named one by one; examples of more."""
+VARIES = re.compile(r"'[^']*'|\S*/\S*|\S*\d\S*")
+"""What is not the same in reasons of one kind: texts in quotes, paths, and words with numbers."""
+
+
+@dataclass(frozen=True)
+class Reasons:
+    """One reason, but for paths and numbers, and the utterances that it is of, each with its own."""
+
+    of: dict[str, str]
+
+    def __str__(self) -> str:
+        names, (first, *_) = list(self.of), self.of.values()
+        if len(names) == 1:
+            return f"{names[0]}: {first}"
+        more = "" if len(names) <= EXAMPLES else " …"
+        return f"{len(names)} utterances ({', '.join(names[:EXAMPLES])}{more}): e.g. {first}"
+
+    def lines(self) -> list[str]:
+        """Return a line for each utterance, or one for many."""
+        if len(self.of) > FEW:
+            return [str(self)]
+        return [f"{name}: {reason}" for name, reason in self.of.items()]
+
+
+def group(reasons: Mapping[str, str]) -> list[Reasons]:
+    """Return utterances by the kind of their reason, the most frequent first.
+
+    >>> [str(one) for one in group({"a": "no file /x/a.wav", "b": "no file /x/b.wav", "c": "silent"})]
+    ['2 utterances (a, b): e.g. no file /x/a.wav', 'c: silent']
+    """
+    kinds: dict[str, dict[str, str]] = {}
+    for name, reason in reasons.items():
+        kinds.setdefault(VARIES.sub("", reason.replace(name.split(" (")[0], "")), {})[name] = reason
+    return [Reasons(of) for of in sorted(kinds.values(), key=len, reverse=True)]
+
+
+def say_reasons(store: str, lists: Mapping[str, Mapping[str, str]]) -> None:
+    """Print what happened to utterances, and why; where that is shortened, all of it is written beside the store.
+
+    Args:
+        store: its path.
+        lists: the reasons by the names of the utterances, by what happened to them, e.g. ``left out``.
+    """
+    kinds = [(what, one) for what, reasons in lists.items() for one in group(reasons)]
+    for what, one in kinds:
+        for line in one.lines():
+            say(f"{what}: {line}")
+    if any(len(one.of) > FEW for _, one in kinds):
+        say(write_list(store, lists))
+
+
+def write_list(store: str, lists: Mapping[str, Mapping[str, str]]) -> str:
+    """Write such lists beside a store, and return where they are, or why they are not."""
+    file = Path(f"{store.rstrip('/')}.reasons.csv")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("w", encoding="utf-8", newline="") as stream:
+            rows = csv.writer(stream)
+            rows.writerow(["name", "what", "reason"])
+            rows.writerows([name, what, reason] for what, found in lists.items() for name, reason in found.items())
+    except OSError as error:
+        return f"the list of all could not be written to {file}: {os.strerror(error.errno or 0)}"
+    return f"all are listed in {file}"
+
+
+def describe_bytes(count: float) -> str:
+    """Return a size in the unit that shows it.
+
+    >>> [describe_bytes(count) for count in (12, 4_096, 2_500_000, 31_530_000_000)]
+    ['12 B', '4.1 kB', '2.5 MB', '31.53 GB']
+    """
+    if count >= 1e9:
+        return f"{count / 1e9:.2f} GB"
+    if count >= 1e5:
+        return f"{count / 1e6:.1f} MB"
+    return f"{count / 1e3:.1f} kB" if count >= 1e3 else f"{count:.0f} B"
