@@ -75,9 +75,7 @@ def add_words(table: pd.DataFrame, files: Sequence[Path], read: Callable[[Path],
     return add_sidecars(table, "words", files, lambda file: as_words(read(file)))
 
 
-def add_sidecars(
-    table: pd.DataFrame, column: str, files: Sequence[Path], read: Callable[[Path], str]
-) -> pd.DataFrame:
+def add_sidecars(table: pd.DataFrame, column: str, files: Sequence[Path], read: Callable[[Path], str]) -> pd.DataFrame:
     """Return the table with a column of what the file of each utterance says; see `add_words`."""
     flags = table["flags"].tolist() if "flags" in table else [""] * len(table)
     found = [""] * len(table)

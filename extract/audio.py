@@ -96,7 +96,9 @@ def file_size(path: Path) -> int:
     except (FileNotFoundError, NotADirectoryError):
         raise AudioError(f"no audio file {path}") from None
     except OSError as error:
-        raise AudioError(f"the audio file cannot be reached: {os.strerror(error.errno or 0)}: {_shorten(path)}") from None
+        raise AudioError(
+            f"the audio file cannot be reached: {os.strerror(error.errno or 0)}: {_shorten(path)}"
+        ) from None
     except ValueError as error:  # a NUL
         raise AudioError(f"the path of the audio file cannot be used: {error}: {_shorten(path)}") from None
     if not stat.S_ISREG(found.st_mode):

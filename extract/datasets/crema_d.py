@@ -43,7 +43,9 @@ class CremaD(Dataset):
     The votes, each person's answer and the actors' demographics come along where their files are there.
     """
 
-    layout: ClassVar[str] = f"a folder with AudioWAV/*.wav (or in another format), and if they are wanted {VOTES}, {ANSWERS}, {ACTORS}"
+    layout: ClassVar[str] = (
+        f"a folder with AudioWAV/*.wav (or in another format), and if they are wanted {VOTES}, {ANSWERS}, {ACTORS}"
+    )
     CLIPS: ClassVar[int | None] = 7442
     EMOTIONS: ClassVar[dict[str, str]] = {
         "ANG": "anger",

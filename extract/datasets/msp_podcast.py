@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from extract.audio_files import AudioFiles, split_suffix
 from extract.alignments import add_sidecars, add_words, read_textgrid
+from extract.audio_files import AudioFiles, split_suffix
 from extract.datasets import Dataset
 from extract.datasets.csv import SPLITS, UNKNOWN_SPEAKERS
 from extract.labels import (
