@@ -53,7 +53,7 @@ class Recording(NamedTuple):
     remark: str
 
 
-class _Forward(soundfile.SoundFile):
+class _Forward(soundfile.SoundFile):  # type: ignore[misc]
     """A file that is read from its beginning to its end: DWVW cannot be read otherwise."""
 
     def seekable(self) -> bool:

@@ -56,9 +56,8 @@ def say_forecast(config: ExtractConfig) -> int:
     there = sum(_bytes_there(store, key, feature, table, places[key]) for key, feature in source.features.items())
     needed, free = whole - there, free_bytes(store)
     state = f"has {describe_bytes(there)} of it" if store.exists() else "does not exist yet"
-    say(
-        f"{store} {state}; as asked for {describe_bytes(whole)} in {table['shard'].max() + 1} shards, free {describe_bytes(free)}"
-    )
+    shards = table["shard"].max() + 1
+    say(f"{store} {state}; as asked for {describe_bytes(whole)} in {shards} shards, free {describe_bytes(free)}")
     _say_time(config, source, places)
     if needed > free and config.check_disk:
         say("the disk has no room for it: choose a smaller data type, or start all the same with check_disk=false")

@@ -173,7 +173,7 @@ def tidy(labels: Labels) -> Labels:
         logging.getLogger(__name__).warning(message, ", ".join(own))
     table = table.drop(columns=own).reset_index(names="name")
     texts = [column for column in table if not pd.api.types.is_numeric_dtype(table[column])]
-    table = strip_texts(table, "the labels", [column for column in texts if column not in AS_IT_IS])
+    table = strip_texts(table, "the labels", [str(column) for column in texts if column not in AS_IT_IS])
     for column in texts:
         bad = table[column].map(lambda text: bool(NOT_TEXT.search(text))).astype(bool)
         reason = f"its {column} holds a NUL character, or bytes that are not UTF-8"
@@ -215,7 +215,7 @@ def join_notes(*notes: str) -> str:
 
 
 def readable(text: str) -> str:
-    """Return text with bytes that are not UTF-8 as e.g. ``\\xe9``."""
+    """Return text in which bytes that are not UTF-8 are escaped."""
     try:
         return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
     except UnicodeEncodeError:  # half of a character, which is no byte

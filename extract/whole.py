@@ -48,7 +48,8 @@ def check_ogg(data: bytes) -> None:
     Raises:
         NotWholeError: if a page is damaged, missing or cut.
     """
-    position, numbers = 0, {}
+    position = 0
+    numbers: dict[int, int] = {}
     while position < len(data):
         if data[position : position + 4] != b"OggS"[: len(data) - position]:
             if not numbers:
@@ -148,7 +149,7 @@ def _first_frame(data: bytes) -> int | None:
 
 
 def _begins_chain(data: bytes, position: int) -> bool:
-    kinds = set()
+    kinds: set[tuple[int, int, int]] = set()
     for _ in range(SURE):
         frame = _frame(data, position)
         if frame is None:

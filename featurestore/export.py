@@ -69,7 +69,7 @@ def add_labels(table: pd.DataFrame, file: Path, replace: bool) -> pd.DataFrame:
     is not in the file keeps what it has, and has nothing in a new column.
 
     Raises:
-        StoreError: if the file is not a table, a name is not in the store, is there twice, or a column is there already.
+        StoreError: if the file is no table, a name is not in the store or is there twice, or a column is there already.
     """
     labels = read_csv(file, StoreError)
     if "name" not in labels:

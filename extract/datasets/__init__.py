@@ -53,7 +53,10 @@ class Dataset(Component, ABC):
             from extract.datasets.csv import read_label_csv
 
             labels = read_label_csv(self)
-        labels = self.complete(tidy(labels))
+        labels = tidy(labels)
+        given = labels.table
+        labels = self.complete(labels)
+        _say_replaced(given, labels.table)
         return find_audio(labels, self.audio_folder())
 
     def complete(self, labels: Labels) -> Labels:
@@ -130,3 +133,13 @@ class Dataset(Component, ABC):
         if not self.takes_file and not self.root.is_dir():
             raise DatasetError(f"dataset {self.name}: {self.root} is a file, expected {self.layout}")
         return self.root
+
+
+def _say_replaced(given: pd.DataFrame, table: pd.DataFrame) -> None:
+    """Warn of the columns in which a dataset has put what it knows in the place of what its labels say."""
+    before = given.loc[table.index].drop(columns="flags", errors="ignore")
+    replaced = [str(column) for column in before if before[column].tolist() != table[column].tolist()]
+    replaced = [column for column in replaced if not pd.api.types.is_numeric_dtype(before[column])]
+    if replaced:
+        message = "the labels' columns %s are replaced by what the names of the utterances say"
+        logging.getLogger(__name__).warning(message, ", ".join(replaced))

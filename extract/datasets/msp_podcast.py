@@ -167,6 +167,9 @@ def _read_json(file: Path) -> dict[str, Any]:
         raise DatasetError(f"{file} is not JSON: {error}") from None
     if not isinstance(content, dict):
         raise DatasetError(f"{file} holds a {type(content).__name__}, expected an object with the files as its keys")
+    odd = next((name for name, said in content.items() if not isinstance(said, dict)), None)
+    if odd is not None:
+        raise DatasetError(f"{file} holds a {type(content[odd]).__name__} for {odd}, expected an object")
     return content
 
 
@@ -222,7 +225,7 @@ def _rating(detail: str) -> dict[str, Any]:
 
 def _details_json(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, workers in _read_json(file).items():
-        for rater, said in workers.items():
+        for rater, said in ((rater, said) for rater, said in workers.items() if isinstance(said, dict)):
             yield name, _rating_of(rater, said)
 
 
