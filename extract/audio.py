@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -114,20 +116,28 @@ def _shorten(path: Path, most: int = 120) -> str:
 
 def _read_header(path: Path) -> Any:
     try:
-        return soundfile.info(os.fsencode(path), verbose=True)
+        with _opened(path) as file:
+            return soundfile.info(file, verbose=True)
     except soundfile.LibsndfileError as error:
-        raise AudioError(f"the audio file cannot be read: {_why_not(path) or error.error_string} {CONVERT}") from None
+        raise AudioError(f"the audio file cannot be read: {error.error_string} {CONVERT}") from None
+    except OSError as error:
+        raise AudioError(f"the audio file cannot be read: {os.strerror(error.errno or 0)}: {path}") from None
     except TypeError:  # of a name that ends in .raw
         raise AudioError(f"the audio file cannot be read: raw samples have no header {CONVERT}") from None
 
 
-def _why_not(path: Path) -> str:
-    """Return why a file cannot be opened; empty if it can."""
-    try:
-        path.open("rb").close()
-    except OSError as error:
-        return f"{os.strerror(error.errno or 0)}: {path}"
-    return ""
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Give out what soundfile opens: a path, or an open file where libsndfile would take the file beside it for more.
+
+    What macOS leaves beside ``x.mp3`` on other disks is ``._x.mp3``.
+    """
+    if os.path.exists(path.with_name(f"._{path.name}")):
+        with path.open("rb") as file:
+            yield file
+    else:
+        path.open("rb").close()  # says why it cannot be opened
+        yield os.fsencode(path)
 
 
 def _stated_frames(path: Path, header: Any) -> int:
@@ -153,13 +163,14 @@ def read_recording(path: Path) -> Recording:
     """Return a file's samples, and what is odd about them; see `read_wave` for the rest."""
     try:
         header = _read_header(path)
-        with _Forward(os.fsencode(path)) as file:
-            samples = file.read(header.frames, dtype="float32", always_2d=True)
+        samples = _decode(path, header.frames, "float32")
         doubt = _check_whole(path, header)
     except soundfile.LibsndfileError as error:
         raise AudioError(f"the audio file cannot be decoded: {error.error_string}") from None
     except NotWholeError as error:
         raise AudioError(f"the audio file is {error}") from None
+    except OSError as error:
+        raise AudioError(f"the audio file cannot be read: {os.strerror(error.errno or 0)}: {path}") from None
     if len(samples) != header.frames:
         found = f"its header says {header.frames} samples, {len(samples)} were read"
         raise AudioError(f"the audio file is truncated: {found}")
@@ -171,6 +182,12 @@ def read_recording(path: Path) -> Recording:
     return Recording(wave, "; ".join(filter(None, (describe_oddity(wave), doubt))))
 
 
+def _decode(path: Path, frames: int, dtype: str) -> Any:
+    """Return samples (frames, channels)."""
+    with _opened(path) as opened, _Forward(opened) as file:
+        return file.read(frames, dtype=dtype, always_2d=True)
+
+
 def _check_whole(path: Path, header: Any) -> str:
     """Return why the length of a file cannot be checked, if it cannot; see `extract.whole` for what it raises."""
     if header.format == "OGG":
@@ -178,8 +195,7 @@ def _check_whole(path: Path, header: Any) -> str:
     elif header.format == "MP3":
         return check_mp3(path.read_bytes())
     elif header.format == "FLAC" and any(stated := flac_md5(path)):
-        with _Forward(os.fsencode(path)) as file:
-            samples = file.read(header.frames, dtype="int32", always_2d=True)
+        samples = _decode(path, header.frames, "int32")
         if pcm_md5(samples, FLAC_BITS[header.subtype]) != stated:
             raise NotWholeError("damaged: its samples do not have the MD5 that its header says")
     elif header.format in NO_LENGTH:

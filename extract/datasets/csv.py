@@ -24,6 +24,7 @@ from extract.labels import (
     leave_out_nameless,
     name_emotions,
     name_genders,
+    readable,
 )
 from featurestore.config import Config
 from featurestore.errors import DatasetError
@@ -110,6 +111,8 @@ def read_label_csv(dataset: Dataset) -> Labels:
         table = name_emotions(table, dataset.EMOTIONS)
     start, files = root if root.is_dir() else root.parent, AudioFiles()
     paths = [str(_locate(start / path, dataset.root, files)) for path in table["path"]]
+    if odd := [path for path in paths if path != readable(path)]:
+        raise DatasetError(f"dataset {dataset.name}: the path {readable(odd[0])} is not UTF-8, rename its folder")
     return Labels(table.assign(path=paths), labels.ranges, labels.left_out)
 
 

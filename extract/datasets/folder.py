@@ -11,7 +11,7 @@ import pandas as pd
 
 from extract.audio_files import AudioFiles, walk
 from extract.datasets import Dataset
-from extract.labels import Labels
+from extract.labels import Labels, readable
 from featurestore.errors import DatasetError
 
 
@@ -30,8 +30,12 @@ class Folder(Dataset):
         for folder in walk(root, left_out):
             for stem, names in files.stems(folder).items():
                 path = folder.relative_to(root)
-                paths[(path / stem).as_posix()] = (path / (names[0] if len(names) == 1 else stem)).as_posix()
-        if not paths:
+                name, file = (path / stem).as_posix(), (path / (names[0] if len(names) == 1 else stem)).as_posix()
+                if readable(name) == name:
+                    paths[name] = file
+                else:
+                    left_out[readable(name)] = "the name of its file, or of a folder, is not UTF-8: rename it"
+        if not paths and not left_out:
             raise DatasetError(f"dataset folder: no audio file in {root}; expected {self.layout}")
         table = pd.DataFrame({"path": paths.values()}, index=pd.Index(paths.keys(), name="name"), dtype=object)
         return Labels(table.sort_index(), left_out=left_out)

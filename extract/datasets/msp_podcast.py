@@ -163,6 +163,7 @@ def _transcript(file: Path) -> str:
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(read_text(file))
+        json.dumps(content, ensure_ascii=False).encode()  # halves of characters are no text
     except ValueError as error:
         raise DatasetError(f"{file} is not JSON: {error}") from None
     if not isinstance(content, dict):
