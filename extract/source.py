@@ -18,7 +18,7 @@ from extract.audio import SAMPLING_RATE, AudioError, count_samples, file_size
 from extract.config import ExtractConfig
 from extract.features import Feature
 from extract.labels import Labels, join_notes, readable
-from extract.reasons import FEW, group, write_list
+from extract.reasons import EXAMPLES, group, write_list
 from featurestore.errors import DatasetError, SerError
 from featurestore.plan import FeaturePlan, FeatureSpec, Plan
 
@@ -99,9 +99,11 @@ def _without_surveyed(table: pd.DataFrame, features: dict[str, Feature]) -> pd.D
 
 
 def _nothing_left(config: ExtractConfig, reasons: dict[str, str]) -> str:
-    said = "; ".join(str(one) for one in group(reasons))
-    where = f"; {write_list(config.store_path(), {'left out': reasons})}" if len(reasons) > FEW else ""
-    return f"dataset {config.dataset.name}: no utterance can be used ({len(reasons)}: {said}){where}"
+    kinds = group(reasons)
+    said = "; ".join(map(str, kinds[:EXAMPLES]))
+    said += f"; {sum(len(one.of) for one in kinds[EXAMPLES:])} for other reasons" if len(kinds) > EXAMPLES else ""
+    where = f"; {write_list(config.store_path(), {'left out': reasons})}" if len(reasons) > EXAMPLES else ""
+    return f"dataset {config.dataset.name}: no utterance can be used ({len(reasons)}): {said}{where}"
 
 
 def _only(labels: Labels, split: str | None) -> Labels:
