@@ -23,13 +23,14 @@ Specs = dict[str, FeatureSpec]
 
 
 def specs_of(store: str) -> dict[str, Specs]:
-    """Return the features of a store by the parts that computed them, and by their names in the store.
+    """Return the features of a store, finished or not, by the parts that computed them and by their names in it.
 
     Raises:
         SerError: if there is no store, or it does not say how its features were computed.
     """
     found: dict[str, Specs] = {}
-    for key, spec in featurestore.open(store).features.items():
+    for key, feature in featurestore.open(store).parts.items():
+        spec = feature.spec
         part = spec.provenance.get("settings", {}).get("name")
         if not isinstance(part, str):
             raise SerError(f"{store} does not say how its feature {key} was computed: it has no settings")

@@ -45,8 +45,14 @@ def group(reasons: Mapping[str, str]) -> list[Reasons]:
     """
     kinds: dict[str, dict[str, str]] = {}
     for name, reason in reasons.items():
-        kinds.setdefault(VARIES.sub("", reason.replace(name.split(" (")[0], "")), {})[name] = reason
+        kinds.setdefault(_kind(name.split(" (")[0], reason), {})[name] = reason
     return [Reasons(of) for of in sorted(kinds.values(), key=len, reverse=True)]
+
+
+def _kind(name: str, reason: str) -> str:
+    """Return a reason without what varies: the name of the utterance, or of its file, too."""
+    words = (word.strip("'\":;,.()") for word in VARIES.sub("", reason).split())
+    return " ".join(word for word in words if name not in (word, word.rpartition(".")[0]))
 
 
 def say_reasons(store: str, lists: Mapping[str, Mapping[str, str]]) -> None:

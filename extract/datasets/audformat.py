@@ -18,6 +18,7 @@ from pydantic import Field
 from yaml import YAMLError
 
 from extract.audio import SAMPLING_RATE, AudioError, count_samples
+from extract.audio_files import AudioFiles
 from extract.datasets import Dataset
 from extract.datasets.csv import SPLITS, UNKNOWN_SPEAKERS
 from extract.labels import Labels, Scale, check_columns, flag_outside, name_emotions, name_genders
@@ -160,9 +161,9 @@ def _check_whole_files(database: Any, name: str, header: Path) -> None:
     """
     if database[name].is_filewise:
         return
-    segments = database[name].index.to_frame(index=False)
+    segments, files = database[name].index.to_frame(index=False), AudioFiles()
     for file, start, end, twice in zip(*segments.to_dict("list").values(), segments["file"].duplicated(), strict=True):
-        if start.total_seconds() > 0 or twice or not _ends_with(header.parent / file, end):
+        if start.total_seconds() > 0 or twice or not _ends_with(header.parent / file, end, files):
             until = "its end" if pd.isna(end) else f"{end.total_seconds():g} s"
             raise DatasetError(
                 f"the table {name} of {header} has parts of files, e.g. {file} from {start.total_seconds():g} s to "
@@ -171,9 +172,11 @@ def _check_whole_files(database: Any, name: str, header: Path) -> None:
             )
 
 
-def _ends_with(file: Path, end: pd.Timedelta) -> bool:
+def _ends_with(file: Path, end: pd.Timedelta, files: AudioFiles) -> bool:
+    if pd.isna(end):
+        return True
     try:
-        return bool(pd.isna(end) or abs(count_samples(file) / SAMPLING_RATE - end.total_seconds()) < TOLERANCE)
+        return abs(count_samples(files.find(file) or file) / SAMPLING_RATE - end.total_seconds()) < TOLERANCE
     except AudioError:
         return True
 

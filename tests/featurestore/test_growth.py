@@ -396,6 +396,14 @@ def test_replacing_some_labels_leaves_the_others(toy, tmp_path):
         add_labels(toy.table, file, replace=True)
 
 
+def test_space_around_labels_is_stripped_and_said(toy, tmp_path, caplog):
+    file = tmp_path / "labels.csv"
+    file.write_text("name,note\na1 ,x\u00a0\n\u200ba2,x\n", encoding="utf-8")
+    labels = add_labels(toy.table, file, replace=False)
+    assert labels["note"].tolist()[:2] == ["x", "x"]
+    assert "stripped the space around values, by column: name 2, note 1" in caplog.text
+
+
 def test_a_name_that_looks_like_a_missing_value(toy, tmp_path):
     file = tmp_path / "labels.csv"
     file.write_text("name,A\nNA,2\n")
