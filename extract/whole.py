@@ -101,6 +101,7 @@ def check_mp3(data: bytes) -> str:
     Raises:
         NotWholeError: if bytes between frames are damaged, or the last frame is cut, or frames are missing.
     """
+    data = _without_footer(data)
     start = _first_frame(data)
     first = None if start is None else _frame(data, start)
     if start is None or first is None:
@@ -190,6 +191,15 @@ def _tag_size(data: bytes, position: int) -> int:
         end = data.find(b"LYRICS200", position)
         return end + 9 - position if end >= 0 else 0
     return 0
+
+
+def _without_footer(data: bytes) -> bytes:
+    """Return a file without its last tag where that is announced by nothing before it, as those of APE 1 are."""
+    end = len(data) - (128 if data[-128:-125] == b"TAG" else 0)
+    footer = data[max(0, end - 32) : end]
+    if footer.startswith(b"APETAGEX") and not footer[23] & 0x80:
+        end -= int.from_bytes(footer[12:16], "little")
+    return data[: max(0, end)]
 
 
 def _stated_frames(frame: bytes) -> int | None:

@@ -91,7 +91,13 @@ def test_an_mp3_file_is_cut_anywhere(tmp_path, mode, rate):
     whole, rng = file.read_bytes(), np.random.default_rng(0)
     starts = frames_of(whole)
     bare = whole[starts[1] :]  # without the count
-    for tagged in (tags_before() + whole + tags_after(), whole + bytes(300)):
+    old = bytes(range(68)) + b"APETAGEX" + (1000).to_bytes(4, "little") + (100).to_bytes(4, "little") + bytes(16)
+    for tagged in (
+        tags_before() + whole + tags_after(),
+        whole + bytes(300),
+        whole + old,
+        whole + old + tags_after()[-128:],
+    ):
         assert check_mp3(tagged) == ""
     assert check_mp3(tags_before() + bare + tags_after()).startswith(UNKNOWN)
     for cut in rng.integers(starts[1], len(whole), 20).tolist():
