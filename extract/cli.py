@@ -92,7 +92,7 @@ def main_command(
     with progress("extract") as update:
         summary = extract(asked, update)
     found = {"left out": summary.left_out, "failed": summary.failed, "flagged": summary.flagged}
-    say_reasons(str(summary.store), found)
+    say_reasons(str(summary.store), found, asked.features())
     for line in summary.unfinished:
         say(f"unfinished: {line}")
     if summary.speed:

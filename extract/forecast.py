@@ -40,7 +40,7 @@ def say_forecast(config: ExtractConfig) -> int:
     table = source.plan.table
     places = {key: place(feature, table) for key, feature in source.features.items()}
     impossible = {f"{name} ({key})": why for key in places for name, why in places[key].impossible.items()}
-    say_reasons(config.store_path(), {"left out": source.plan.left_out, "no frames": impossible})
+    say_reasons(config.store_path(), {"left out": source.plan.left_out, "no frames": impossible}, places)
     say(f"dataset {config.dataset.name}: {_describe(table)}; {len(source.plan.left_out)} left out")
     if source.lacking:
         say(source.lacking)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,31 +22,44 @@ class Reasons:
     """One reason, but for paths and numbers, and the utterances that it is of, each with its own."""
 
     of: dict[str, str]
+    utterances: tuple[str, ...]
+
+    @property
+    def many(self) -> bool:
+        """Whether they are too many to be named one by one."""
+        return len(self.utterances) > FEW
 
     def __str__(self) -> str:
-        names, (first, *_) = list(self.of), self.of.values()
-        if len(names) == 1:
-            return f"{names[0]}: {first}"
-        more = "" if len(names) <= EXAMPLES else " …"
-        return f"{len(names)} utterances ({', '.join(names[:EXAMPLES])}{more}): e.g. {first}"
+        (name, first), *others = self.of.items()
+        if not others:
+            return f"{name}: {first}"
+        more = "" if len(self.utterances) <= EXAMPLES else " …"
+        return f"{len(self.utterances)} utterances ({', '.join(self.utterances[:EXAMPLES])}{more}): e.g. {first}"
 
     def lines(self) -> list[str]:
         """Return a line for each utterance, or one for many."""
-        if len(self.of) > FEW:
+        if self.many:
             return [str(self)]
         return [f"{name}: {reason}" for name, reason in self.of.items()]
 
 
-def group(reasons: Mapping[str, str]) -> list[Reasons]:
+def group(reasons: Mapping[str, str], features: Iterable[str] = ()) -> list[Reasons]:
     """Return utterances by the kind of their reason, the most frequent first.
+
+    Args:
+        reasons: by the names of utterances, or by ``NAME (FEATURE)``.
+        features: that there are.
 
     >>> [str(one) for one in group({"a": "no file /x/a.wav", "b": "no file /x/b.wav", "c": "silent"})]
     ['2 utterances (a, b): e.g. no file /x/a.wav', 'c: silent']
     """
     kinds: dict[str, dict[str, str]] = {}
-    for name, reason in reasons.items():
-        kinds.setdefault(_kind(name.split(" (")[0], reason), {})[name] = reason
-    return [Reasons(of) for of in sorted(kinds.values(), key=len, reverse=True)]
+    ends, names = [f" ({feature})" for feature in features], {}
+    for key, reason in reasons.items():
+        names[key] = next((key.removesuffix(end) for end in ends if key.endswith(end)), key)
+        kinds.setdefault(_kind(names[key], reason), {})[key] = reason
+    found = [Reasons(of, tuple(dict.fromkeys(names[key] for key in of))) for of in kinds.values()]
+    return sorted(found, key=lambda one: len(one.utterances), reverse=True)
 
 
 def _kind(name: str, reason: str) -> str:
@@ -55,18 +68,20 @@ def _kind(name: str, reason: str) -> str:
     return " ".join(word for word in words if name not in (word, word.rpartition(".")[0]))
 
 
-def say_reasons(store: str, lists: Mapping[str, Mapping[str, str]]) -> None:
+def say_reasons(store: str, lists: Mapping[str, Mapping[str, str]], features: Iterable[str]) -> None:
     """Print what happened to utterances, and why; where that is shortened, all of it is written beside the store.
 
     Args:
         store: its path.
-        lists: the reasons by the names of the utterances, by what happened to them, e.g. ``left out``.
+        lists: the reasons as `group` takes them, by what happened to the utterances, e.g. ``left out``.
+        features: that there are.
     """
-    kinds = [(what, one) for what, reasons in lists.items() for one in group(reasons)]
+    features = list(features)
+    kinds = [(what, one) for what, reasons in lists.items() for one in group(reasons, features)]
     for what, one in kinds:
         for line in one.lines():
             say(f"{what}: {line}")
-    if any(len(one.of) > FEW for _, one in kinds):
+    if any(one.many for _, one in kinds):
         say(write_list(store, lists))
 
 

@@ -171,6 +171,10 @@ def test_reasons_of_several_kinds_are_told_apart():
     assert [list(one.of) for one in group(reasons)] == [[f"a{i}" for i in range(9)], ["b"], ["c"]]
     twice = {name: f"more than one has its name: {name}.flac, {name}.wav in /x; keep one" for name in "abcdef"}
     assert [list(one.of) for one in group(twice)] == [[*"abcdef"]]
+    features = {f"{name} ({feature})": "silent" for name in "abc" for feature in ("pitch", "logmel")}
+    (one,) = group(features, ["pitch", "logmel"])
+    assert len(one.lines()) == 6
+    assert one.utterances == ("a", "b", "c")
     many, *few = group(reasons)
     assert many.lines() == ["9 utterances (a0, a1, a2 …): e.g. no audio file /x/a0.wav"]
     assert [one.lines() for one in few] == [["b: labels.csv line 7 has V=9"], ["c: silent"]]
