@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
+from extract.labels import join_notes
 from featurestore.errors import DatasetError
 
 Word = tuple[str, float, float]
@@ -68,16 +70,30 @@ def add_words(table: pd.DataFrame, files: Sequence[Path], read: Callable[[Path],
     Raises:
         DatasetError: if none of the files is there.
     """
-    if not any(file.exists() for file in files):
+    if not any(os.path.exists(file) for file in files):
         raise DatasetError(f"dataset.alignments=true, but there is none: expected e.g. {[*files, 'no utterance'][0]}")
+    return add_sidecars(table, "words", files, lambda file: as_words(read(file)))
+
+
+def add_sidecars(table: pd.DataFrame, column: str, files: Sequence[Path], read: Callable[[Path], str]) -> pd.DataFrame:
+    """Return the table with a column of what the file of each utterance says; see `add_words`."""
     flags = table["flags"].tolist() if "flags" in table else [""] * len(table)
     found = [""] * len(table)
     for i, file in enumerate(files):
         try:
-            found[i] = as_words(read(file)) if file.exists() else ""
-        except ValueError as error:
-            flags[i] = "; ".join(filter(None, (flags[i], f"the alignment {file.name} cannot be used: {error}")))
-    return table.assign(words=found, flags=flags)
+            found[i] = read(file) if _is_there(file) else ""
+        except (OSError, ValueError) as error:
+            why = os.strerror(error.errno or 0) if isinstance(error, OSError) else str(error)
+            kind = {"words": "alignment"}.get(column, column)
+            flags[i] = join_notes(flags[i], f"the {kind} {file.name} cannot be used: {why}")
+    return table.assign(**{column: found}, flags=flags)
+
+
+def _is_there(file: Path) -> bool:
+    """Return whether there is a file; what is there but is none, such as a folder or a pipe, raises a ValueError."""
+    if os.path.exists(file) and not os.path.isfile(file):
+        raise ValueError("it is no file")
+    return os.path.exists(file)
 
 
 def read_wdseg(file: Path) -> list[Word]:

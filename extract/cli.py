@@ -32,6 +32,7 @@ def main_command(
     features: Annotated[
         str | None, Parameter(help=f"Further features, separated by commas: {_names('features')}.")
     ] = None,
+    like: str | None = None,
     store: str | None = None,
     config: tuple[Path, ...] = (),
     plan: bool = False,
@@ -51,41 +52,47 @@ def main_command(
         root: Folder of the dataset, or its label file.
         encoder: Short name of a checkpoint (hubert-large, wavlm-large, whisper-base, …) or a local folder.
         features: Further features.
+        like: A store, whose encoder, features and settings are taken where nothing else is said.
         store: Where the store goes; stores/DATASET.zarr when absent.
         config: YAML file with settings; given more than once, the last one wins.
-        plan: Print what would be done, its size and time, and write nothing.
+        plan: Print what would be done, its size and time, and write no store.
         selftest: Prove on this machine that the encoder's features do not depend on the batch, and write nothing.
         workers: Processes that work on shards side by side; as many as there are cores, for little audio fewer.
         scheduler: Address of a dask.distributed scheduler, whose workers do the work.
         allow_partial: Go on when utterances of the dataset are not there.
     """
     from extract.config import ExtractConfig, SelftestConfig
+    from extract.reasons import say_reasons
     from extract.run import extract
 
     settings = [f"dataset.name={dataset}"] if dataset else []
-    paths = {"dataset.root": root, "encoder.checkpoint": encoder, "store": store}
+    paths = {"dataset.root": root, "encoder.checkpoint": encoder, "like": like, "store": store}
     settings += [f"{key}={json.dumps(str(path))}" for key, path in paths.items() if path is not None]
     settings += [f"workers={workers}"] if workers is not None else []
     settings += [f"scheduler={json.dumps(scheduler)}"] if scheduler is not None else []
     settings += ["dataset.allow_partial=true"] if allow_partial else []
-    settings += [f"{feature.strip()}={{}}" for feature in (features or "").split(",") if feature.strip()]
+    chosen = [feature.strip() for feature in (features or "").split(",") if feature.strip()]
+    if like and chosen:
+        settings += [f"{name}=null" for name in _names("features").split(", ") if name not in chosen]
+    settings += [f"{feature}={{}}" for feature in chosen]
     if selftest:
         from extract.selftest import say_selftest
 
         return say_selftest(load(SelftestConfig, config, [*settings, *overrides]).encoder)
     asked = load(ExtractConfig, config, [*settings, *overrides])
+    if asked.like:
+        from extract.like import compare
+
+        for line in compare(asked.like, asked.features()):
+            say(line)
     if plan:
         from extract.forecast import say_forecast
 
         return say_forecast(asked)
     with progress("extract") as update:
         summary = extract(asked, update)
-    for name, reason in summary.left_out.items():
-        say(f"left out: {name}: {reason}")
-    for name, reason in summary.failed.items():
-        say(f"failed: {name}: {reason}")
-    for name, remark in summary.flagged.items():
-        say(f"flagged: {name}: {remark}")
+    found = {"left out": summary.left_out, "failed": summary.failed, "flagged": summary.flagged}
+    say_reasons(str(summary.store), found, asked.features())
     for line in summary.unfinished:
         say(f"unfinished: {line}")
     if summary.speed:

@@ -31,6 +31,8 @@ class ExtractConfig(Features):
 
     dataset: Dataset
     """The dataset by name, with its settings."""
+    like: str | None = None
+    """A store, a path or a URL, whose encoder, features and settings are taken where nothing else is said."""
     store: str | None = None
     """Where the store goes; stores/DATASET.zarr when absent."""
     shard_seconds: float = Field(default=164.0, gt=0)
@@ -46,6 +48,16 @@ class ExtractConfig(Features):
     """Add the dataset's utterances to the store that is there, if it does not have them."""
     check_disk: bool = True
     """Refuse to start when the disk has no room for the result."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _like(cls, values: Any) -> Any:
+        """Take what a store says of its features where it is not said otherwise."""
+        if isinstance(values, dict) and isinstance(values.get("like"), str):
+            from extract.like import settings_like
+
+            return settings_like(values["like"], values)
+        return values
 
     @model_validator(mode="before")
     @classmethod

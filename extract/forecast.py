@@ -14,6 +14,7 @@ from extract.audio import AudioError, read_wave
 from extract.config import ExtractConfig
 from extract.features import Feature
 from extract.jobs import count_workers
+from extract.reasons import describe_bytes, say_reasons
 from extract.source import Places, Source, place, read_source, rows_of
 from featurestore.codec import Dtype
 from featurestore.command import INCOMPLETE, say, say_table
@@ -27,7 +28,7 @@ TRIAL = 8
 
 
 def say_forecast(config: ExtractConfig) -> int:
-    """Print what ``config`` would do; nothing is written.
+    """Print what ``config`` would do; no store is written.
 
     The time is measured on the `TRIAL` utterances of the dataset that are nearest to its median length. A survey
     counts: without what it finds, a feature looks for that in the utterance itself.
@@ -38,11 +39,8 @@ def say_forecast(config: ExtractConfig) -> int:
     source = read_source(config)
     table = source.plan.table
     places = {key: place(feature, table) for key, feature in source.features.items()}
-    for name, reason in source.plan.left_out.items():
-        say(f"left out: {name}: {reason}")
-    for key in places:
-        for name, reason in places[key].impossible.items():
-            say(f"no frames: {name} ({key}): {reason}")
+    impossible = {f"{name} ({key})": why for key in places for name, why in places[key].impossible.items()}
+    say_reasons(config.store_path(), {"left out": source.plan.left_out, "no frames": impossible}, places)
     say(f"dataset {config.dataset.name}: {_describe(table)}; {len(source.plan.left_out)} left out")
     if source.lacking:
         say(source.lacking)
@@ -57,8 +55,9 @@ def say_forecast(config: ExtractConfig) -> int:
     whole = sum(feature_bytes(feature.spec(), places[key].frames) for key, feature in source.features.items())
     there = sum(_bytes_there(store, key, feature, table, places[key]) for key, feature in source.features.items())
     needed, free = whole - there, free_bytes(store)
-    state = f"has {_bytes(there)} of it" if store.exists() else "does not exist yet"
-    say(f"{store} {state}; as asked for {_bytes(whole)} in {table['shard'].max() + 1} shards, free {_bytes(free)}")
+    state = f"has {describe_bytes(there)} of it" if store.exists() else "does not exist yet"
+    shards = table["shard"].max() + 1
+    say(f"{store} {state}; as asked for {describe_bytes(whole)} in {shards} shards, free {describe_bytes(free)}")
     _say_time(config, source, places)
     if needed > free and config.check_disk:
         say("the disk has no room for it: choose a smaller data type, or start all the same with check_disk=false")
@@ -110,12 +109,8 @@ def _describe(table: pd.DataFrame) -> str:
 
 def _row(key: str, feature: Feature, places: Places) -> tuple[object, ...]:
     spec = feature.spec()
-    sizes = [_bytes(feature_bytes(spec.model_copy(update={"dtype": dtype}), places.frames)) for dtype in DTYPES]
+    sizes = [describe_bytes(feature_bytes(spec.model_copy(update={"dtype": dtype}), places.frames)) for dtype in DTYPES]
     return (key, spec.layers, spec.dim, f"{spec.hop:g}" if spec.hop else "-", places.frames.sum(), spec.dtype, *sizes)
-
-
-def _bytes(count: float) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def _say_time(config: ExtractConfig, source: Source, places: dict[str, Places]) -> None:

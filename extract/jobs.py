@@ -158,7 +158,7 @@ def _cluster(config: ExtractConfig, workers: int) -> Iterator[Client]:
 def _for_workers(config: ExtractConfig) -> str:
     """Return the config as JSON, with paths that do not depend on the folder in which a worker was started."""
     settings = config.to_dict()
-    settings["store"] = os.path.abspath(config.store_path())
+    settings |= {"store": os.path.abspath(config.store_path()), "like": None}  # which the features say by now
     for feature in settings.values():
         if isinstance(feature, dict) and os.path.isdir(feature.get("checkpoint", "")):
             feature["checkpoint"] = os.path.abspath(feature["checkpoint"])

@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
+import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from csv import Error as CsvError
-from csv import reader
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import isfinite
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
+from pydantic import AfterValidator
 
+from extract.audio import AudioError
+from extract.audio_files import AudioFiles
 from featurestore.config import suggest
 from featurestore.errors import DatasetError
+from featurestore.labels import AS_IT_IS, strip_texts
 
-Scale = tuple[float, float]
+OWN = ("duration", "shard", "slot")
+"""Columns of the store's table that are never those of the labels."""
+NOT_TEXT = re.compile("[\0\ud800-\udfff]")
+FEW = 3
+"""Places of many that are named."""
+
+
+def _check_scale(scale: tuple[float, float]) -> tuple[float, float]:
+    low, high = scale
+    if not (isfinite(low) and isfinite(high) and low < high):
+        raise ValueError(f"[{low:g},{high:g}] is no range, expected two numbers, the lowest value first")
+    return scale
+
+
+Scale = Annotated[tuple[float, float], AfterValidator(_check_scale)]
+"""The lowest and the highest value."""
 
 
 @dataclass
@@ -58,10 +80,11 @@ def name_emotions(table: pd.DataFrame, words: Mapping[str, str]) -> pd.DataFrame
 
     Args:
         table: with a column ``emotion``.
-        words: by what the dataset has; what is not among them stays as it is.
+        words: by what the dataset has; what is not among them stays as it is, and so does a column ``emotion_code``.
     """
-    codes = table["emotion"]
-    return table.assign(emotion_code=codes, emotion=codes.map(lambda code: words.get(code, code)))
+    given = table["emotion"]
+    codes = table.get("emotion_code", given)
+    return table.assign(emotion_code=codes, emotion=given.map(lambda code: words.get(code, code)))
 
 
 def name_genders(genders: pd.Series) -> pd.Series:
@@ -80,42 +103,18 @@ def flag_outside(table: pd.DataFrame, ranges: Mapping[str, Scale]) -> pd.DataFra
     return table.assign(flags=["; ".join(notes) for notes in flags])
 
 
-def read_csv(file: Path) -> pd.DataFrame:
-    """Return a label file, every value as text, indexed by where each row stands, e.g. ``labels.csv line 7``.
+def read_text(file: Path) -> str:
+    """Return the text of a file of labels.
 
     Raises:
-        DatasetError: if it is absent, empty or not a table.
+        DatasetError: if it cannot be read, or is not UTF-8.
     """
     try:
-        found = _read_rows(file)
-    except FileNotFoundError:
-        raise DatasetError(f"no label file {file}") from None
-    except (CsvError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{file} is not a table of comma-separated values: {error}") from None
-    if len(found) < 2:
-        raise DatasetError(f"{file} {'has a header, but no rows' if found else 'is empty'}")
-    (_, header), *rows = found
-    for line, values in rows:
-        if len(values) != len(header):
-            raise DatasetError(f"{file} line {line} has {len(values)} values, its header has {len(header)}")
-    columns = [column.strip() or f"column {number}" for number, column in enumerate(header, 1)]
-    twice = sorted({column for column in columns if columns.count(column) > 1})
-    if twice:
-        raise DatasetError(f"{file} has more than one column {', '.join(twice)}")
-    where = [f"{file.name} line {line}" for line, _ in rows]
-    return pd.DataFrame([values for _, values in rows], index=where, columns=columns, dtype=str)
-
-
-def _read_rows(file: Path) -> list[tuple[int, list[str]]]:
-    """Return the line where each row begins, and its values; blank lines are no rows."""
-    found, line = [], 1
-    with file.open(encoding="utf-8-sig", newline="") as stream:
-        rows = reader(stream, skipinitialspace=True, strict=True)
-        for values in rows:
-            if values:
-                found.append((line, values))
-            line = rows.line_num + 1
-    return found
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{file} is not UTF-8: {error}") from None
+    except OSError as error:
+        raise DatasetError(f"{file} cannot be read: {os.strerror(error.errno or 0)}") from None
 
 
 def check_columns(table: pd.DataFrame, wanted: Sequence[str], file: Path) -> None:
@@ -148,6 +147,98 @@ def leave_out(table: pd.DataFrame, bad: pd.Series, reason: str | pd.Series, left
 def leave_out_nameless(table: pd.DataFrame, left_out: dict[str, str]) -> pd.DataFrame:
     """Return the rows whose name is theirs alone; the arguments are those of `leave_out`."""
     table = leave_out(table, table["name"] == "", "it has no name", left_out)
-    rows = table.index.to_series().groupby(table["name"]).transform(", ".join).astype(str)
     twice = table["name"].duplicated(keep=False)
-    return leave_out(table, twice, "the name is not unique, it stands in " + rows, left_out)
+    places = table.index.to_series()[twice].groupby(table["name"][twice]).agg(_places)
+    reasons = "the name is not unique, it stands in " + table["name"].map(places).astype(object).fillna("")
+    return leave_out(table, twice, reasons, left_out)
+
+
+def _places(rows: pd.Series) -> str:
+    """Return where rows stand, the first ones of many."""
+    more = f" and {len(rows) - FEW} more" if len(rows) > FEW else ""
+    return ", ".join(rows.iloc[:FEW]) + more
+
+
+def tidy(labels: Labels) -> Labels:
+    """Return labels as they can be stored, whatever file or dataset they are from.
+
+    The space around texts is stripped (what was said and paths stay as they are), and a warning says how often. What
+    has the same name then is left out; so is text that cannot be stored. Names that differ only in how Unicode
+    composes them are flagged. Columns that have the name of one of the store's own are dropped, and a warning says so.
+    """
+    table, left_out = labels.table, dict(labels.left_out)
+    own = [column for column in OWN if column in table]
+    if own:
+        message = "the labels' columns %s are not used: the store has its own of that name"
+        logging.getLogger(__name__).warning(message, ", ".join(own))
+    table = table.drop(columns=own).reset_index(names="name")
+    texts = [column for column in table if not pd.api.types.is_numeric_dtype(table[column])]
+    table = strip_texts(table, "the labels", [str(column) for column in texts if column not in AS_IT_IS])
+    for column in texts:
+        bad = table[column].map(lambda text: bool(NOT_TEXT.search(text))).astype(bool)
+        reason = f"its {column} holds a NUL character, or bytes that are not UTF-8"
+        table = leave_out(table, bad, reason, left_out)
+    table = leave_out(table, table["name"] == "", "it has no name", left_out)
+    reason = "the name is not unique: another one differs from it only by space around it"
+    table = leave_out(table, table["name"].duplicated(keep=False), reason, left_out)
+    left_out = {readable(name): readable(why) for name, why in left_out.items()}
+    return replace(labels, table=_flag_compositions(table.set_index("name")), left_out=left_out)
+
+
+def _flag_compositions(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with the names that are another one in Unicode's normal form named in ``flags``."""
+    for column in {"speaker", "session"} & {*table.columns}:
+        found = table[column].drop_duplicates()
+        if found.map(_composed).duplicated().any():
+            message = "the column %s has values that differ only in how Unicode composes them: they count as different"
+            logging.getLogger(__name__).warning(message, column)
+    composed = table.index.to_series().map(_composed)
+    if composed.is_unique:
+        return table
+    twice = composed.duplicated(keep=False)
+    note = "its name differs from another one only in how Unicode composes it"
+    flags = table["flags"] if "flags" in table else pd.Series("", table.index)
+    return table.assign(flags=[join_notes(flag, note if one else "") for flag, one in zip(flags, twice, strict=True)])
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def join_notes(*notes: str) -> str:
+    """Return the notes that are not empty as one.
+
+    >>> join_notes("clipped", "", "silent")
+    'clipped; silent'
+    """
+    return "; ".join(filter(None, notes))
+
+
+def readable(text: str) -> str:
+    """Return text in which bytes that are not UTF-8 are escaped."""
+    try:
+        return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    except UnicodeEncodeError:  # half of a character, which is no byte
+        return text.encode(errors="backslashreplace").decode()
+
+
+def find_audio(labels: Labels, folder: Path) -> Labels:
+    """Return labels whose ``path`` is that of the file that is there, in whatever format it is.
+
+    What has no audio stays as it is; what has more than one file is left out.
+    """
+    files, paths, unusable = AudioFiles(), [], {}
+    for name, path in zip(labels.table.index, labels.table["path"], strict=True):
+        paths.append(path)
+        if not Path(path).name.strip():
+            unusable[name] = "its labels name no audio file"
+            continue
+        try:
+            found = files.find(folder / path)
+        except AudioError as error:
+            unusable[name] = readable(str(error))
+            continue
+        if found is not None and found.name != Path(path).name:
+            paths[-1] = str(Path(path).with_name(found.name))
+    table = labels.table.assign(path=paths)
+    return replace(labels, table=table.drop(index=list(unusable)), left_out=labels.left_out | unusable)

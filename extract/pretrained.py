@@ -16,8 +16,8 @@ from extract.features import Feature, versions_of
 if TYPE_CHECKING:
     import torch
 
-NO_DIFFERENCE = ("device", "batch_seconds", "batch_tokens")
-"""Settings that do not change a feature."""
+NO_DIFFERENCE = ("device", "batch_seconds", "batch_tokens", "revision")
+"""Settings that do not change a feature, or whose effect is compared: the weights."""
 
 
 class PretrainedFeature(Feature):
@@ -28,6 +28,8 @@ class PretrainedFeature(Feature):
 
     checkpoint: str
     """A short name of checkpoints.yaml, or a local folder in Hugging Face's layout."""
+    revision: str | None = None
+    """A commit, tag or branch on the hub, in place of the one in checkpoints.yaml."""
 
     @field_validator("checkpoint")
     @classmethod
@@ -47,11 +49,20 @@ class PretrainedFeature(Feature):
 
     @cached_property
     def _checkpoint(self) -> Checkpoint:
-        return find(self.checkpoint)
+        found = find(self.checkpoint)
+        return found.model_copy(update={"revision": self.revision}) if self.revision else found
 
     @cached_property
     def _config(self) -> Any:
         return load_config(self._checkpoint, self.models)
+
+    def source(self) -> dict[str, Any]:
+        """Return where the checkpoint comes from, for the provenance: its name on the hub or its folder, its commit."""
+        place = self._checkpoint.id
+        return {
+            "id": os.path.abspath(place) if place and os.path.isdir(place) else place,
+            "revision": getattr(self._config, "_commit_hash", None) or self._checkpoint.revision,
+        }
 
 
 class ModelFeature(PretrainedFeature):
@@ -69,8 +80,7 @@ class ModelFeature(PretrainedFeature):
         return {
             "settings": self.settings(),
             "weights": hash_weights(model),
-            "id": self._checkpoint.id,
-            "revision": getattr(self._config, "_commit_hash", None) or self._checkpoint.revision,
+            **self.source(),
             "versions": versions_of(*packages),
             "device": self._device.type,
         }

@@ -13,6 +13,8 @@ import pandas as pd
 from extract.config import ExtractConfig
 from extract.features import Report
 from extract.jobs import count_workers, run_jobs
+from extract.labels import join_notes
+from extract.reasons import describe_bytes
 from extract.source import Places, Source, place, read_source, rows_of
 from extract.work import Clip, Job, Spent
 from featurestore.errors import DatasetError, StoreError
@@ -151,7 +153,7 @@ def _check_disk(writer: StoreWriter, source: Source) -> None:
     free = free_bytes(writer.path)
     if needed > free:
         raise StoreError(
-            f"{writer.path} needs {needed / 1e9:.2f} GB, its disk has {free / 1e9:.2f} GB free: see --plan for "
+            f"{writer.path} needs {describe_bytes(needed)}, its disk has {describe_bytes(free)} free: see --plan for "
             "smaller data types, or start all the same with check_disk=false"
         )
 
@@ -186,7 +188,9 @@ def _fill(
         writer.commit(key)
         part = writer.part(key)
         summary.failed |= {f"{name} ({key})": reason for name, reason in part.failed.items()}
-        summary.flagged |= {f"{name} ({key})": remark for name, remark in part.flagged.items()}
+        for name, remark in part.flagged.items():
+            notes = [*summary.flagged.get(name, "").split("; "), *remark.split("; ")]
+            summary.flagged[name] = join_notes(*dict.fromkeys(notes))  # of the audio they are the same in each feature
 
 
 def describe_speed(audio: float, elapsed: float, spent: Spent) -> str:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from extract.audio import SAMPLING_RATE, AudioError, count_samples
+from extract.audio import SAMPLING_RATE, AudioError, count_samples, file_size
 from extract.config import ExtractConfig
 from extract.features import Feature
-from extract.labels import Labels
+from extract.labels import Labels, join_notes, readable
+from extract.reasons import EXAMPLES, group, write_list
 from featurestore.errors import DatasetError, SerError
 from featurestore.plan import FeaturePlan, FeatureSpec, Plan
 
@@ -35,6 +38,13 @@ class Source:
     plan: Plan
     paths: dict[str, Path]
     lacking: str
+
+
+class Measured(NamedTuple):
+    """The samples of an audio file at 16 kHz, and its bytes."""
+
+    samples: int
+    size: int
 
 
 @dataclass(frozen=True)
@@ -68,18 +78,32 @@ def read_source(config: ExtractConfig) -> Source:
     left_out = dict(labels.left_out)
     folder = config.dataset.audio_folder()
     paths = {name: folder / path for name, path in zip(labels.table.index, labels.table["path"], strict=True)}
-    samples = _measure(paths, left_out)
-    surveyed = {column for feature in features.values() for column in feature.surveyed}
-    table = labels.table.loc[list(samples)].drop(columns=[*surveyed], errors="ignore")
-    table = table.assign(duration=np.array(list(samples.values())) / SAMPLING_RATE)
-    table = _flag_copies(table, {name: paths[name] for name in samples})
+    measured = _measure(paths, left_out)
+    table = _without_surveyed(labels.table.loc[list(measured)], features)
+    table = table.assign(duration=np.array([one.samples for one in measured.values()]) / SAMPLING_RATE)
+    table = _flag_copies(table, paths, measured)
     impossible = [place(feature, table).impossible for feature in features.values()]
     if all(len(reasons) == len(table) for reasons in impossible):
-        unusable = left_out | impossible[0]
-        some = "; ".join(f"{name}: {reason}" for name, reason in list(unusable.items())[:3])
-        raise SerError(f"dataset {config.dataset.name}: no utterance can be used ({len(unusable)}: {some})")
+        raise SerError(_nothing_left(config, left_out | impossible[0]))
     plan = Plan.make(table, config.shard_seconds, dataset=config.dataset.name, ranges=labels.ranges, left_out=left_out)
     return Source(features, plan, paths, lacking)
+
+
+def _without_surveyed(table: pd.DataFrame, features: dict[str, Feature]) -> pd.DataFrame:
+    """Return the table without the columns that features are to find; a warning says which the labels had."""
+    found = [column for feature in features.values() for column in feature.surveyed if column in table]
+    if found:
+        message = "the labels' columns %s are not used: they are found in the audio"
+        logging.getLogger(__name__).warning(message, ", ".join(found))
+    return table.drop(columns=found)
+
+
+def _nothing_left(config: ExtractConfig, reasons: dict[str, str]) -> str:
+    kinds = group(reasons)
+    said = "; ".join(map(str, kinds[:EXAMPLES]))
+    said += f"; {sum(len(one.of) for one in kinds[EXAMPLES:])} for other reasons" if len(kinds) > EXAMPLES else ""
+    where = f"; {write_list(config.store_path(), {'left out': reasons})}" if len(reasons) > EXAMPLES else ""
+    return f"dataset {config.dataset.name}: no utterance can be used ({len(reasons)}): {said}{where}"
 
 
 def _only(labels: Labels, split: str | None) -> Labels:
@@ -114,42 +138,50 @@ def rows_of(table: pd.DataFrame, columns: Iterable[str]) -> list[dict[str, Any]]
     return [dict(zip(found, values, strict=True)) for values in table[found].itertuples(index=False, name=None)]
 
 
-def _flag_copies(table: pd.DataFrame, paths: dict[str, Path]) -> pd.DataFrame:
+def _flag_copies(table: pd.DataFrame, paths: dict[str, Path], measured: dict[str, Measured]) -> pd.DataFrame:
     """Return the table with the utterances whose file has the content of an earlier one named in ``flags``."""
     by_size: dict[int, list[str]] = {}
-    for name, path in paths.items():
-        by_size.setdefault(path.stat().st_size, []).append(name)
+    for name, one in measured.items():
+        by_size.setdefault(one.size, []).append(name)
     suspects = [name for names in by_size.values() if len(names) > 1 for name in names]
     first: dict[bytes, str] = {}
     flags = dict(table["flags"]) if "flags" in table else dict.fromkeys(table.index, "")
     with ThreadPoolExecutor() as pool:
-        digests = list(pool.map(lambda name: _digest(paths[name]), suspects))
-    for name, digest in zip(suspects, digests, strict=True):
-        original = first.setdefault(digest, name)
+        files = list(dict.fromkeys(paths[name] for name in suspects))
+        digests = dict(zip(files, pool.map(_digest, files), strict=True))
+    for name in suspects:
+        original = first.setdefault(digests[paths[name]], name)
         if original != name:
-            flags[name] = "; ".join(filter(None, (flags[name], f"the same audio as {original}")))
+            flags[name] = join_notes(flags[name], f"the same audio as {original}")
     return table.assign(flags=list(flags.values()))
 
 
 def _digest(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
-
-
-def _measure(paths: dict[str, Path], left_out: dict[str, str]) -> dict[str, int]:
-    """Return the length of each utterance at 16 kHz, leaving out what cannot be read."""
-    samples: dict[str, int] = {}
-    with ThreadPoolExecutor() as pool:
-        for name, result in zip(paths, pool.map(_try_count, paths.values()), strict=True):
-            if isinstance(result, int):
-                samples[name] = result
-            else:
-                left_out[name] = result
-    return samples
-
-
-def _try_count(path: Path) -> int | str:
+    """Return the SHA-256 of a file; of its path where it cannot be read, which is then said where it is decoded."""
     try:
-        return count_samples(path)
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError:
+        return hashlib.sha256(os.fsencode(path)).digest()
+
+
+def _measure(paths: dict[str, Path], left_out: dict[str, str]) -> dict[str, Measured]:
+    """Return the length at 16 kHz and the size of each utterance, leaving out what cannot be read."""
+    found: dict[str, Measured] = {}
+    files = list(dict.fromkeys(paths.values()))
+    with ThreadPoolExecutor() as pool:
+        measured = dict(zip(files, pool.map(_try_measure, files), strict=True))
+    for name, path in paths.items():
+        result = measured[path]
+        if isinstance(result, str):
+            left_out[name] = result
+        else:
+            found[name] = result
+    return found
+
+
+def _try_measure(path: Path) -> Measured | str:
+    try:
+        return Measured(count_samples(path), file_size(path))
     except AudioError as error:
-        return str(error)
+        return readable(str(error))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
-from extract.encoders.checkpoint import TEXT_MODELS, not_loaded
+from extract.encoders.checkpoint import TEXT_MODELS, load_with
 from extract.features import Row
 from extract.pretrained import PretrainedFeature
 from featurestore.errors import SerError
@@ -88,10 +88,7 @@ class TranscriptFeature(PretrainedFeature):
         from transformers import AutoTokenizer
 
         most = self._config.vocab_size  # first: it says when the checkpoint is not of text at all
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(self._checkpoint.id, revision=self._checkpoint.revision)
-        except Exception as error:  # tokenizers raises nothing more special
-            raise not_loaded(self._checkpoint, error) from None
+        tokenizer = load_with(AutoTokenizer.from_pretrained, self._checkpoint)
         # transformers makes one without a word where it finds no file
         words = len(tokenizer) - len(tokenizer.all_special_ids)
         if words <= 0 or len(tokenizer) > most or not tokenizer.is_fast:

@@ -17,16 +17,17 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple, Self
 
-from extract.audio import SAMPLING_RATE, AudioError, Wave, describe_oddity, read_wave
+from extract.audio import SAMPLING_RATE, AudioError, Recording, Wave, read_recording
 from extract.features import Computed, Feature, Stored
+from extract.labels import readable
 from featurestore.errors import SerError
 from featurestore.writer import FeatureShard, StoreWriter
 
 READING, WRITING = "reading audio", "writing"
 WRITE_AHEAD = 1
 """Utterances that may wait to be written while others are computed; each keeps its batch in memory."""
-Waves = dict[str, Wave | str]
-"""The waveforms of a shard by name, or why there is none."""
+Recordings = dict[str, Recording | str]
+"""The audio of a shard by name, or why there is none."""
 Spent = Counter[str]
 """Seconds for which the work waited for its parts: `READING`, each feature by its name, `WRITING`."""
 
@@ -73,33 +74,33 @@ def do_job(job: Job, writer: StoreWriter, features: dict[str, Feature]) -> Spent
     """Do a job, and return what the time went into."""
     spent: Spent = Counter()
     with _measured(spent, READING):
-        waves: Waves = {clip.name: _try_read(clip) for clip in job.clips}
-    return spent + _write(job, waves, writer, features)
+        recordings: Recordings = {clip.name: _try_read(clip) for clip in job.clips}
+    return spent + _write(job, recordings, writer, features)
 
 
 def do_jobs(jobs: Sequence[Job], writer: StoreWriter, features: dict[str, Feature]) -> Generator[tuple[Job, Spent]]:
     """Do jobs one after another, decoding the audio of the next one meanwhile; yield each with `do_job`'s result."""
     with ThreadPoolExecutor() as pool:
-        ahead: deque[dict[str, Future[Wave | str]]] = deque()
+        ahead: deque[dict[str, Future[Recording | str]]] = deque()
         for i, job in enumerate(jobs):
             ahead.extend({c.name: pool.submit(_try_read, c) for c in j.clips} for j in jobs[i + len(ahead) : i + 2])
             spent: Spent = Counter()
             with _measured(spent, READING):
-                waves: Waves = {name: future.result() for name, future in ahead.popleft().items()}
-            yield job, spent + _write(job, waves, writer, features)
+                recordings: Recordings = {name: future.result() for name, future in ahead.popleft().items()}
+            yield job, spent + _write(job, recordings, writer, features)
 
 
-def _write(job: Job, waves: Waves, writer: StoreWriter, features: dict[str, Feature]) -> Spent:
+def _write(job: Job, recordings: Recordings, writer: StoreWriter, features: dict[str, Feature]) -> Spent:
     rows = {clip.name: clip.row for clip in job.clips}
     spent: Spent = Counter()
     for key in job.features:
         good: dict[str, Wave] = {}
         with _named(key, job), writer.shard(key, job.number) as shard:
-            for name, wave in waves.items():
-                reason = wave if isinstance(wave, str) else job.impossible[key].get(name)
-                if reason is None and not isinstance(wave, str):
-                    good[name] = wave
-                    shard.flag(name, describe_oddity(wave))
+            for name, recording in recordings.items():
+                reason = recording if isinstance(recording, str) else job.impossible[key].get(name)
+                if reason is None and not isinstance(recording, str):
+                    good[name] = recording.wave
+                    shard.flag(name, recording.remark)
                 else:
                     shard.fail(name, str(reason))
             names = list(good)
@@ -157,12 +158,12 @@ def _named(key: str, job: Job) -> Iterator[None]:
         ) from error
 
 
-def _try_read(clip: Clip) -> Wave | str:
-    if not clip.path.exists():
+def _try_read(clip: Clip) -> Recording | str:
+    if not os.path.exists(clip.path):
         raise SerError(f"{clip.path} was there when it was planned, {socket.gethostname()} does not see it now")
     try:
-        wave = read_wave(clip.path)
+        recording = read_recording(clip.path)
     except AudioError as error:
-        return str(error)
-    expected = round(clip.seconds * SAMPLING_RATE)
-    return wave if len(wave) == expected else f"the file has changed: {len(wave)} samples, planned were {expected}"
+        return readable(str(error))
+    found, expected = len(recording.wave), round(clip.seconds * SAMPLING_RATE)
+    return recording if found == expected else f"the file has changed: {found} samples, planned were {expected}"

@@ -16,6 +16,7 @@ from featurestore.codec import Floats
 from featurestore.errors import StoreError
 from featurestore.feature import FeatureStore
 from featurestore.growth import join_tables
+from featurestore.labels import read_csv
 from featurestore.store import Store
 from featurestore.verify import problem_of
 from featurestore.zarr3 import naming
@@ -89,14 +90,9 @@ def add_labels(table: pd.DataFrame, file: Path, replace: bool) -> pd.DataFrame:
     is not in the file keeps what it has, and has nothing in a new column.
 
     Raises:
-        StoreError: if a name is not in the store, is there twice, or a column is there already.
+        StoreError: if the file is no table, a name is not in the store or is there twice, or a column is there already.
     """
-    try:
-        labels = pd.read_csv(file, dtype=str, keep_default_na=False).fillna("")
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{file} cannot be read as CSV: {error}") from None
-    if labels.empty:
-        raise StoreError(f"{file} has no rows")
+    labels = read_csv(file, StoreError)
     if "name" not in labels:
         raise StoreError(f"{file} has the columns {', '.join(map(str, labels.columns))}; expected name, and the labels")
     labels = labels.set_index("name")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from abc import ABC, abstractmethod
@@ -11,7 +12,8 @@ from typing import ClassVar
 
 import pandas as pd
 
-from extract.labels import Labels, Scale, name_emotions
+from extract.audio_files import AudioFiles, split_suffix
+from extract.labels import Labels, Scale, find_audio, name_emotions, readable, tidy
 from featurestore.config import Component
 from featurestore.errors import DatasetError
 
@@ -28,6 +30,8 @@ class Dataset(Component, ABC):
     allow_partial: bool = False
     """Go on when utterances of the dataset are not there."""
 
+    takes_file: ClassVar[bool] = False
+    """Whether ``root`` may be a file."""
     layout: ClassVar[str]
     """What ``root`` must hold, for the message when it does not."""
     CLIPS: ClassVar[int | None] = None
@@ -38,16 +42,26 @@ class Dataset(Component, ABC):
     """The common words by what the dataset calls its emotions."""
 
     def read(self) -> Labels:
-        """Return the labels, from the raw layout or from ``label_csv``.
+        """Return the labels, from the raw layout or from ``label_csv``, each with the audio file that is there.
 
         Raises:
             DatasetError: if the layout or the label file cannot be used at all.
         """
         if self.label_csv is None:
-            return self.labels()
-        from extract.datasets.csv import read_label_csv
+            labels = self.labels()
+        else:
+            from extract.datasets.csv import read_label_csv
 
-        return read_label_csv(self)
+            labels = read_label_csv(self)
+        labels = tidy(labels)
+        given = labels.table
+        labels = self.complete(labels)
+        _say_replaced(given, labels.table)
+        return find_audio(labels, self.audio_folder())
+
+    def complete(self, labels: Labels) -> Labels:
+        """Return the labels with what the dataset adds to them, wherever they are from."""
+        return labels
 
     @abstractmethod
     def labels(self) -> Labels:
@@ -57,30 +71,41 @@ class Dataset(Component, ABC):
             DatasetError: if the layout or the label file cannot be used at all.
         """
 
-    def labels_of_names(self, files: Iterable[Path], pattern: re.Pattern[str], example: str) -> Labels:
+    def labels_of_names(
+        self, folders: Iterable[Path], pattern: re.Pattern[str], example: str, passed_over: str = "(?!)"
+    ) -> Labels:
         """Return what the names of the audio files say: a column for each group of ``pattern``, one is the emotion.
 
         Args:
-            files: below the root.
-            pattern: of the names without their suffix.
-            example: of a name, for the reason why one that is not of this form is left out.
+            folders: of the files, below the root; where two have a file of the same stem, that of the first counts.
+            pattern: of the stems.
+            example: of a stem, for the reason why one that is not of this form is left out.
+            passed_over: the pattern of stems that are not of the dataset.
 
         Raises:
             DatasetError: if no name is of this form.
         """
-        rows, left_out = {}, {}
-        for file in files:
-            match = pattern.fullmatch(file.stem)
-            if match:
-                rows[file.stem] = {"path": str(file.relative_to(self.folder())), **match.groupdict()}
-            else:
-                name = os.fsencode(file.stem).decode(errors="backslashreplace")  # it may not be UTF-8
-                left_out[name] = f"the file name {file.name!r} is not of the form {example}{file.suffix}"
+        rows: dict[str, dict[str, str]] = {}
+        left_out: dict[str, str] = {}
+        again, seen, files = 0, set(), AudioFiles()
+        for folder in folders:
+            for stem, names in files.stems(folder).items():
+                again += stem in seen
+                seen.add(stem)
+                if match := pattern.fullmatch(stem):
+                    file = folder / (names[0] if len(names) == 1 else stem)
+                    rows.setdefault(stem, {"path": str(file.relative_to(self.folder())), **match.groupdict()})
+                elif not re.fullmatch(passed_over, stem):
+                    suffix = split_suffix(names[0])[1]
+                    left_out[readable(stem)] = f"the file name {names[0]!r} is not of the form {example}{suffix}"
         if not rows:
             raise DatasetError(
                 f"dataset {self.name}: no file in {self.folder()} has a name like {example}; expected {self.layout}"
             )
-        table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("name")
+        if again:
+            message = "%s: %d files have the name of another one nearer to %s, which is used"
+            logging.getLogger(__name__).warning(message, self.name, again, self.folder())
+        table = pd.DataFrame.from_dict(dict(sorted(rows.items())), orient="index").rename_axis("name")
         return Labels(name_emotions(table, self.EMOTIONS), left_out=left_out)
 
     def lacking(self, labels: Labels) -> str:
@@ -99,10 +124,22 @@ class Dataset(Component, ABC):
         """Return the root.
 
         Raises:
-            DatasetError: if it was not given or is not there.
+            DatasetError: if it was not given, is not there, or is a file where a folder is expected.
         """
         if self.root is None:
             raise DatasetError(f"dataset {self.name} needs --root DIR: {self.layout}")
-        if not self.root.exists():
+        if not os.path.exists(self.root):
             raise DatasetError(f"dataset {self.name}: no {self.root}; expected {self.layout}")
+        if not self.takes_file and not self.root.is_dir():
+            raise DatasetError(f"dataset {self.name}: {self.root} is a file, expected {self.layout}")
         return self.root
+
+
+def _say_replaced(given: pd.DataFrame, table: pd.DataFrame) -> None:
+    """Warn of the columns in which a dataset has put what it knows in the place of what its labels say."""
+    before = given.loc[table.index].drop(columns="flags", errors="ignore")
+    replaced = [str(column) for column in before if before[column].tolist() != table[column].tolist()]
+    replaced = [column for column in replaced if not pd.api.types.is_numeric_dtype(before[column])]
+    if replaced:
+        message = "the labels' columns %s are replaced by what the names of the utterances say"
+        logging.getLogger(__name__).warning(message, ", ".join(replaced))

@@ -6,17 +6,19 @@ ser-extract --dataset audformat --root data/emodb-audb --encoder hubert-large
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import pandas as pd
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from yaml import YAMLError
 
 from extract.audio import SAMPLING_RATE, AudioError, count_samples
+from extract.audio_files import AudioFiles
 from extract.datasets import Dataset
 from extract.datasets.csv import SPLITS, UNKNOWN_SPEAKERS
 from extract.labels import Labels, Scale, check_columns, flag_outside, name_emotions, name_genders
@@ -43,12 +45,6 @@ TOLERANCE = 0.01
 """Seconds by which the end of a segment may miss the end of its file."""
 
 
-def _check_scale(scale: Scale) -> Scale:
-    if not scale[0] < scale[1]:
-        raise ValueError(f"[{scale[0]:g},{scale[1]:g}] is no range, expected the lowest value first")
-    return scale
-
-
 class AudFormat(Dataset):
     """The files of the tables, named by their paths without suffix, with what all tables say of them.
 
@@ -62,7 +58,7 @@ class AudFormat(Dataset):
     that these lack."""
     columns: dict[Common, str] = Field(default_factory=dict)
     """The database's columns by our names, where they are not called valence, arousal, dominance and the like."""
-    ranges: dict[Target, Annotated[Scale, AfterValidator(_check_scale)]] = Field(default_factory=dict)
+    ranges: dict[Target, Scale] = Field(default_factory=dict)
     """The scales of V, A and D, where they are not the minimum and maximum of their schemes."""
 
     layout: ClassVar[str] = "a folder with db.yaml, its tables and the audio"
@@ -82,7 +78,7 @@ class AudFormat(Dataset):
 
     def labels(self) -> Labels:  # noqa: D102
         header = self.audio_folder() / "db.yaml"
-        if not header.exists():
+        if not os.path.exists(header):
             raise DatasetError(f"dataset audformat: no {header}; expected {self.layout}")
         database = _load(header)
         schemes = {name: column.scheme for one in database.tables.values() for name, column in one.columns.items()}
@@ -134,8 +130,7 @@ class AudFormat(Dataset):
         names = names.mask(names.duplicated(keep=False), paths)  # x.wav and x.flac
         table = table.assign(path=paths).set_axis(pd.Index(names, name="name"))
         if "emotion" in table:
-            codes = {"emotion_code": table["emotion_code"]} if "emotion_code" in table else {}
-            table = name_emotions(table, self.EMOTIONS).assign(**codes)
+            table = name_emotions(table, self.EMOTIONS)
         if "gender" in table:
             table["gender"] = name_genders(table["gender"])
         if "speaker" in table:
@@ -166,9 +161,9 @@ def _check_whole_files(database: Any, name: str, header: Path) -> None:
     """
     if database[name].is_filewise:
         return
-    segments = database[name].index.to_frame(index=False)
+    segments, files = database[name].index.to_frame(index=False), AudioFiles()
     for file, start, end, twice in zip(*segments.to_dict("list").values(), segments["file"].duplicated(), strict=True):
-        if start.total_seconds() > 0 or twice or not _ends_with(header.parent / file, end):
+        if start.total_seconds() > 0 or twice or not _ends_with(header.parent / file, end, files):
             until = "its end" if pd.isna(end) else f"{end.total_seconds():g} s"
             raise DatasetError(
                 f"the table {name} of {header} has parts of files, e.g. {file} from {start.total_seconds():g} s to "
@@ -177,9 +172,11 @@ def _check_whole_files(database: Any, name: str, header: Path) -> None:
             )
 
 
-def _ends_with(file: Path, end: pd.Timedelta) -> bool:
+def _ends_with(file: Path, end: pd.Timedelta, files: AudioFiles) -> bool:
+    if pd.isna(end):
+        return True
     try:
-        return bool(pd.isna(end) or abs(count_samples(file) / SAMPLING_RATE - end.total_seconds()) < TOLERANCE)
+        return abs(count_samples(files.find(file) or file) / SAMPLING_RATE - end.total_seconds()) < TOLERANCE
     except AudioError:
         return True
 

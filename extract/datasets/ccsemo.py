@@ -5,6 +5,7 @@ ser-extract --dataset ccsemo --root data/ccsemo --encoder hubert-large
 
 from __future__ import annotations
 
+import os
 from typing import ClassVar
 
 from extract.datasets import Dataset
@@ -29,8 +30,7 @@ class CCSEMO(Dataset):
         "sad": "sadness",
     }
 
-    def read(self) -> Labels:  # noqa: D102
-        labels = super().read()
+    def complete(self, labels: Labels) -> Labels:  # noqa: D102
         table = labels.table
         if "speaker" not in table:
             speaker = table.index.to_series().str.extract(SPEAKER, expand=False).fillna("")
@@ -39,7 +39,7 @@ class CCSEMO(Dataset):
 
     def labels(self) -> Labels:  # noqa: D102
         folder = self.folder()
-        found = next((folder / name for name in FILES if (folder / name).exists()), None)
+        found = next((folder / name for name in FILES if os.path.exists(folder / name)), None)
         if found is None:
             raise DatasetError(f"dataset ccsemo: no label file in {folder}; expected {self.layout}")
         return read_label_csv(self.model_copy(update={"label_csv": found}))

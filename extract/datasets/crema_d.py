@@ -5,13 +5,15 @@ ser-extract --dataset crema-d --root data/CREMA-D --encoder hubert-large
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any, ClassVar
 
 import pandas as pd
 
 from extract.datasets import Dataset
-from extract.labels import Labels, as_ratings, check_columns, name_genders, read_csv
+from extract.labels import Labels, as_ratings, check_columns, name_genders
+from featurestore.labels import read_csv
 
 NAME = re.compile(
     r"(?P<speaker>1\d{3})_(?P<sentence>[A-Z]{3})_(?P<emotion>ANG|DIS|FEA|HAP|NEU|SAD)_(?P<level>LO|MD|HI|XX?)"
@@ -41,7 +43,9 @@ class CremaD(Dataset):
     The votes, each person's answer and the actors' demographics come along where their files are there.
     """
 
-    layout: ClassVar[str] = f"a folder with AudioWAV/*.wav, and if they are wanted {VOTES}, {ANSWERS}, {ACTORS}"
+    layout: ClassVar[str] = (
+        f"a folder with AudioWAV/*.wav (or in another format), and if they are wanted {VOTES}, {ANSWERS}, {ACTORS}"
+    )
     CLIPS: ClassVar[int | None] = 7442
     EMOTIONS: ClassVar[dict[str, str]] = {
         "ANG": "anger",
@@ -53,7 +57,7 @@ class CremaD(Dataset):
     }
 
     def labels(self) -> Labels:  # noqa: D102
-        labels = self.labels_of_names(sorted((self.folder() / "AudioWAV").glob("[!.]*.wav")), NAME, "1001_DFA_ANG_XX")
+        labels = self.labels_of_names([self.folder() / "AudioWAV"], NAME, "1001_DFA_ANG_XX")
         table = labels.table
         table["level"] = table["level"].replace("X", "XX")  # of one file, whose name lacks an X
         table["transcript"] = table["sentence"].map(lambda sentence: SENTENCES.get(sentence, ""))
@@ -62,7 +66,7 @@ class CremaD(Dataset):
 
     def _table(self, file: str, columns: list[str]) -> pd.DataFrame | None:
         path = self.folder() / file
-        if not path.exists():
+        if not os.path.exists(path):
             return None
         table = read_csv(path)
         check_columns(table, columns, path)

@@ -5,14 +5,15 @@ ser-extract --dataset csv --root labels.csv --encoder hubert-large dataset.range
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from math import inf
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import pandas as pd
-from pydantic import model_validator
 
+from extract.audio_files import AudioFiles, split_suffix
 from extract.datasets import Dataset
 from extract.labels import (
     Labels,
@@ -23,10 +24,11 @@ from extract.labels import (
     leave_out_nameless,
     name_emotions,
     name_genders,
-    read_csv,
+    readable,
 )
 from featurestore.config import Config
 from featurestore.errors import DatasetError
+from featurestore.labels import read_csv
 
 SPLITS = {
     "train": "train",
@@ -51,7 +53,6 @@ RENAMED = {
     "Gender": "gender",
 }
 UNKNOWN_SPEAKERS = ("Unknown", "-1", "-1.0")
-AUDIO_SUFFIXES = r"(?i)\.(?:wav|flac|mp3|ogg|m4a|opus)$"
 LAYOUT = "a label file, or a folder with labels.csv, or with train.csv, val.csv and test.csv"
 
 
@@ -65,19 +66,12 @@ class Ranges(Config):
     D: Scale = (1.0, 5.0)
     """Dominance."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        for target, (low, high) in self:
-            if not low < high:
-                raise ValueError(f"{target}=[{low:g},{high:g}] is no range, expected the lowest value first")
-        return self
-
 
 class CSV(Dataset):
-    """A label file with the columns name, audio_path, V, A, split_set, and what else it says, e.g. D and speaker.
+    """A label file with the columns name and audio_path, and any of V, A, D, emotion, split_set, speaker and others.
 
-    V and A may be absent where there is an emotion. A folder is taken for its labels.csv, or for its train.csv,
-    val.csv (or dev.csv) and test.csv, which then say the split.
+    A folder is taken for its labels.csv, or for its train.csv, val.csv (or dev.csv) and test.csv, which then say the
+    split.
     """
 
     ranges: Ranges = Ranges()
@@ -85,6 +79,7 @@ class CSV(Dataset):
     audio_root: Path | None = None
     """Where relative audio paths start; the label file's folder when absent."""
     layout: ClassVar[str] = LAYOUT
+    takes_file: ClassVar[bool] = True
 
     def audio_folder(self) -> Path:  # noqa: D102
         return self.audio_root or super().audio_folder()
@@ -95,40 +90,42 @@ class CSV(Dataset):
         Raises:
             DatasetError: if a label file is absent or not a table, or lacks a column.
         """
-        return _labels(self.folder(), ["path", "split"], dict(self.ranges), keep_outside=False)
+        return _labels(self.folder(), dict(self.ranges), keep_outside=False)
 
 
 def read_label_csv(dataset: Dataset) -> Labels:
     """Return the labels of a dataset from the label file, or files, that stand in for its raw layout.
 
-    Values outside the scale are kept and flagged; the split may be absent. Label files are made on other machines: a
+    Values outside the scale are kept and flagged. Label files are made on other machines: a
     path that is not there is looked for below the dataset's root by its last parts.
 
     Raises:
         DatasetError: if a label file is absent or not a table, or lacks a column.
     """
     root = dataset.label_csv
-    if root is None or not root.exists():
+    if root is None or not os.path.exists(root):
         raise DatasetError(f"dataset {dataset.name}: no label_csv {root}; expected {LAYOUT}")
-    labels = _labels(root, ["path"], dataset.RANGES, keep_outside=True)
+    labels = _labels(root, dataset.RANGES, keep_outside=True)
     table = labels.table
     if "emotion" in table:
         table = name_emotions(table, dataset.EMOTIONS)
-    start = root if root.is_dir() else root.parent
-    paths = [str(_locate(start / path, dataset.root)) for path in table["path"]]
+    start, files = root if root.is_dir() else root.parent, AudioFiles()
+    paths = [str(_locate(start / path, dataset.root, files)) for path in table["path"]]
+    if odd := [path for path in paths if path != readable(path)]:
+        raise DatasetError(f"dataset {dataset.name}: the path {readable(odd[0])} is not UTF-8, rename its folder")
     return Labels(table.assign(path=paths), labels.ranges, labels.left_out)
 
 
-def _locate(path: Path, root: Path | None) -> Path:
-    """Return ``path``, or the longest end of it that is there below ``root``."""
-    if root is None or path.exists():
+def _locate(path: Path, root: Path | None, files: AudioFiles) -> Path:
+    """Return ``path``, or the longest end of it of which there is audio below ``root``."""
+    if root is None or files.has(path):
         return path
     ends = (root.joinpath(*path.parts[i:]) for i in range(1, len(path.parts)))
-    return next((end for end in ends if end.exists()), path)
+    return next((end for end in ends if files.has(end)), path)
 
 
-def _labels(root: Path, needed: list[str], ranges: Mapping[str, Scale], keep_outside: bool) -> Labels:
-    table = pd.concat([_read(file, needed) for file in _files(root)]).fillna("")
+def _labels(root: Path, ranges: Mapping[str, Scale], keep_outside: bool) -> Labels:
+    table = pd.concat([_read(file) for file in _files(root)]).fillna("")
     left_out: dict[str, str] = {}
     table = leave_out_nameless(table, left_out)
     if "split" in table:
@@ -148,16 +145,16 @@ def _labels(root: Path, needed: list[str], ranges: Mapping[str, Scale], keep_out
 
 
 def _files(root: Path) -> list[Path]:
-    if root.is_file():
+    if not root.is_dir():
         return [root]
     single = root / "labels.csv"
-    found = [single] if single.exists() else [f for f in sorted(root.glob("*.csv")) if f.stem.lower() in SPLITS]
+    found = [single] if os.path.exists(single) else [f for f in sorted(root.glob("*.csv")) if f.stem.lower() in SPLITS]
     if not found:
         raise DatasetError(f"no label file in {root}; expected {LAYOUT}")
     return found
 
 
-def _read(file: Path, needed: list[str]) -> pd.DataFrame:
+def _read(file: Path) -> pd.DataFrame:
     """Return a label file with names as they are in other files, which may lack the suffix of the audio."""
     table = read_csv(file)
     if "split_set" not in table and file.stem.lower() in SPLITS:
@@ -165,12 +162,9 @@ def _read(file: Path, needed: list[str]) -> pd.DataFrame:
     for column, renamed in RENAMED.items():
         if column in table and renamed in table:
             raise DatasetError(f"{file} has both {column} and {renamed}, which stand for the same; remove one")
-    columns = {renamed: column for column, renamed in RENAMED.items()}
-    labelled = {"emotion", columns["emotion"]} & {*table.columns}
-    wanted = ["name", *(columns[column] for column in needed), *([] if labelled else ["V", "A"])]
-    check_columns(table, wanted, file)
+    check_columns(table, ["name", "audio_path"], file)
     table = table.rename(columns=RENAMED)
-    table["name"] = table["name"].str.strip().str.replace(AUDIO_SUFFIXES, "", regex=True)
+    table["name"] = table["name"].map(lambda name: split_suffix(name)[0])
     return table
 
 

@@ -5,6 +5,7 @@ ser-extract --dataset demo --encoder hubert-tiny-untrained --features pitch,logm
 
 from __future__ import annotations
 
+import os
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -51,12 +52,14 @@ class Demo(CSV):
     def labels(self) -> Labels:
         """Return the labels, after making the dataset if it is not there."""
         root = self.root or Path("data/demo")
-        if not (root / "labels.csv").exists():
+        if not os.path.exists(root / "labels.csv"):
             self._make(root)
         return super().labels()
 
     def _make(self, root: Path) -> None:
-        if root.exists() and any(root.iterdir()):
+        if os.path.exists(root) and not root.is_dir():
+            raise DatasetError(f"dataset demo: {root} is a file; give a folder that is new or empty")
+        if os.path.exists(root) and any(root.iterdir()):
             raise DatasetError(
                 f"dataset demo: {root} holds files but no labels.csv; give a folder that is new or empty"
             )

@@ -18,7 +18,7 @@ MEN = {"03", "10", "11", "12", "15"}
 class EmoDB(Dataset):
     """Everything is in the file names, e.g. ``03a01Fa``: speaker 03, text a01, happiness, version a."""
 
-    layout: ClassVar[str] = "a folder with wav/*.wav"
+    layout: ClassVar[str] = "a folder with wav/*.wav, or in another format"
     CLIPS: ClassVar[int | None] = 535
     EMOTIONS: ClassVar[dict[str, str]] = {
         "W": "anger",
@@ -31,7 +31,7 @@ class EmoDB(Dataset):
     }
 
     def labels(self) -> Labels:  # noqa: D102
-        labels = self.labels_of_names(sorted((self.folder() / "wav").glob("[!.]*.wav")), NAME, "03a01Fa")
+        labels = self.labels_of_names([self.folder() / "wav"], NAME, "03a01Fa")
         gender = labels.table["speaker"].map(lambda speaker: "male" if speaker in MEN else "female")
         labels.table = labels.table.assign(gender=gender)
         return labels

@@ -5,11 +5,13 @@ ser-extract --dataset emotale --root data/emotale --encoder whisper-base
 
 from __future__ import annotations
 
+import os
 import re
 from typing import ClassVar
 
 import pandas as pd
 
+from extract.audio_files import split_suffix
 from extract.datasets import Dataset
 from extract.labels import (
     Labels,
@@ -19,8 +21,8 @@ from extract.labels import (
     leave_out,
     leave_out_nameless,
     name_genders,
-    read_csv,
 )
+from featurestore.labels import read_csv
 
 NAME = re.compile(r"^(?P<language>DK|EN)_(?P<speaker>\d{3})_[ABHNS]_(?P<sentence>\d+)$")
 RATERS = ("a1", "a2", "a3")
@@ -31,7 +33,7 @@ SCALE = (1.0, 5.0)
 class EmoTale(Dataset):
     """V, A, D are the means over the raters, on scales from 1 to 5."""
 
-    layout: ClassVar[str] = "a folder with annotations.csv and wav/*.flac"
+    layout: ClassVar[str] = "a folder with annotations.csv and wav/*.wav, or in another format"
     CLIPS: ClassVar[int | None] = 800
     RANGES: ClassVar[dict[str, Scale]] = dict.fromkeys("VAD", SCALE)
     EMOTIONS: ClassVar[dict[str, str]] = {
@@ -46,7 +48,7 @@ class EmoTale(Dataset):
         file = self.folder() / "annotations.csv"
         table = read_csv(file)
         check_columns(table, ["file", "gt_emotion", *RATINGS], file)
-        table.insert(0, "name", table["file"].str.replace(r"\.\w+$", "", regex=True))
+        table.insert(0, "name", table["file"].map(lambda file: split_suffix(file)[0]))
         left_out: dict[str, str] = {}
         table = leave_out_nameless(table, left_out)
         table = table.join(table["name"].str.extract(NAME))
@@ -64,10 +66,10 @@ class EmoTale(Dataset):
         """Return the table with what follows from its columns, and from the table of speakers if there is one."""
         means = {target: table[[f"{rater}_{target}" for rater in RATERS]].mean(axis=1) for target in "VAD"}
         emotion = table["gt_emotion"].map(self.EMOTIONS).fillna("")
-        path = "wav/" + table["name"] + ".flac"
+        path = "wav/" + table["file"]
         table = table.assign(path=path, emotion=emotion, ratings=table.apply(_ratings, axis=1), **means)
         file = self.folder() / "speaker_info.csv"
-        if not file.exists():
+        if not os.path.exists(file):
             return table
         speakers = read_csv(file)
         check_columns(speakers, ["speaker", "gender", "age"], file)

@@ -56,8 +56,7 @@ class IEMOCAP(Dataset):
         "xxx": "",
     }
 
-    def read(self) -> Labels:  # noqa: D102
-        labels = super().read()
+    def complete(self, labels: Labels) -> Labels:  # noqa: D102
         labels.table = _describe(labels.table, labels.left_out)
         if self.alignments:
             labels.table = add_words(labels.table, [*map(self._alignment, labels.table.index)], read_wdseg)
@@ -115,7 +114,7 @@ def _read_evaluation(file: Path, left_out: dict[str, str]) -> dict[str, dict[str
             ratings = []
             rows[where] = {
                 "name": name,
-                "path": f"{session}/sentences/wav/{dialog}/{name}.wav",
+                "path": f"{session}/sentences/wav/{dialog}/{name}",
                 "dialog": dialog,
                 "emotion": emotion,
                 **{key: float(value) for key, value in numbers.items()},

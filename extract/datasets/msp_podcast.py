@@ -6,6 +6,7 @@ ser-extract --dataset msp-podcast --root data/MSP-PODCAST-Publish-1.11 --encoder
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite, isnan
@@ -14,7 +15,8 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from extract.alignments import add_words, read_textgrid
+from extract.alignments import add_sidecars, add_words, read_textgrid
+from extract.audio_files import AudioFiles, split_suffix
 from extract.datasets import Dataset
 from extract.datasets.csv import SPLITS, UNKNOWN_SPEAKERS
 from extract.labels import (
@@ -26,15 +28,16 @@ from extract.labels import (
     leave_out_nameless,
     name_emotions,
     name_genders,
-    read_csv,
+    read_text,
 )
 from featurestore.errors import DatasetError
+from featurestore.labels import read_csv
 
 CONSENSUS = ("labels_consensus", "labels_concensus")  # earlier releases misspell it
 ATTRIBUTES = {"EmoVal": "V", "EmoAct": "A", "EmoDom": "D"}  # by name: their order is not the same in all releases
 ALIGNMENT_FOLDERS = ("ForceAligned_data", "ForceAligned", "TextGrids", "Alignments")
 AUDIO_FOLDERS = ("Audios", "Audio", "audios", "audio", "wav", "wavs")
-FILE = re.compile(r"[^;,\s]+\.wav")
+FILE = re.compile(r"[^;,\s]+\.[A-Za-z]\w*")
 ATTRIBUTE_PART = re.compile(r"\s*[VAD]\s*:")
 ATTRIBUTE = re.compile(r"\b([VAD])\s*:\s*(\d+(?:\.\d*)?)")
 
@@ -63,8 +66,7 @@ class MSPPodcast(Dataset):
         "X": "",
     }
 
-    def read(self) -> Labels:  # noqa: D102
-        labels = super().read()
+    def complete(self, labels: Labels) -> Labels:  # noqa: D102
         if self.alignments:
             folder = self._folder_of(ALIGNMENT_FOLDERS)
             files = [self.folder() / folder / f"{name}.TextGrid" for name in labels.table.index]
@@ -74,7 +76,7 @@ class MSPPodcast(Dataset):
     def labels(self) -> Labels:  # noqa: D102
         left_out: dict[str, str] = {}
         table = self._consensus()
-        table["name"] = table["FileName"].str.removesuffix(".wav")
+        table["name"] = table["FileName"].map(lambda file: split_suffix(file)[0])
         table = leave_out_nameless(table, left_out)
         table = table.rename(columns=ATTRIBUTES | {"EmoClass": "emotion"})
         given = {target: table[target].str.strip() for target in self.RANGES}
@@ -94,11 +96,11 @@ class MSPPodcast(Dataset):
 
     def lacking(self, labels: Labels) -> str:
         """Return how many turns have no audio: the number of turns differs between releases."""
-        paths = [self.audio_folder() / path for path in labels.table["path"]]
-        there = sum(path.exists() for path in paths)
-        if there == len(paths):
+        files, folder, turns = AudioFiles(), self.audio_folder(), len(labels.table)
+        there = sum(files.has(folder / path) for path in labels.table["path"])
+        if there == turns:
             return ""
-        return f"dataset {self.name}: found the audio of {there} turns in {self.folder()}, its labels name {len(paths)}"
+        return f"dataset {self.name}: found the audio of {there} turns in {self.folder()}, its labels name {turns}"
 
     def _folder_of(self, names: Sequence[str]) -> str:
         """Return the first of these folders that is there; if none is, the first."""
@@ -107,7 +109,7 @@ class MSPPodcast(Dataset):
     def _file(self, *names: str) -> Path | None:
         """Return the first of these files that is there, in the folder of labels or beside it."""
         folders = [self.folder() / "Labels", self.folder() / "labels", self.folder()]
-        return next((file for folder in folders for name in names if (file := folder / name).exists()), None)
+        return next((file for folder in folders for name in names if os.path.exists(file := folder / name)), None)
 
     def _consensus(self) -> pd.DataFrame:
         file = self._file(*(f"{name}{suffix}" for suffix in (".csv", ".json") for name in CONSENSUS))
@@ -123,7 +125,7 @@ class MSPPodcast(Dataset):
         if "Split_Set" not in table:
             file = self._file("partitions.txt", "Partitions.txt")
             given = dict(_pairs(file, SPLITS)) if file else {}
-            table["Split_Set"] = table["FileName"].map(lambda name: given.get(name, ""))
+            table["Split_Set"] = table["name"].map(lambda name: given.get(name, ""))
         split = table["Split_Set"].str.strip().str.lower().map(lambda given: SPLITS.get(given, ""))
         return table.assign(split=split)
 
@@ -131,7 +133,7 @@ class MSPPodcast(Dataset):
         if "SpkrID" not in table:
             file = self._file("Speaker_ids.txt", "Speaker_Ids.txt", "speaker_ids.txt")
             given = dict(_pairs(file)) if file else {}
-            table["SpkrID"] = table["FileName"].map(lambda name: given.get(name, ""))
+            table["SpkrID"] = table["name"].map(lambda name: given.get(name, ""))
         speaker = table["SpkrID"].str.strip()
         if "Gender" in table:
             table["gender"] = name_genders(table["Gender"])
@@ -144,28 +146,31 @@ class MSPPodcast(Dataset):
         found: dict[str, list[dict[str, Any]]] = {}
         readers = {".csv": _details_csv, ".json": _details_json, ".txt": _details_text}
         for name, rating in readers[file.suffix](file):
-            found.setdefault(name, []).append(rating)
-        return table.assign(ratings=[as_ratings(found.get(name, [])) for name in table["FileName"]])
+            found.setdefault(split_suffix(name)[0], []).append(rating)
+        return table.assign(ratings=[as_ratings(found.get(name, [])) for name in table["name"]])
 
     def _spoken(self, table: pd.DataFrame) -> pd.DataFrame:
         folder = self.folder() / "Transcripts"
         if not folder.is_dir():
             return table
-        files = (folder / f"{name}.txt" for name in table["name"])
-        return table.assign(
-            transcript=[
-                file.read_text(encoding="utf-8", errors="replace").strip() if file.exists() else "" for file in files
-            ]
-        )
+        return add_sidecars(table, "transcript", [folder / f"{name}.txt" for name in table["name"]], _transcript)
+
+
+def _transcript(file: Path) -> str:
+    return file.read_text(encoding="utf-8", errors="replace").strip()
 
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(read_text(file))
+        json.dumps(content, ensure_ascii=False).encode()  # halves of characters are no text
     except ValueError as error:
         raise DatasetError(f"{file} is not JSON: {error}") from None
     if not isinstance(content, dict):
         raise DatasetError(f"{file} holds a {type(content).__name__}, expected an object with the files as its keys")
+    odd = next((name for name, said in content.items() if not isinstance(said, dict)), None)
+    if odd is not None:
+        raise DatasetError(f"{file} holds a {type(content[odd]).__name__} for {odd}, expected an object")
     return content
 
 
@@ -177,13 +182,13 @@ def _as_table(file: Path) -> pd.DataFrame:
 
 
 def _pairs(file: Path, words: dict[str, str] | None = None) -> Iterator[tuple[str, str]]:
-    """Yield the audio file and the other word of each line; their order is not the same in all releases."""
-    for line in file.read_text(encoding="utf-8").splitlines():
+    """Yield the turn and the other word of each line; their order is not the same in all releases."""
+    for line in read_text(file).splitlines():
         audio = FILE.search(line)
         others = [part.strip() for part in re.split("[;,\t]", line) if part.strip() and not FILE.search(part)]
         others = [part for part in others if words is None or part.lower() in words]
         if audio and others:
-            yield audio[0], others[0]
+            yield split_suffix(audio[0])[0], others[0]
 
 
 def _details_csv(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -203,7 +208,7 @@ def _details_csv(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def _details_text(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the ratings of ``labels.txt``: blocks of a line with the file and its consensus, then one per rater."""
     name = None
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in read_text(file).splitlines():
         audio = FILE.match(line)
         if audio:
             name = audio[0]
@@ -221,7 +226,7 @@ def _rating(detail: str) -> dict[str, Any]:
 
 def _details_json(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, workers in _read_json(file).items():
-        for rater, said in workers.items():
+        for rater, said in ((rater, said) for rater, said in workers.items() if isinstance(said, dict)):
             yield name, _rating_of(rater, said)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
+from logging import CRITICAL
 from pathlib import Path
-from pickle import UnpicklingError
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -95,12 +97,7 @@ def load_normalize(checkpoint: Checkpoint) -> bool:
         return checkpoint.normalize
     if Path(str(checkpoint.id)).is_dir() and not (Path(str(checkpoint.id)) / "preprocessor_config.json").exists():
         return False
-    try:
-        settings, _ = FeatureExtractionMixin.get_feature_extractor_dict(
-            str(checkpoint.id), revision=checkpoint.revision
-        )
-    except (OSError, ValueError) as error:
-        raise not_loaded(checkpoint, error) from None
+    settings, _ = load_with(FeatureExtractionMixin.get_feature_extractor_dict, checkpoint)
     per_bin = settings.get("feature_extractor_type") == "SeamlessM4TFeatureExtractor"  # normalises unless told not to
     return bool(settings.get("do_normalize", per_bin))
 
@@ -120,10 +117,7 @@ def load_config(checkpoint: Checkpoint, models: Mapping[str, str] = MODELS) -> A
     if checkpoint.config is not None:
         config = AutoConfig.for_model(**checkpoint.config)
     else:
-        try:
-            config = AutoConfig.from_pretrained(str(checkpoint.id), revision=checkpoint.revision)
-        except (OSError, ValueError) as error:
-            raise not_loaded(checkpoint, error) from None
+        config = load_with(AutoConfig.from_pretrained, checkpoint)
     if config.model_type not in models:
         found = checkpoint.id or "a checkpoint without an id"
         raise SerError(f"{found} is a {config.model_type} model; expected one of {', '.join(models)}")
@@ -156,28 +150,51 @@ def load_model(checkpoint: Checkpoint, models: Mapping[str, str] = MODELS) -> to
 
 def _pretrained(kind: Any, checkpoint: Checkpoint) -> Any:
     import torch
-    from safetensors import SafetensorError
-    from transformers.utils import logging
 
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # it reports the decoder's weights as unused, at length
-    logging.disable_progress_bar()
-    try:
-        model, found = kind.from_pretrained(
-            checkpoint.id,
-            revision=checkpoint.revision,
-            dtype=torch.float32,
-            key_mapping=ENCODER_KEYS if kind.__name__ == "WhisperEncoder" else None,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
-        raise not_loaded(checkpoint, error) from None
-    finally:
-        logging.set_verbosity(verbosity)
+    model, found = load_with(
+        kind.from_pretrained,
+        checkpoint,
+        dtype=torch.float32,
+        key_mapping=ENCODER_KEYS if kind.__name__ == "WhisperEncoder" else None,
+        output_loading_info=True,
+    )
     missing = sorted(name for name in found["missing_keys"] if not name.startswith(UNUSED_WEIGHTS))
     if missing:
         raise SerError(f"{checkpoint.id} lacks {len(missing)} weights of the encoder, e.g. {missing[0]}")
     return model
+
+
+def load_with(load: Callable[..., Any], checkpoint: Checkpoint, **how: Any) -> Any:
+    """Return what a function of transformers loads of a checkpoint: the one way to its files.
+
+    Code that is among them never runs, and nothing of it is asked for. What the libraries say meanwhile is not printed:
+    that they try again, and which weights they do not use.
+
+    Raises:
+        SerError: if it cannot be loaded.
+    """
+    with _quiet():
+        try:
+            return load(str(checkpoint.id), revision=checkpoint.revision, trust_remote_code=False, **how)
+        except Exception as error:  # damaged files raise anything
+            raise not_loaded(checkpoint, error) from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let transformers and the client of the hub print nothing."""
+    from huggingface_hub.utils import logging as hub
+    from transformers.utils import logging
+
+    verbosity, hub_verbosity = logging.get_verbosity(), hub.get_verbosity()
+    logging.set_verbosity(CRITICAL)
+    hub.set_verbosity(CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        hub.set_verbosity(hub_verbosity)
 
 
 def hash_weights(model: torch.nn.Module) -> str:
@@ -193,7 +210,7 @@ def hash_weights(model: torch.nn.Module) -> str:
 
 def not_loaded(checkpoint: Checkpoint, error: Exception) -> SerError:
     """Return the error that says why a checkpoint cannot be loaded, and what to do."""
-    reason = " ".join(str(error).split())[:200]
+    reason = shorten(str(error) or type(error).__name__, 200, placeholder=" ...")
     if Path(str(checkpoint.id)).exists():
         return SerError(f"the checkpoint in {checkpoint.id} cannot be loaded: {reason}")
     return SerError(

@@ -42,6 +42,7 @@ class Words(TranscriptFeature):
             channels=CHANNELS,
             provenance={
                 "settings": self.settings(),
+                **self.source(),
                 "versions": versions_of("transformers", "tokenizers"),
             },
         )

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import audformat
 import pandas as pd
 import pytest
+import soundfile
 
 from extract.config import ExtractConfig
 from extract.datasets.audformat import AudFormat
@@ -101,6 +102,11 @@ def test_parts_of_files_are_refused(root, starts, ends, found):
     with changed(root) as database:
         add(database, "parts", audformat.segmented_index(["one/a.wav"], starts, ends))
     with pytest.raises(DatasetError, match=f"parts of .* has parts of files, e.g. one/a.wav {found}, expected whole"):
+        AudFormat(root=root).read()
+    wave, rate = soundfile.read(root / "one/a.wav")
+    soundfile.write(root / "one/a.flac", wave, rate)
+    (root / "one/a.wav").unlink()
+    with pytest.raises(DatasetError, match=r"parts of .* has parts of files"):  # of a file that was converted, too
         AudFormat(root=root).read()
     assert len(AudFormat(root=root, table="files").read().table) == 4
 

@@ -66,7 +66,7 @@ def test_the_planned_bytes_are_those_on_the_disk(labelled, tmp_path, dtype):
 
 def test_a_disk_without_room_is_refused_before_a_shard_is_written(labelled, tmp_path, monkeypatch):
     monkeypatch.setattr("extract.run.free_bytes", lambda _: 1000)
-    with pytest.raises(StoreError, match=r"needs 0.00 GB, its disk has 0.00 GB free: .* check_disk=false"):
+    with pytest.raises(StoreError, match=r"needs 5.2 kB, its disk has 1.0 kB free: .* check_disk=false"):
         extract(asked(labelled, tmp_path / "s.zarr"))
     assert featurestore.open(tmp_path / "s.zarr", partial=True).parts["pitch"].records == {}
     extract(asked(labelled, tmp_path / "s.zarr", "check_disk=false"))
@@ -194,7 +194,7 @@ def test_one_part_of_a_dataset_and_later_the_others(labelled, tmp_path):
     assert featurestore.open(store).names(["pitch"]) == ["002"]
     options = ("--dataset", "csv", "--root", labelled, "--features", "pitch", "--store", store)
     forecast = ser_extract(*options, "--plan", "grow=true", "dataset.split=train")
-    assert "s.zarr has 0.0 MB of it" in forecast.stdout
+    assert "s.zarr has 0 B of it" in forecast.stdout
     extract(asked(labelled, store, "grow=true"))
     grown, whole = featurestore.open(store), tmp_path / "whole.zarr"
     extract(asked(labelled, whole))

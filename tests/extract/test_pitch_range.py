@@ -76,8 +76,8 @@ def ranges(store):
 def test_the_range_is_that_of_the_speaker(corpus, waves, tmp_path):
     summary = extract(asked(corpus, tmp_path / "s.zarr", PITCH, "workers=1"))
     assert summary.failed == {"broken (pitch)": "1 of 16000 samples are NaN or infinite"}
-    assert summary.flagged["unknown (pitch)"] == (
-        "its speaker is not known: its pitch has the range of this utterance alone"
+    assert summary.flagged["unknown"] == (
+        "the same audio as low0; its speaker is not known: its pitch has the range of this utterance alone"
     )
     store = featurestore.open(tmp_path / "s.zarr")
     found = ranges(tmp_path / "s.zarr")

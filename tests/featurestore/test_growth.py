@@ -400,6 +400,14 @@ def test_replacing_some_labels_leaves_the_others(toy, tmp_path):
         add_labels(toy.table, file, replace=True)
 
 
+def test_space_around_labels_is_stripped_and_said(toy, tmp_path, caplog):
+    file = tmp_path / "labels.csv"
+    file.write_text("name,note\na1 ,x\u00a0\n\u200ba2,x\n", encoding="utf-8")
+    labels = add_labels(toy.table, file, replace=False)
+    assert labels["note"].tolist()[:2] == ["x", "x"]
+    assert "stripped the space around values, by column: name 2, note 1" in caplog.text
+
+
 def test_a_name_that_looks_like_a_missing_value(toy, tmp_path):
     file = tmp_path / "labels.csv"
     file.write_text("name,A\nNA,2\n")
@@ -414,9 +422,12 @@ def test_a_name_that_looks_like_a_missing_value(toy, tmp_path):
         ("name,A\na1,1\na1,2\n", "1 names are there twice, e.g. a1"),
         ("id,A\na1,1\n", "has the columns id, A; expected name"),
         ("name,V\na1,1\n", "the store has the columns V already; give --replace"),
-        ("name,A\n", "has no rows"),
+        ("name,A\n", "has a header, but no rows"),
+        ("name,A,A\na1,1,2\n", "has more than one column A"),
+        ("name,A,B\na1,1\n", "line 2 has 2 values, its header has 3"),
+        ("name;A\na1;1\n", "seems to be separated by semicolons"),
         ("name,duration\na1,1\n", "has the columns duration already; they say what the frames are of"),
-        ("", "cannot be read as CSV"),
+        ("", "is empty"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused(toy, tmp_path, text, message):

@@ -1,0 +1,134 @@
+"""Extracting as a store was: its encoder, its features and all of their settings.
+
+What makes a feature what it is lies in its provenance; what is found out from that again, such as the hash of the
+weights, is compared before anything is extracted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import featurestore
+from featurestore.errors import SerError
+from featurestore.plan import FeatureSpec
+
+if TYPE_CHECKING:
+    from extract.features import Feature
+
+FOUND = ("weights", "tokenizer")
+"""What no setting says: it must be as in the store, whatever else is asked for."""
+Specs = dict[str, FeatureSpec]
+
+
+def specs_of(store: str) -> dict[str, Specs]:
+    """Return the features of a store, finished or not, by the parts that computed them and by their names in it.
+
+    Raises:
+        SerError: if there is no store, or it does not say how its features were computed.
+    """
+    found: dict[str, Specs] = {}
+    for key, feature in featurestore.open(store).parts.items():
+        spec = feature.spec
+        part = spec.provenance.get("settings", {}).get("name")
+        if not isinstance(part, str):
+            raise SerError(f"{store} does not say how its feature {key} was computed: it has no settings")
+        found.setdefault(part, {})[key] = spec
+    return found
+
+
+def settings_like(store: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of each part as in a store; of those that are ``given`` what they do not say.
+
+    Args:
+        store: a path or a URL.
+        given: settings by part; a part that is None is not wanted.
+
+    Raises:
+        SerError: if the store has two of one kind, or was made with a checkpoint that is not there.
+    """
+    from extract.config import Features
+
+    settings = dict(given)
+    for part, specs in specs_of(store).items():
+        if part not in Features.model_fields:
+            raise SerError(f"{store} has features of the kind {part}: expected {', '.join(Features.model_fields)}")
+        settings[part] = _settings(store, part, specs, given.get(part, {}))
+    return settings
+
+
+def _settings(store: str, part: str, specs: Specs, own: Any) -> Any:
+    """Return the settings of a part with those of a store, unless they are of no use: what is wrong is said later."""
+    if not isinstance(own, dict):
+        return own
+    agreeing = [spec for key, spec in specs.items() if len(specs) == 1 or _agrees(key, spec, own)]
+    if len(agreeing) != 1:
+        how = "--encoder NAME" if part == "encoder" else f"{part}.SETTING=VALUE"
+        raise SerError(f"{store} has {part} features {', '.join(specs)}: say which one with {how}")
+    return {**_recorded(store, part, agreeing[0], own), **own}
+
+
+def _agrees(key: str, spec: FeatureSpec, own: Mapping[str, Any]) -> bool:
+    """Return whether a feature has the settings that are given; the checkpoint's name is that of the feature."""
+    recorded = spec.provenance["settings"]
+    named = "checkpoint" not in own or os.path.basename(os.path.abspath(str(own["checkpoint"]))) == key
+    return named and all(recorded[name] == value for name, value in own.items() if name in {*recorded} - {"checkpoint"})
+
+
+def _recorded(store: str, part: str, spec: FeatureSpec, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a feature as they are given, from what is recorded of them."""
+    from extract.features import Feature
+
+    fields = Feature.kind(part).model_fields
+    recorded = spec.provenance["settings"]
+    settings = {key: value for key, value in recorded.items() if key in fields and key != "checkpoint"}
+    if settings.get("overlap", 0) is None:  # where nothing was cut into windows
+        del settings["overlap"]
+    settings |= {"dtype": spec.dtype, "compress": spec.compress}
+    if "checkpoint" in recorded and "checkpoint" not in own:
+        settings |= _checkpoint(store, recorded["checkpoint"], spec.provenance)
+    return settings
+
+
+def _checkpoint(store: str, name: str, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    from extract.encoders.checkpoint import known
+
+    place = provenance.get("id")
+    entry = known().get(name)
+    if entry and place in (None, entry.id):
+        revision = provenance.get("revision") if entry.revision else None
+        return {"checkpoint": name, "revision": revision}
+    if place and os.path.isdir(place):
+        return {"checkpoint": place}
+    raise SerError(
+        f"{store} was made with the checkpoint {name} in {place or 'a folder'}, which is not there: say where it is "
+        "with --encoder DIR (of a text encoder text.checkpoint=DIR); the folder must be called the same"
+    )
+
+
+def compare(store: str, features: Mapping[str, Feature]) -> list[str]:
+    """Return in what the features that are asked for are not those of a store, because they were asked for otherwise.
+
+    Raises:
+        SerError: if one differs from the store's for another reason, e.g. in its weights.
+    """
+    unlike = []
+    for part, specs in specs_of(store).items():
+        for key, feature in features.items():
+            if feature.name == part:
+                there = specs.get(key) or next(iter(specs.values()))
+                differences = there.differences(feature.spec())
+                asked = _asked_otherwise(there, feature)
+                bad = [one for one in differences if one.startswith(FOUND) or not asked]
+                if bad:
+                    raise SerError(f"{key} is not what it is in {store}: {'; '.join(bad)}")
+                unlike += [f"{key} is not as in {store}: {one}" for one in differences]
+    return unlike
+
+
+def _asked_otherwise(spec: FeatureSpec, feature: Feature) -> bool:
+    """Return whether any setting of a feature is another one than in a store."""
+    recorded = {**spec.provenance["settings"], "dtype": spec.dtype, "compress": spec.compress}
+    asked = {**feature.settings(), "dtype": feature.dtype, "compress": feature.compress}
+    return any(asked[key] != recorded[key] for key in asked.keys() & recorded.keys() if key not in FOUND)
