@@ -18,6 +18,7 @@ from extract.reasons import describe_bytes, say_reasons
 from extract.source import Places, Source, place, read_source, rows_of
 from featurestore.codec import Dtype
 from featurestore.command import INCOMPLETE, say, say_table
+from featurestore.forms import open_form_to_write
 from featurestore.layout import feature_bytes, free_bytes
 
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
@@ -54,10 +55,14 @@ def say_forecast(config: ExtractConfig) -> int:
     store = Path(config.store_path())
     whole = sum(feature_bytes(feature.spec(), places[key].frames) for key, feature in source.features.items())
     there = sum(_bytes_there(store, key, feature, table, places[key]) for key, feature in source.features.items())
-    needed, free = whole - there, free_bytes(store)
+    needed, free = open_form_to_write(store).room(whole - there), free_bytes(store)
     state = f"has {describe_bytes(there)} of it" if store.exists() else "does not exist yet"
     shards = table["shard"].max() + 1
     say(f"{store} {state}; as asked for {describe_bytes(whole)} in {shards} shards, free {describe_bytes(free)}")
+    if needed > whole - there:
+        say(
+            f"an HDF5 file is written whole, beside the shards that it is made of: {describe_bytes(needed)} while it is"
+        )
     _say_time(config, source, places)
     if needed > free and config.check_disk:
         say("the disk has no room for it: choose a smaller data type, or start all the same with check_disk=false")

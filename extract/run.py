@@ -150,7 +150,7 @@ def _check_disk(writer: StoreWriter, source: Source) -> None:
         part = writer.part(key)
         missing = np.isin(writer.index.shard, [number for number in writer.pending(key) if number not in others])
         needed += feature_bytes(part.spec, part.lengths[missing])
-    free = free_bytes(writer.path)
+    needed, free = writer.form.room(needed) if needed else 0, free_bytes(writer.path)
     if needed > free:
         raise StoreError(
             f"{writer.path} needs {describe_bytes(needed)}, its disk has {describe_bytes(free)} free: see --plan for "

@@ -241,8 +241,9 @@ class DraftForm(ZarrForm):
             )
 
     def room(self, size: int) -> int:
-        """Return the bytes that the disk must have free for shards of so many bytes: they are written twice."""
-        return 2 * size + (self._file.stat().st_size if self._file.exists() else 0)
+        """Return the bytes that the disk must have free for shards of so many bytes, and then for the whole file."""
+        old = self._file.stat().st_size if self._file.exists() else 0
+        return 2 * size + old + sum(file.stat().st_size for file in self._root.rglob("*") if file.is_file())
 
 
 def _open_file(path: Path) -> Hdf5Form | None:

@@ -5,9 +5,11 @@ The readers use nothing of ours: json, struct and numpy for the Zarr form, h5py,
 
 import hashlib
 import json
+import shutil
 import struct
 from functools import cached_property
 from itertools import pairwise
+from pathlib import Path
 from urllib.parse import quote
 
 import h5py
@@ -17,8 +19,9 @@ from numcodecs import blosc
 
 import featurestore
 from featurestore.errors import StoreError
+from featurestore.verify import verify
 from featurestore.writer import StoreWriter
-from tests.featurestore.toy import DIM, DTYPES, FAILED, FIRST, FRAMES, HOP, LAYERS, SHARDS, Toy
+from tests.featurestore.toy import DIM, DTYPES, FAILED, FIRST, FRAMES, HOP, LAYERS, SHARDS, Toy, place_of
 
 FEATURES = ("states", "pitch", *DTYPES)
 NEVER = 2**64 - 1
@@ -450,6 +453,45 @@ def test_golden_bytes(form, tmp_path):
         size = reader.manifest(feature)["shards"]["0"]["files"][array]["bytes"]
         found[place] = digest(reader.shard(feature, array, 0)[:size])
     assert found == GOLDEN_CHUNKS
+
+
+@pytest.fixture
+def golden(form, tmp_path):
+    """The store of `test_golden_bytes` as the first version of this format wrote it."""
+    shutil.unpack_archive(Path(__file__).parent / "golden" / f"toy{form}.tar.xz", tmp_path, filter="data")
+    return tmp_path / f"toy{form}"
+
+
+def test_a_golden_store_is_read_and_the_same_is_written_today(golden, form, tmp_path):
+    store, exact = featurestore.open(golden), Exact()
+    assert verify(store) == []
+    assert store.names(["states"]) == exact.readable
+    for name in exact.readable:
+        assert np.abs(store[name]["states"] - exact.states[name]).max() <= np.ptp(exact.states[name]) / 255
+    (tmp_path / "today").mkdir()
+    today = tmp_path / "today" / golden.name
+    for feature, dtype in (("states", "int8"), ("int4", "int4"), ("bfloat16", "bfloat16")):
+        exact.write(today, dtype, features=(feature,))
+    for feature in ("states", "int4", "bfloat16"):
+        for array in featurestore.open(today).feature(feature).layouts:
+            for number in range(3):
+                assert place_of(featurestore.open(today), feature, array, number).read() == (
+                    place_of(store, feature, array, number).read()
+                )
+
+
+def test_a_golden_store_is_changed_as_any_other(golden, toy):
+    writer, before = StoreWriter(golden), featurestore.open(golden)
+    with writer.change_at_once():
+        writer.replace_table(writer.table.assign(A=1.0))
+    with writer.lock():
+        writer.plan_feature("pitch", toy.feature_plan("pitch"))
+        toy.fill(writer, "pitch")
+    store = featurestore.open(golden)
+    assert verify(store) == []
+    assert list(store.features) == ["bfloat16", "int4", "pitch", "states"]
+    for name in before.names(["states"]):
+        assert np.array_equal(store[name]["states"], before[name]["states"])
 
 
 def digest(content):
