@@ -15,15 +15,6 @@ MAIN = "from featurestore.cli import main; main()"
 
 
 @pytest.fixture
-def ser_store(environment):
-    def run(*arguments):
-        command = [sys.executable, "-c", MAIN, *map(str, arguments)]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-
-    return run
-
-
-@pytest.fixture
 def two_features(toy, tmp_path, form):
     return toy.write(tmp_path / f"toy{form}", features=("states", "pitch"))
 

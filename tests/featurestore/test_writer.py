@@ -1,7 +1,6 @@
 """Writing a store: asked for twice, with other settings, by two processes, on a disk that is full or read-only."""
 
 import os
-import shutil
 import subprocess
 import sys
 
@@ -269,18 +268,6 @@ def test_a_file_system_that_refuses_to_grow_a_file_loses_nothing(tmp_path, envir
     assert "File too large" in full.stderr or "StoreError" in full.stderr or "OSError" in full.stderr
     assert write_elsewhere(path, environment).returncode == 0
     assert tree(path) == tree(whole)
-
-
-@pytest.fixture
-def mounted(tmp_path):
-    """A file system of 4 MB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder]
-    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("no right to mount a file system")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
 
 
 def test_a_full_disk_loses_nothing(mounted, tmp_path, environment, form, toy, tree):

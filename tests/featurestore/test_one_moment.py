@@ -1,0 +1,72 @@
+"""A reader sees the labels of one moment, however often others change them meanwhile."""
+
+import subprocess
+import sys
+
+import pytest
+
+import featurestore
+from featurestore.errors import StoreError
+from featurestore.forms import open_form_to_write, zarr
+from featurestore.writer import StoreWriter
+
+COLUMNS = [f"label {i}" for i in range(40)]
+RELABEL = """
+import sys, time
+from featurestore.writer import StoreWriter
+writer, columns = StoreWriter(sys.argv[1]), [f"label {i}" for i in range(40)]
+for version in range(int(sys.argv[2])):
+    with writer.change_at_once():
+        writer.replace_table(writer.table.assign(**dict.fromkeys(columns, float(version))))
+    time.sleep(0.02)
+"""
+
+
+def test_labels_are_of_one_moment_while_they_are_replaced(toy, tmp_path, form, environment):
+    path = toy.write(tmp_path / f"toy{form}")
+    writer = StoreWriter(path)
+    with writer.change_at_once():
+        writer.replace_table(writer.table.assign(**dict.fromkeys(COLUMNS, -1.0)))
+    command = [sys.executable, "-c", RELABEL, str(path), "15"]
+    seen = set()
+    with subprocess.Popen(command, env=environment) as relabelling:
+        while relabelling.poll() is None:
+            try:
+                table = featurestore.open(path).utterances
+            except StoreError as error:  # opened in the middle of a change, which the reader is told
+                assert "is being changed" in str(error)  # noqa: PT017
+                continue
+            values = {value for column in COLUMNS for value in table[column]}
+            assert len(values) == 1
+            seen |= values
+    assert relabelling.returncode == 0
+    assert len(seen) > 2
+
+
+def test_a_store_that_stays_in_the_middle_of_a_change_is_not_read(toy, tmp_path, monkeypatch):
+    path = toy.write(tmp_path / "toy.zarr")
+    store = featurestore.open(path)
+    (path / ".change").mkdir()
+    monkeypatch.setattr(zarr, "PATIENCE", (0.0,))
+    with pytest.raises(StoreError, match="is being changed, or a change was interrupted: run ser-store repair"):
+        store.utterances  # noqa: B018
+    (path / ".change").rmdir()
+    assert len(store.utterances) == 9
+
+
+def test_what_is_damaged_is_not_waited_for(toy, tmp_path, monkeypatch):
+    path = toy.write(tmp_path / "toy.zarr")
+    store = featurestore.open(path)
+    (path / "table/V/c/0").write_bytes(b"short")
+    monkeypatch.setattr(zarr.time, "sleep", lambda _: pytest.fail("waited"))
+    with pytest.raises(StoreError, match="holds 5 bytes, expected 72"):
+        store.utterances  # noqa: B018
+
+
+def test_a_draft_is_of_one_moment_too(toy, tmp_path):
+    path = toy.write(tmp_path / "toy.h5")
+    form = open_form_to_write(path)
+    with form.change() as change:
+        change.array("table/V", featurestore.open(path).form.array("table/V") * 0, "utterance")
+    assert featurestore.open(path, partial=True).utterances["V"].tolist() == [0.0] * 9
+    assert featurestore.open(path).utterances["V"].min() > 0
