@@ -21,7 +21,8 @@ from extract.audio import SAMPLING_RATE, AudioError, Recording, Wave, read_recor
 from extract.features import Computed, Feature, Stored
 from extract.labels import readable
 from featurestore.errors import SerError
-from featurestore.writer import FeatureShard, StoreWriter
+from featurestore.feature_shard import FeatureShard
+from featurestore.writer import StoreWriter
 
 READING, WRITING = "reading audio", "writing"
 WRITE_AHEAD = 1

@@ -11,13 +11,14 @@ import pandas as pd
 from featurestore.codec import Dtype, encode
 from featurestore.errors import StoreError
 from featurestore.feature import FeatureStore
+from featurestore.feature_shard import FeatureShard
 from featurestore.growth import as_json_ranges, join_datasets, join_left_out, join_tables, merge_ranges
 from featurestore.layout import check_plan
 from featurestore.plan import Compress, FeaturePlan, FeatureSpec, Plan
 from featurestore.store import Store
 from featurestore.table import read_intact_table
 from featurestore.verify import problem_of
-from featurestore.writer import FeatureShard, StoreWriter
+from featurestore.writer import StoreWriter
 
 Report = Callable[[float, float], None]
 DAMAGED = "damaged in"

@@ -7,18 +7,15 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from featurestore.codec import Floats, Frames, encode, pool
 from featurestore.documents import is_name
 from featurestore.errors import StoreError
 from featurestore.feature import FeatureStore
+from featurestore.feature_shard import FeatureShard
 from featurestore.forms import open_form_to_write
 from featurestore.growth import as_json_ranges, check_growth, check_same, count_slots, grow
 from featurestore.layout import PLANNED, array_layouts, check_plan, sealed
@@ -227,7 +224,7 @@ class StoreWriter:
 
     def shard(self, name: str, number: int) -> FeatureShard:
         """Return the open shard ``number`` of a feature, to be used in a ``with`` block."""
-        return FeatureShard(self, name, number)
+        return FeatureShard(self.form, self.part(name), number)
 
     def commit(self, name: str) -> None:
         """Write the manifest of a feature, which says what is complete.
@@ -282,117 +279,3 @@ class StoreWriter:
         if name not in self._parts:
             self._parts[name] = FeatureStore(self.form, name, self.index)
         return self._parts[name]
-
-
-class FeatureShard:
-    """One shard of one feature, open for writing: `add`, `put` or `fail` each of its utterances, in any order.
-
-    Any of them can be given a `flag`, too.
-    """
-
-    def __init__(self, writer: StoreWriter, name: str, number: int) -> None:
-        self._form, self._name, self._number = writer.form, name, number
-        part = writer.part(name)
-        self._spec, self._layouts, self.names = part.spec, part.layouts, part.names_in(number)
-        starts, counts = part.shard_places("data", number)
-        slots, _ = part.shard_places("mean", number)
-        self._starts, self._counts, self._slots = starts.tolist(), counts.tolist(), slots.tolist()
-        self._waiting: dict[int, str | tuple[Frames, Floats, Floats]] = {}
-        self._ranks = {utterance: rank for rank, utterance in enumerate(self.names)}
-        self._next = 0
-        self._failed: dict[str, str] = {}
-        self._flagged: dict[str, str] = {}
-        self._crcs: list[int] = []
-
-    def __enter__(self) -> Self:
-        self._files = self._form.write_shard(self._name, self._number, self._layouts)
-        return self
-
-    def add(self, name: str, frames: Floats) -> None:
-        """Store the frames (layers, frames, dim) of an utterance; what cannot be stored is recorded as failed.
-
-        Raises:
-            StoreError: if their shape is not the planned one.
-        """
-        expected = (self._spec.layers, self._counts[self._rank(name)], self._spec.dim)
-        if frames.shape != expected:
-            raise StoreError(f"{self._name} of {name} has the shape {frames.shape}, planned was {expected}")
-        with np.errstate(over="ignore"):
-            frames = np.asarray(frames, np.float32)
-        try:
-            stored, (mean, sd) = encode(frames, self._spec.dtype), pool(frames)
-        except ValueError as error:
-            self.fail(name, str(error))
-            return
-        self.put(name, stored, mean, sd)
-
-    def put(self, name: str, stored: Frames, mean: Floats, sd: Floats) -> None:
-        """Store frames that are encoded already, with their mean and standard deviation over time (layers, dim).
-
-        Raises:
-            StoreError: if their shape or data type is not the planned one.
-        """
-        expected = (self._spec.layers, self._counts[self._rank(name)], self._layouts["data"].shard[2])
-        if (stored.values.shape, stored.dtype) != (expected, self._spec.dtype):
-            found = f"{stored.values.shape} {stored.dtype}"
-            raise StoreError(f"{self._name} of {name} is {found}, planned was {expected} {self._spec.dtype}")
-        shape = (self._spec.layers, self._spec.dim)
-        for values in (mean, sd, stored.scale, stored.offset):
-            if values is not None and values.shape != shape:
-                raise StoreError(f"{self._name} of {name} has statistics or scales {values.shape}, expected {shape}")
-        if self._ranks[name] != self._next:  # it has to wait, and what it was made from may change meanwhile
-            stored = replace(stored, values=np.array(stored.values))
-        self._take(name, (stored, mean, sd))
-
-    def fail(self, name: str, reason: str) -> None:
-        """Record that an utterance has no frames, and why."""
-        self._take(name, reason)
-
-    def flag(self, name: str, remark: str) -> None:
-        """Record what is odd about an utterance; nothing if ``remark`` is empty."""
-        if remark:
-            self._flagged[name] = "; ".join(filter(None, (self._flagged.get(name), remark)))
-
-    def _take(self, name: str, content: str | tuple[Frames, Floats, Floats]) -> None:
-        """Keep what has come until everything before it has been written: the order of a file is that of the plan."""
-        rank = self._rank(name)
-        if rank < self._next or rank in self._waiting:
-            raise StoreError(f"{self._name} of {name} was given already")
-        self._waiting[rank] = content
-        while self._next in self._waiting:
-            self._write(self._next, self._waiting.pop(self._next))
-            self._next += 1
-
-    def _rank(self, name: str) -> int:
-        if name not in self._ranks:
-            raise StoreError(f"{name} is not in shard {self._number} of {self._name}")
-        return self._ranks[name]
-
-    def _write(self, rank: int, content: str | tuple[Frames, Floats, Floats]) -> None:
-        if isinstance(content, str):
-            self._failed[self.names[rank]] = content
-            self._crcs.append(0)
-            return
-        stored, mean, sd = content
-        self._crcs.append(self._files.arrays["data"].put(self._starts[rank], stored.values))
-        per_utterance = {"mean": mean, "sd": sd, "scale": stored.scale, "offset": stored.offset}
-        for array, values in per_utterance.items():
-            if values is not None:
-                self._files.arrays[array].put(self._slots[rank], values[:, None])
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._files:
-            if kind is not None:
-                return
-            if self._next < len(self.names):
-                missing = [self.names[rank] for rank in range(self._next, len(self.names)) if rank not in self._waiting]
-                raise StoreError(f"{self._name}: shard {self._number} got nothing for {', '.join(missing[:5])}")
-            files = self._files.close()
-        flagged = {name: self._flagged[name] for name in self.names if name in self._flagged}
-        crcs = "".join(f"{crc:08x}" for crc in self._crcs)
-        record = {"files": files, "utterances": crcs, "failed": self._failed}
-        if flagged:
-            record["flagged"] = flagged
-        self._form.write_record(self._name, self._number, record)

@@ -16,8 +16,9 @@ import pandas as pd
 
 import featurestore
 from featurestore.codec import Dtype, Floats
+from featurestore.feature_shard import FeatureShard
 from featurestore.plan import FeaturePlan, FeatureSpec, Plan
-from featurestore.writer import FeatureShard, StoreWriter
+from featurestore.writer import StoreWriter
 
 LAYERS, DIM, HOP, RATE = 25, 1024, 0.02, 50
 LAYER = 12

@@ -16,7 +16,7 @@ from states import FEATURE, HOP, RATE, SHARD_SECONDS, Data, fill_store, make_sto
 
 import featurestore
 from featurestore.codec import Dtype, Floats, Frames, encode, pool
-from featurestore.writer import FeatureShard
+from featurestore.feature_shard import FeatureShard
 
 DTYPES: tuple[Dtype, ...] = ("float16", "int8")
 MOST_GB = {"int8": 4.8, "float16": 9.2, "int4": 2.5}
