@@ -170,10 +170,10 @@ class DraftForm(ZarrForm):
             return
         temporary = self._root.with_name(f"{self._root.name}.{os.getpid()}.tmp")
         _remove(temporary)
-        write_file(temporary / NOTE, as_json({**self._note, "base": _fingerprint_of(self._base)}))
         try:
+            write_file(temporary / NOTE, as_json({**self._note, "base": _fingerprint_of(self._base)}))
             publish(temporary, self._root)
-        except OSError:  # another process was faster
+        except OSError:  # the disk is full, or another process was faster
             _remove(temporary)
             if not self.begun():
                 raise

@@ -1,6 +1,6 @@
 """Makes a small change to copies of a store, each ended at another instant or by another limit, and checks each copy.
 
-python small_change.py STORE kill|size
+python small_change.py STORE kill|size|room
 
 Prints ``before``, ``after`` or what is wrong for each, with the exit status of the process and what it said.
 """
@@ -60,7 +60,7 @@ def change(path: Path, kind: str, limit: int) -> tuple[int, str]:
         table = writer.table.assign(**dict.fromkeys(NEW, "x" * 600))
         if kind == "size":
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-        else:
+        elif kind == "kill":
             kill_after(limit)
         try:
             with writer.change_at_once():
@@ -87,11 +87,14 @@ def check(path: Path, before: Path, toy: Toy) -> str:
 def main() -> None:
     store, kind, toy, limit = Path(sys.argv[1]), sys.argv[2], Toy(), 0
     while True:
-        limit += 4096 if kind == "size" else 1
+        limit += 1 if kind == "kill" else 4096
         copy = store.parent / f"{kind} {limit}" / store.name
         copy.parent.mkdir()
         (shutil.copytree if store.is_dir() else shutil.copy)(store, copy)
+        filler = store.parent / "filler"
+        filler.write_bytes(bytes(shutil.disk_usage(store.parent).free - limit if kind == "room" else 0))
         status, message = change(copy, kind, limit)
+        filler.unlink()
         if kind == "kill":
             repair(str(copy))
         beside = {file.name for file in copy.parent.iterdir()} - {f".{copy.name}.lock", copy.name}

@@ -246,6 +246,17 @@ def test_a_small_change_where_files_cannot_grow_happens_or_not(toy, tmp_path, fo
         assert "\\n" not in message
 
 
+def test_a_small_change_on_a_disk_that_is_full_happens_or_not(toy, mounted, form, environment):
+    path = toy.write(mounted / f"toy{form}")
+    *failed, last = changes(path, "room", environment)
+    assert last == ["0", "after", "0", ""]
+    assert len(failed) >= 3
+    for status, state, beside, message in failed:
+        assert (status, state, beside) == ("1", "before", "0")
+        assert "No space left on device" in message
+        assert "\\n" not in message
+
+
 def test_a_small_change_that_is_killed_happens_or_not(toy, tmp_path, form, environment):
     path = toy.write(tmp_path / f"toy{form}")
     *killed, last = changes(path, "kill", environment)
