@@ -14,12 +14,12 @@ from extract.audio import AudioError, read_wave
 from extract.config import ExtractConfig
 from extract.features import Feature
 from extract.jobs import count_workers
-from extract.reasons import describe_bytes, say_reasons
+from extract.reasons import say_reasons
 from extract.source import Places, Source, place, read_source, rows_of
 from featurestore.codec import Dtype
 from featurestore.command import INCOMPLETE, say, say_table
 from featurestore.forms import open_form_to_write
-from featurestore.layout import feature_bytes, free_bytes
+from featurestore.layout import describe_bytes, feature_bytes, free_bytes
 
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 BINS = 5

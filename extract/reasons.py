@@ -97,16 +97,3 @@ def write_list(store: str, lists: Mapping[str, Mapping[str, str]]) -> str:
     except OSError as error:
         return f"the list of all could not be written to {file}: {os.strerror(error.errno or 0)}"
     return f"all are listed in {file}"
-
-
-def describe_bytes(count: float) -> str:
-    """Return a size in the unit that shows it.
-
-    >>> [describe_bytes(count) for count in (12, 4_096, 2_500_000, 31_530_000_000)]
-    ['12 B', '4.1 kB', '2.5 MB', '31.53 GB']
-    """
-    if count >= 1e9:
-        return f"{count / 1e9:.2f} GB"
-    if count >= 1e5:
-        return f"{count / 1e6:.1f} MB"
-    return f"{count / 1e3:.1f} kB" if count >= 1e3 else f"{count:.0f} B"

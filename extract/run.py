@@ -14,11 +14,10 @@ from extract.config import ExtractConfig
 from extract.features import Report
 from extract.jobs import count_workers, run_jobs
 from extract.labels import join_notes
-from extract.reasons import describe_bytes
 from extract.source import Places, Source, place, read_source, rows_of
 from extract.work import Clip, Job, Spent
 from featurestore.errors import DatasetError, StoreError
-from featurestore.layout import feature_bytes, free_bytes
+from featurestore.layout import describe_bytes, feature_bytes, free_bytes
 from featurestore.plan import FeaturePlan, FeatureSpec, Plan
 from featurestore.writer import StoreWriter
 

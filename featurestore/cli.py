@@ -13,6 +13,7 @@ from cyclopts import App
 import featurestore
 from featurestore.codec import Dtype
 from featurestore.command import INCOMPLETE, progress, run, say, say_table
+from featurestore.layout import describe_bytes
 from featurestore.plan import Compress
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def verify(store: str, name: str | None = None) -> int:
     unfinished = [name for name, part in sound.items() if not part.complete]
     for name in unfinished:
         say(f"unfinished: {name}; run the same ser-extract command again to finish it")
-    size = "" if None in broken else f"{sum(part.size for part in sound.values()) / 1e6:.1f} MB read: "
+    size = "" if None in broken else f"{describe_bytes(sum(part.size for part in sound.values()))} read: "
     say(size + (_count(damages) if damages else "all is as it was written"))
     return 1 if damages or unfinished else 0
 
@@ -223,7 +224,7 @@ def _copy(
     for line in left_out:
         say(f"left out: {line}")
     size = sum(part.size for part in copied.parts.values())
-    say(f"{target}: {len(copied.index.names)} utterances, {', '.join(copied.features)}, {size / 1e6:.1f} MB")
+    say(f"{target}: {len(copied.index.names)} utterances, {', '.join(copied.features)}, {describe_bytes(size)}")
     return INCOMPLETE if left_out else 0
 
 
@@ -257,7 +258,7 @@ def _count(damages: list[Damage]) -> str:
     """Return how many parts are damaged, and how many could not be read, which may be whole."""
     unreadable = sum(damage.unreadable for damage in damages)
     counts = ((len(damages) - unreadable, "damaged"), (unreadable, "could not be read"))
-    return ", ".join(f"{count} parts {what}" for count, what in counts if count)
+    return ", ".join(f"{count} part{'s' if count > 1 else ''} {what}" for count, what in counts if count)
 
 
 def _say_damages(damages: list[Damage], kind: str = "damaged") -> None:

@@ -105,6 +105,19 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(there).free
 
 
+def describe_bytes(count: float) -> str:
+    """Return a size in the unit that shows it.
+
+    >>> [describe_bytes(count) for count in (12, 4_096, 2_500_000, 31_530_000_000)]
+    ['12 B', '4.1 kB', '2.5 MB', '31.53 GB']
+    """
+    if count >= 1e9:
+        return f"{count / 1e9:.2f} GB"
+    if count >= 1e5:
+        return f"{count / 1e6:.1f} MB"
+    return f"{count / 1e3:.1f} kB" if count >= 1e3 else f"{count:.0f} B"
+
+
 def plan_checksums(spec: FeatureSpec, planned: Mapping[str, np.ndarray]) -> dict[str, int]:
     """Return the CRC-32C of what a feature is, and of each of the arrays that say where its frames lie."""
     arrays = {array: int(google_crc32c.value(values.tobytes())) for array, values in planned.items()}

@@ -22,7 +22,7 @@ from featurestore.feature import FeatureStore
 from featurestore.files import Array
 from featurestore.forms import Form, Record
 from featurestore.forms.hdf5 import ATTRIBUTES, MANIFEST, chunk_places
-from featurestore.layout import PLANNED, ArrayLayout, check_plan, free_bytes
+from featurestore.layout import PLANNED, ArrayLayout, check_plan, describe_bytes, free_bytes
 from featurestore.store import Index
 from featurestore.table import AXIS, column_path, read_intact_table
 from featurestore.zarr3 import as_json, naming
@@ -128,8 +128,8 @@ def _check_room(path: Path, image: _Image, parts: list[FeatureStore]) -> None:
     needed, free = image.size_in_memory + sum(part.size for part in parts), free_bytes(path.parent)
     if needed > free:
         raise StoreError(
-            f"{path.parent} needs {needed / 1e6:.1f} MB, since an HDF5 file is written whole beside the one there, and "
-            f"has {free / 1e6:.1f} MB free: No space left on device; make room, or use a path that ends in .zarr"
+            f"No space left on device: {path.parent} has {describe_bytes(free)} free; an HDF5 file is written whole "
+            f"beside the one there, and needs {describe_bytes(needed)}: make room, or use a path that ends in .zarr"
         )
 
 

@@ -314,7 +314,7 @@ def test_json_labels_of_another_form_are_one_line(tmp_path, spoken, said):
 
 def test_sizes_are_in_the_unit_that_shows_them(labelled, tmp_path):
     """A disk that is all but full, or a limit."""
-    from extract.reasons import describe_bytes
+    from featurestore.layout import describe_bytes
 
     assert [describe_bytes(count) for count in (0, 999, 1000, 99_999, 100_000, 1e9)] == [
         "0 B",
