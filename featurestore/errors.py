@@ -1,6 +1,6 @@
 """The errors that users see: each message says what was found, what was expected, where, and what to do."""
 
-MALFORMED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What the content of a damaged file can raise where it is used."""
 
 

@@ -22,6 +22,8 @@ from featurestore.shard import ALL, BlockReader
 if TYPE_CHECKING:
     from featurestore.store import Index
 
+MOST_FRAMES = 1 << 26
+"""Frames that are believed of an utterance: a week."""
 Layers = slice | int | Sequence[int] | npt.NDArray[np.integer[Any]] | None
 
 
@@ -126,7 +128,8 @@ class FeatureStore:
     @cached_property
     def failed(self) -> dict[str, str]:
         """The utterances that have no frames, with the reason."""
-        failed = {name: why for record in self.records.values() for name, why in record["failed"].items()}
+        failed = {self._index.names[row]: "it has no frames" for row in np.flatnonzero(self.lengths[: len(self._index.shard)] == 0)}
+        failed |= {name: why for record in self.records.values() for name, why in record["failed"].items()}
         if self.complete:
             return failed
         unwritten = np.flatnonzero(~np.isin(self._index.shard, list(self.records)))
@@ -137,10 +140,14 @@ class FeatureStore:
         """The utterances whose frames, or audio, are odd, with what is odd about them."""
         return {name: what for record in self.records.values() for name, what in record.get("flagged", {}).items()}
 
-    @property
+    @cached_property
     def planned(self) -> dict[str, Array]:
-        """All of the plan, by the names that its parts have on the disk."""
-        return {"start": self._starts, "frames": self.lengths, "time": self._first_times}
+        """All of the plan as it was found, by the names that its parts have on the disk: it may not fit the frames."""
+        return {
+            "start": self._read_plan("start", np.int64),
+            "frames": self._read_plan("frames", np.int64),
+            "time": self._read_plan("time", np.float64),
+        }
 
     @property
     def checksums(self) -> dict[str, int]:
@@ -149,8 +156,12 @@ class FeatureStore:
 
     @cached_property
     def lengths(self) -> Ints:
-        """The number of frames of each utterance, in the order of the table."""
-        return self._read_plan("frames", np.int64)
+        """The number of frames of each utterance, in the order of the table.
+
+        Raises:
+            StoreError: if the plan is damaged.
+        """
+        return self._checked_plan("frames")
 
     def frames(self, name: str) -> int:
         """Return the number of frames of an utterance."""
@@ -260,10 +271,11 @@ class FeatureStore:
     def _fits(self) -> bool:
         """Return whether every utterance has a place of its own, in the shard that the table says."""
         shard, slot, size = self._index.shard, self._index.slot, self._shard_frames
-        if min(len(self._starts), len(self.lengths), len(slot)) < len(shard) or size % CHUNK_FRAMES:
+        if min(map(len, (*self.planned.values(), slot))) < len(shard) or size % CHUNK_FRAMES:
             return False
-        starts, lengths = self._starts[: len(shard)], self.lengths[: len(shard)]
-        if lengths.min() < 0 or lengths.max() > size or starts.min() < 0 or (starts % CHUNK_FRAMES).any():
+        slot = slot[: len(shard)]
+        starts, lengths = self.planned["start"][: len(shard)], self.planned["frames"][: len(shard)]
+        if lengths.min() < 0 or lengths.max() > min(size, MOST_FRAMES) or starts.min() < 0 or (starts % CHUNK_FRAMES).any():
             return False
         ends = starts + padded(lengths)
         there = lengths > 0
@@ -277,12 +289,17 @@ class FeatureStore:
     @cached_property
     def _starts(self) -> Ints:
         """The frame of the feature at which each row starts."""
-        return self._read_plan("start", np.int64)
+        return self._checked_plan("start")
 
     @cached_property
     def _first_times(self) -> Seconds:
         """The time of the first frame of each row, in seconds."""
-        return self._read_plan("time", np.float64)
+        return self._checked_plan("time")
+
+    def _checked_plan(self, array: str) -> Array:
+        """Return a part of the plan, once all of it is known to fit the frames."""
+        self.layouts  # noqa: B018, it raises what is wrong
+        return self.planned[array]
 
     def _read_plan(self, array: str, dtype: type[np.generic]) -> Array:
         values = self.form.array(f"features/{self.name}/{array}")

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from featurestore.documents import MOST_SMALL
 from featurestore.errors import StoreError
 
 Array = npt.NDArray[Any]
@@ -23,14 +24,24 @@ PAGE = 4096
 """What reads past the page cache are aligned to."""
 PREFETCH_PIECE = 1 << 20
 """The kernel caps a single request for read-ahead; pieces of this size are all honoured."""
-MOST_SMALL = 1 << 28
-"""Bytes that are believed of a small file, such as a JSON document."""
+HOLES = 64
+"""How much larger than what the disk holds of it a file may be: much more cannot be read into memory."""
+FEW = 1 << 24
+"""Bytes that are believed of any file, whatever the disk holds of it."""
 
 
 class Ranges(ABC):
     """One file, of which byte ranges are read."""
 
     size: int
+
+    @abstractmethod
+    def check(self, offset: int, size: int) -> None:
+        """Check that there are ``size`` bytes from ``offset`` on, before memory for them is taken.
+
+        Raises:
+            StoreError: if the file ends before, or says that it has what the disk does not hold.
+        """
 
     @abstractmethod
     def array(self, dtype: npt.DTypeLike, count: int, offset: int) -> Array:
@@ -98,7 +109,7 @@ class Files(ABC):
 
         Args:
             path: of the file.
-            size: the bytes that it must have; at most `MOST_SMALL` when absent.
+            size: the bytes that it must have; at most those that a document has when absent.
 
         Raises:
             FileNotFoundError: if it is absent.
@@ -130,7 +141,9 @@ class LocalFiles(Files):
 
     def read(self, path: str, size: int | None = None) -> bytes:  # noqa: D102
         with os.fdopen(self._descriptor(path), "rb") as file:
-            _check_size(self.place(path), os.fstat(file.fileno()).st_size, size)
+            found, place = os.fstat(file.fileno()), self.place(path)
+            _check_size(place, found.st_size, size)
+            _check_holes(place, found.st_size, found)
             return file.read()
 
     def exists(self, path: str) -> bool:  # noqa: D102
@@ -142,6 +155,7 @@ class LocalFiles(Files):
 
     def children(self, path: str) -> list[str]:  # noqa: D102
         try:
+            self._refuse_links_above(path)
             return sorted(os.listdir(self.place(path)))
         except (FileNotFoundError, NotADirectoryError):
             return []
@@ -158,17 +172,20 @@ class LocalFiles(Files):
         Raises:
             StoreError: if it is a link, or below one, or a pipe, a device or a folder.
         """
-        *folders, name = path.split("/")
-        for end in range(1, len(folders) + 1):
-            folder = "/".join(folders[:end])
-            if folder not in self._plain_folders:
-                self._refuse_link(folder)
-                self._plain_folders.add(folder)
+        folder, _, name = path.rpartition("/")
+        self._refuse_links_above(folder)
         if name:  # the root itself may be a link
             self._refuse_link(path)
         if not stat.S_ISREG(os.stat(self.place(path)).st_mode):  # opening a pipe would wait for its other end
             raise StoreError(f"{self.place(path)} is no plain file, a store holds no others: do not trust it")
         return os.open(self.place(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def _refuse_links_above(self, path: str) -> None:
+        """Refuse a folder that is a link, or below one."""
+        if path and path not in self._plain_folders:
+            self._refuse_links_above(path.rpartition("/")[0])
+            self._refuse_link(path)
+            self._plain_folders.add(path)
 
     def _refuse_link(self, path: str) -> None:
         if stat.S_ISLNK(os.lstat(self.place(path)).st_mode):
@@ -184,13 +201,14 @@ class _MappedFile(Ranges):
     def __init__(self, path: str, descriptor: int) -> None:
         self._path, self._file, self._file_direct = path, descriptor, -1
         weakref.finalize(self, _close, descriptor)
-        self.size = os.fstat(descriptor).st_size
+        self._found = os.fstat(descriptor)
+        self.size = self._found.st_size
         self._map: mmap.mmap | None = None
         self._lock = Lock()
 
     def array(self, dtype: npt.DTypeLike, count: int, offset: int) -> Array:
         dtype = np.dtype(dtype)
-        self._check(offset, count * dtype.itemsize)
+        self.check(offset, count * dtype.itemsize)
         if self._map is None and not self._make_map():
             values = np.empty(count, dtype)
             self.read_into(values, offset)
@@ -231,9 +249,11 @@ class _MappedFile(Ranges):
             length = min(PREFETCH_PIECE, offset + size - begin)
             os.posix_fadvise(self._file, begin, length, os.POSIX_FADV_WILLNEED)
 
-    def _check(self, offset: int, size: int) -> None:
-        if offset < 0 or offset + size > self.size:
+    def check(self, offset: int, size: int) -> None:
+        if offset < 0 or size < 0 or offset + size > self.size:
             raise truncated(self._path, offset, self.size)
+        if size > FEW:
+            _check_holes(self._path, size, self._found)
 
     def _in_memory(self, offset: int) -> bool:
         """Return whether a byte is in memory: asking for pages that are there costs as much as reading them."""
@@ -262,6 +282,12 @@ def _check_size(place: str, found: int, expected: int | None) -> None:
         raise StoreError(f"{place} has {found} bytes, expected at most {MOST_SMALL}: it is damaged")
     if expected is not None and found != expected:
         raise StoreError(f"{place} holds {found} bytes, expected {expected}: it is damaged")
+
+
+def _check_holes(place: str, size: int, found: os.stat_result) -> None:
+    stored = found.st_blocks * 512
+    if size > max(FEW, HOLES * stored):
+        raise StoreError(f"{place} says that it has {size} bytes, its disk holds {stored} of them: do not trust it")
 
 
 def _open_direct(descriptor: int) -> int:
@@ -354,10 +380,13 @@ class _RemoteFile(Ranges):
         self._files, self._path = files, path
         self.size = int(files.ask("size", path) or 0)
 
+    def check(self, offset: int, size: int) -> None:
+        if offset < 0 or size < 0 or offset + size > self.size:
+            raise truncated(self._path, offset, self.size)
+
     def array(self, dtype: npt.DTypeLike, count: int, offset: int) -> Array:
         dtype = np.dtype(dtype)
-        if offset < 0 or offset + count * dtype.itemsize > self.size:
-            raise truncated(self._path, offset, self.size)
+        self.check(offset, count * dtype.itemsize)
         content = self._files.ask("cat_file", self._path, start=offset, end=offset + count * dtype.itemsize)
         if len(content) != count * dtype.itemsize:
             raise OSError(f"{self._path} cannot be read: asked for {count * dtype.itemsize} bytes, got {len(content)}")

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featurestore.errors import StoreError
-from featurestore.files import Ranges
+from featurestore.files import FEW, Ranges
 from featurestore.layout import ArrayLayout
 from featurestore.plan import Ints
 from featurestore.zarr3 import ZSTD_LEVEL, naming, publish
@@ -21,6 +21,8 @@ from featurestore.zarr3 import ZSTD_LEVEL, naming, publish
 ABSENT = np.uint64(2**64 - 1)
 BLOSC_HEADER = 16
 """Bytes before the content of a Blosc frame, the bytes 4 to 7 of which are the size of what it holds."""
+MOST_UNPACKED = 256
+"""How many times larger than the file of its shard an utterance may be: frames compress to a half, constants to a hundredth."""
 Array = npt.NDArray[Any]
 ALL = slice(None)
 
@@ -192,7 +194,9 @@ class BlockReader:
         where = index[rows, first // layout.chunk[1] :][:, :columns]
         if (where[..., 0] == ABSENT).any():
             raise StoreError(f"{self._place}: frames {first} to {first + count} were never written")
-        ranges = self._ranges()
+        ranges, size = self._ranges(), where.shape[0] * columns * layout.chunk_bytes
+        if size > max(FEW, MOST_UNPACKED * ranges.size):
+            raise StoreError(f"{self._place} is damaged: {ranges.size} bytes say that they hold {size} of an utterance")
         chunks = np.stack([self._chunk(ranges, offset, size) for offset, size in where.reshape(-1, 2).tolist()])
         values = chunks.reshape(*where.shape[:2], *layout.chunk).swapaxes(1, 2)
         values = values.reshape(where.shape[0] * layout.chunk[0], columns * layout.chunk[1], layout.chunk[2])
@@ -224,6 +228,7 @@ def open_zarr_shard(
     """
     grid, file = layout.grid, ranges()
     size = grid[0] * grid[1] * 16
+    file.check(0, min(size + 4, file.size))
     found = np.empty(min(size + 4, file.size), np.uint8)
     file.read_into(found, file.size - found.size)  # not through the map: that would read megabytes ahead
     content = found.tobytes()
@@ -281,6 +286,8 @@ def _decompress(content: Array, size: int) -> Array:
     from numcodecs import blosc
 
     says = int(content[4:8].view("<u4")[0]) if content.size >= BLOSC_HEADER else 0
+    if content.size > size + BLOSC_HEADER:  # no more than it would take as it is
+        raise ValueError(f"it has {content.size} bytes for {size}")
     if says != size:
         raise ValueError(f"it says that it holds {says} bytes, expected {size}")
     return np.frombuffer(blosc.decompress(content.tobytes()), np.uint8)

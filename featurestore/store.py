@@ -47,7 +47,9 @@ class Index:
     @cached_property
     def names(self) -> list[str]:
         """The names by row."""
-        return list(self._form.at_once(lambda: read_column(self._form, "name")))
+        names = list(self._form.at_once(lambda: read_column(self._form, "name")))
+        self._check_count(len(names))
+        return names
 
     @cached_property
     def slot(self) -> Ints:
@@ -85,11 +87,19 @@ class Index:
 
     @cached_property
     def _text(self) -> tuple[bytes, Ints]:
-        return read_text(self._form, "name")
+        content, offsets = read_text(self._form, "name")
+        self._check_count(len(offsets) - 1)
+        return content, offsets
 
     @cached_property
     def _rows(self) -> dict[str, int]:
-        return dict(zip(self.names, range(len(self.names)), strict=True))
+        rows = dict(zip(self.names, range(len(self.names)), strict=True))
+        self._check_count(len(rows))
+        return rows
+
+    def _check_count(self, names: int) -> None:
+        if names != len(self.shard):
+            raise StoreError(f"{self._form.path}: {names} names of {len(self.shard)} utterances: its table is damaged")
 
 
 class Store:

@@ -57,9 +57,13 @@ def _read_columns(form: Form) -> pd.DataFrame:
     columns = form.columns()
     try:
         table = pd.DataFrame({column: read_column(form, column, kind) for column, kind in columns.items()})
-        return table.set_index("name")
+        table = table.set_index("name")
     except MALFORMED as error:
         raise StoreError(f"{form.path}: table is damaged: {error}") from None
+    if not table.index.is_unique:
+        twice = table.index[table.index.duplicated()][0]
+        raise StoreError(f"{form.path}: table is damaged: the name {twice!r} is there twice")
+    return table
 
 
 def read_intact_table(form: Form) -> pd.DataFrame:

@@ -228,6 +228,10 @@ def _problem(job: _Job) -> str | None:
         return str(error)
     if job.begin + job.size > ranges.size or (job.begin == 0 and job.size != ranges.size):  # at 0: a file of its own
         return f"it has {ranges.size} bytes, expected {job.begin + job.size}"
+    try:
+        ranges.check(job.begin, job.size)
+    except StoreError as error:
+        return str(error)
     crc, buffer = 0, np.empty(min(PIECE, job.size), np.uint8)
     for offset in range(0, job.size, PIECE):
         piece = buffer[: min(PIECE, job.size - offset)]

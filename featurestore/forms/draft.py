@@ -55,6 +55,8 @@ class DraftForm(ZarrForm):
         return str(self._shown)
 
     def begun(self) -> bool:  # noqa: D102
+        if self._root.is_symlink():  # it would be written to what it leads to
+            raise StoreError(f"{self._root} is a symbolic link, which is not followed: remove it")
         return self._root.exists()
 
     def exists(self) -> bool:  # noqa: D102

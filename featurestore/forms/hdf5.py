@@ -15,9 +15,8 @@ from typing import Any
 
 import h5py
 import numpy as np
-from pydantic_core import from_json
 
-from featurestore.documents import Manifest, Tree, checked, is_name
+from featurestore.documents import Manifest, Tree, checked, is_name, parsed
 from featurestore.errors import MALFORMED, StoreError
 from featurestore.files import Array, Files, Ranges, RemoteFiles
 from featurestore.forms import Form, Record
@@ -26,6 +25,8 @@ from featurestore.plan import Ints
 from featurestore.shard import BlockReader
 
 ATTRIBUTES, MANIFEST = "attributes", "manifest"
+MOST_SHARDS = 1 << 20
+"""Shards that are believed of a dataset: HDF5 lists them all, however little of them it has."""
 REMOTE_BLOCK = 1 << 16
 """Bytes that are fetched together of what HDF5 itself reads; the default of fsspec is 5 MB, of s3fs 50 MB."""
 
@@ -41,11 +42,14 @@ class Hdf5Form(Form):
 
     def array(self, path: str) -> Array:  # noqa: D102
         with self._dataset(path) as dataset:
-            return self._values(dataset)
+            values = self._values(dataset)
+            if values.ndim != 1:
+                raise ValueError(f"{path} has {values.ndim} dimensions, expected one")
+            return values.astype(values.dtype.newbyteorder("="), copy=False)
 
     def features(self) -> list[str]:  # noqa: D102
         with self._open() as file:
-            names = sorted(name for name in self._find(file, "features") if name != ATTRIBUTES)
+            names = sorted(name for name in self._group(file, "features") if name != ATTRIBUTES)
         for name in names:
             if not is_name(name):
                 raise StoreError(
@@ -63,7 +67,7 @@ class Hdf5Form(Form):
     def manifest(self, feature: str) -> Tree | None:  # noqa: D102
         path = f"features/{feature}/{MANIFEST}"
         with self._open() as file:
-            there = MANIFEST in self._find(file, f"features/{feature}")
+            there = MANIFEST in self._group(file, f"features/{feature}")
         return checked(Manifest, self._document(path), f"{self.path}: {path}") if there else None
 
     def records(self, feature: str) -> dict[int, Record]:  # noqa: ARG002, D102, all of them are in the manifest
@@ -147,6 +151,12 @@ class Hdf5Form(Form):
                 raise StoreError(f"{self.path}: {path} is compressed, which no part of a store in this form is")
             yield found
 
+    def _group(self, file: h5py.File, path: str) -> h5py.Group:
+        found = self._find(file, path)
+        if not isinstance(found, h5py.Group):
+            raise StoreError(f"{self.path}: {path} is no group, it is not one of our stores")
+        return found
+
     def _find(self, file: h5py.File, path: str) -> h5py.Group | h5py.Dataset:
         """Return what a path leads to, without following links to other places or files."""
         found = file
@@ -164,13 +174,15 @@ class Hdf5Form(Form):
         place, size = dataset.id.get_offset(), dataset.size * dataset.dtype.itemsize
         if dataset.dtype.kind not in "iufbS" or dataset.chunks or dataset.id.get_storage_size() != size:
             raise ValueError(f"{dataset.name} is not stored in one piece as numbers or text of fixed length")
-        if size and (place is None or place + size > self.files.ranges("").size):
+        if size and place is None:
             raise ValueError(f"{dataset.name} has {size} bytes, which the file does not have")
+        if size:
+            self.files.ranges("").check(place, size)
         return np.asarray(dataset[()])
 
     def _document(self, path: str) -> Tree:
         with self._dataset(path) as dataset:
-            return dict(from_json(self._values(dataset).item()))
+            return parsed(bytes(self._values(dataset).item()), f"{self.path}: {path}")
 
 
 def chunk_places(dataset: h5py.Dataset, most: int) -> list[int]:
@@ -182,11 +194,14 @@ def chunk_places(dataset: h5py.Dataset, most: int) -> list[int]:
     rows = dataset.chunks[0]
     size = rows * dataset.shape[1] * dataset.dtype.itemsize
     shards = dataset.shape[0] // rows
-    if shards * size > most:  # all chunks are in the file from the start
+    if shards * size > most or shards > MOST_SHARDS:  # all chunks are in the file from the start
         raise ValueError(f"{dataset.name} has {shards} shards of {size} bytes, the file has {most} bytes")
     found: dict[int, int] = {}
     dataset.id.chunk_iter(lambda chunk: found.__setitem__(chunk.chunk_offset[0] // rows, chunk.byte_offset))
-    return [found[number] for number in range(shards)]
+    places = [found[number] for number in range(shards)]
+    if places and max(places) + size > most:
+        raise ValueError(f"{dataset.name} has a shard at byte {max(places)}, the file has {most} bytes")
+    return places
 
 
 class _FileOf(io.RawIOBase):
@@ -208,8 +223,22 @@ class _FileOf(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         count = max(0, min(len(buffer), self._ranges.size - self._place))
         self._ranges.read_into(np.frombuffer(buffer, np.uint8, count), self._place)
+        _check_metadata(bytes(memoryview(buffer)[:64]))
         self._place += count
         return count
+
+
+def _check_metadata(start: bytes) -> None:
+    """Refuse what keeps HDF5 busy for ever, by the first bytes of what it reads: each part by itself, from its beginning.
+
+    Raises:
+        ValueError: if it is the header of a list of more chunks than can be, or of a file with numbers of another size.
+    """
+    if start[:4] == b"EAHD" and int.from_bytes(start[44:52], "little") > MOST_SHARDS:
+        raise ValueError(f"it lists more than {MOST_SHARDS} chunks of a dataset")
+    sizes = slice(9, 11) if start[8:9] >= b"\2" else slice(13, 15)
+    if start[:8] == b"\x89HDF\r\n\x1a\n" and start[sizes] not in (b"", b"\x08\x08"):
+        raise ValueError("its offsets do not have 8 bytes, as those of all files that are written today")
 
 
 def _open_remote(files: RemoteFiles) -> h5py.File:

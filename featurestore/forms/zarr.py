@@ -13,9 +13,8 @@ from types import TracebackType
 from typing import ClassVar, Self, TypeVar
 
 import numpy as np
-from pydantic_core import from_json
 
-from featurestore.documents import Manifest, ShardRecord, Tree, checked
+from featurestore.documents import Manifest, ShardRecord, Tree, checked, parsed
 from featurestore.errors import MALFORMED, StoreError
 from featurestore.files import Array, Files, LocalFiles
 from featurestore.forms import Form, Record
@@ -236,14 +235,9 @@ class ZarrForm(Form):
 
     def _json(self, path: str) -> Tree:
         try:
-            document = from_json(self.files.read(path))  # in half of the time of json.loads
+            return parsed(self.files.read(path), self.files.place(path))
         except FileNotFoundError:
             raise StoreError(f"no {self.files.place(path)}") from None
-        except ValueError as error:
-            raise StoreError(f"{self.files.place(path)} is damaged: {error}") from None
-        if not isinstance(document, dict):
-            raise StoreError(f"{self.files.place(path)} is damaged: it holds no JSON object")
-        return document
 
 
 class Change:
