@@ -141,9 +141,9 @@ class LocalFiles(Files):
 
     def read(self, path: str, size: int | None = None) -> bytes:  # noqa: D102
         with os.fdopen(self._descriptor(path), "rb") as file:
-            found, place = os.fstat(file.fileno()), self.place(path)
-            _check_size(place, found.st_size, size)
-            _check_holes(place, found.st_size, found)
+            found, place = os.fstat(file.fileno()).st_size, self.place(path)
+            _check_size(place, found, size)
+            _check_holes(place, found, file.fileno())
             return file.read()
 
     def exists(self, path: str) -> bool:  # noqa: D102
@@ -201,8 +201,7 @@ class _MappedFile(Ranges):
     def __init__(self, path: str, descriptor: int) -> None:
         self._path, self._file, self._file_direct = path, descriptor, -1
         weakref.finalize(self, _close, descriptor)
-        self._found = os.fstat(descriptor)
-        self.size = self._found.st_size
+        self.size = os.fstat(descriptor).st_size
         self._map: mmap.mmap | None = None
         self._lock = Lock()
 
@@ -253,7 +252,7 @@ class _MappedFile(Ranges):
         if offset < 0 or size < 0 or offset + size > self.size:
             raise truncated(self._path, offset, self.size)
         if size > FEW:
-            _check_holes(self._path, size, self._found)
+            _check_holes(self._path, size, self._file)
 
     def _in_memory(self, offset: int) -> bool:
         """Return whether a byte is in memory: asking for pages that are there costs as much as reading them."""
@@ -284,10 +283,18 @@ def _check_size(place: str, found: int, expected: int | None) -> None:
         raise StoreError(f"{place} holds {found} bytes, expected {expected}: it is damaged")
 
 
-def _check_holes(place: str, size: int, found: os.stat_result) -> None:
-    stored = found.st_blocks * 512
-    if size > max(FEW, HOLES * stored):
-        raise StoreError(f"{place} says that it has {size} bytes, its disk holds {stored} of them: do not trust it")
+def _check_holes(place: str, size: int, descriptor: int) -> None:
+    """Refuse a file that is little but holes: memory for what it says that it has would be filled with nothing."""
+    if size <= FEW:
+        return
+    stored, end = 0, 0
+    try:
+        while stored * HOLES < size:
+            begin = os.lseek(descriptor, end, os.SEEK_DATA)  # where the file system cannot tell, all is data
+            end = os.lseek(descriptor, begin, os.SEEK_HOLE)
+            stored += end - begin
+    except OSError:  # there is no more of it
+        raise StoreError(f"{place} says that it has {size} bytes, and holds {stored} of them: do not trust it") from None
 
 
 def _open_direct(descriptor: int) -> int:
