@@ -5,6 +5,7 @@ from __future__ import annotations
 import array as compact
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
+from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 MOST_FRAMES = 1 << 26
 """Frames that are believed of an utterance: a week."""
+MOST_CHUNKS = 1 << 23
+"""Chunks that are believed of a shard: its index then takes 128 MB."""
 Layers = slice | int | Sequence[int] | npt.NDArray[np.integer[Any]] | None
 
 
@@ -128,7 +131,10 @@ class FeatureStore:
     @cached_property
     def failed(self) -> dict[str, str]:
         """The utterances that have no frames, with the reason."""
-        failed = {self._index.names[row]: "it has no frames" for row in np.flatnonzero(self.lengths[: len(self._index.shard)] == 0)}
+        failed = {
+            self._index.names[row]: "it has no frames"
+            for row in np.flatnonzero(self.lengths[: len(self._index.shard)] == 0)
+        }
         failed |= {name: why for record in self.records.values() for name, why in record["failed"].items()}
         if self.complete:
             return failed
@@ -262,7 +268,8 @@ class FeatureStore:
         place = f"{self.form.path}: the plan of {self.name}"
         layouts = array_layouts(self.spec, self._shard_frames, self._slots)
         for array, layout in layouts.items():
-            if self.form.shard_shape(self.name, array) != layout.shard or min(layout.shard) < 1:
+            odd = min(layout.shard) < 1 or prod(layout.grid) > MOST_CHUNKS
+            if odd or self.form.shard_shape(self.name, array) != layout.shard:
                 raise StoreError(f"{place} has shards of another shape than its frames: it is damaged")
         if not self._fits():
             raise StoreError(f"{place} has frames outside of their place: it is damaged; run ser-store verify")
@@ -275,7 +282,12 @@ class FeatureStore:
             return False
         slot = slot[: len(shard)]
         starts, lengths = self.planned["start"][: len(shard)], self.planned["frames"][: len(shard)]
-        if lengths.min() < 0 or lengths.max() > min(size, MOST_FRAMES) or starts.min() < 0 or (starts % CHUNK_FRAMES).any():
+        if (
+            lengths.min() < 0
+            or lengths.max() > min(size, MOST_FRAMES)
+            or starts.min() < 0
+            or (starts % CHUNK_FRAMES).any()
+        ):
             return False
         ends = starts + padded(lengths)
         there = lengths > 0

@@ -22,7 +22,7 @@ ABSENT = np.uint64(2**64 - 1)
 BLOSC_HEADER = 16
 """Bytes before the content of a Blosc frame, the bytes 4 to 7 of which are the size of what it holds."""
 MOST_UNPACKED = 256
-"""How many times larger than the file of its shard an utterance may be: frames compress to a half, constants to a hundredth."""
+"""How many times larger than the file of its shard an utterance may be: frames compress to a half."""
 Array = npt.NDArray[Any]
 ALL = slice(None)
 

@@ -229,7 +229,7 @@ class _FileOf(io.RawIOBase):
 
 
 def _check_metadata(start: bytes) -> None:
-    """Refuse what keeps HDF5 busy for ever, by the first bytes of what it reads: each part by itself, from its beginning.
+    """Refuse what would keep HDF5 busy for ever, by the first bytes of a part, which it reads from its beginning.
 
     Raises:
         ValueError: if it is the header of a list of more chunks than can be, or of a file with numbers of another size.

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import featurestore
+from tests.featurestore.strangers import given, home, stores, victim  # noqa: F401, fixtures
 from tests.featurestore.toy import DTYPES, FORMS, Toy
 
 collect_ignore = ["killed_writer.py", "small_change.py"]  # scripts

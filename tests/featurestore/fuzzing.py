@@ -11,7 +11,7 @@ import shutil
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,7 +19,6 @@ from typing import Any
 import h5py
 import numpy as np
 
-import featurestore
 from tests.featurestore import probing
 from tests.featurestore.lookup3 import metadata_blocks, with_checksum
 from tests.featurestore.toy import Toy
@@ -79,7 +78,11 @@ def _mutated_json(content: bytes, rng: Random) -> tuple[str, bytes]:
     if not places:
         return _mutated_bytes(content, rng)
     holder, key = rng.choice(places)
-    way = rng.choice(("replace", "replace", "replace", "delete", "rename", "again") if isinstance(holder, dict) else ("replace", "delete"))
+    way = rng.choice(
+        ("replace", "replace", "replace", "delete", "rename", "again")
+        if isinstance(holder, dict)
+        else ("replace", "delete")
+    )
     value = rng.choice(VALUES)
     if way == "replace":
         holder[key] = value
@@ -106,7 +109,9 @@ def _mutate_hdf5_bytes(path: Path, rng: Random) -> str:
         said, changed = _mutated_bytes(content, rng)
         if said.startswith(("flip", "set", "eight")):
             here = rng.choice(small)
-            new = {"f": bytes([content[here] ^ 1 << rng.randrange(8)]), "s": rng.randbytes(1)}.get(said[0], rng.choice(NUMBERS).to_bytes(8, "little", signed=True))
+            new = {"f": bytes([content[here] ^ 1 << rng.randrange(8)]), "s": rng.randbytes(1)}.get(
+                said[0], rng.choice(NUMBERS).to_bytes(8, "little", signed=True)
+            )
             said, changed = f"{said.split()[0]} at {here}", _with(content, here, new)
         break
     path.write_bytes(changed)
@@ -132,7 +137,9 @@ def _mutate_hdf5_block(path: Path, rng: Random) -> str:
     content = bytearray(path.read_bytes())
     begin, end = rng.choice(metadata_blocks(bytes(content)))
     here = rng.randrange(begin, end - 4)
-    new = rng.choice((rng.randbytes(1), b"\0", b"\xff", rng.choice(NUMBERS).to_bytes(8, "little", signed=True)))[: end - 4 - here]
+    new = rng.choice((rng.randbytes(1), b"\0", b"\xff", rng.choice(NUMBERS).to_bytes(8, "little", signed=True)))[
+        : end - 4 - here
+    ]
     content[here : here + len(new)] = new
     path.write_bytes(with_checksum(bytes(content), begin, end))
     return f"{bytes(content[begin : begin + 4])!r} at {begin}: byte {here - begin} becomes {new.hex()}"
@@ -160,7 +167,15 @@ def _delete(file: h5py.File, name: str, rng: Random) -> str:
 
 def _link(file: h5py.File, name: str, rng: Random) -> str:
     del file[name]
-    target = rng.choice((h5py.SoftLink("/table"), h5py.SoftLink(f"/{name}"), h5py.ExternalLink("x.h5", "/"), file["/"], file["table"] if "table" in file else file["/"]))
+    target = rng.choice(
+        (
+            h5py.SoftLink("/table"),
+            h5py.SoftLink(f"/{name}"),
+            h5py.ExternalLink("x.h5", "/"),
+            file["/"],
+            file["table"] if "table" in file else file["/"],
+        )
+    )
     file[name] = target
     return repr(target)
 
@@ -170,7 +185,20 @@ def _other_kind(file: h5py.File, name: str, rng: Random) -> str:
     if rng.random() < 0.3:
         file.create_group(name)
         return "group"
-    dtype = rng.choice(("S9", "V7", "O", "f2", "<u8", ">i8", "c16", [("a", "i4"), ("b", "f8", 3)], h5py.ref_dtype, h5py.vlen_dtype("i4")))
+    dtype = rng.choice(
+        (
+            "S9",
+            "V7",
+            "O",
+            "f2",
+            "<u8",
+            ">i8",
+            "c16",
+            [("a", "i4"), ("b", "f8", 3)],
+            h5py.ref_dtype,
+            h5py.vlen_dtype("i4"),
+        )
+    )
     shape = rng.choice(((), (0,), (9,), (3, 3), (2**40,)))
     try:
         file.create_dataset(name, shape, h5py.string_dtype() if dtype == "O" else dtype)
@@ -181,7 +209,9 @@ def _other_kind(file: h5py.File, name: str, rng: Random) -> str:
 
 def _attribute(file: h5py.File, name: str, rng: Random) -> str:
     key = rng.choice(list(file[name].attrs))
-    value = rng.choice((0, -1, 2, 2**31, 2**62, 1e308, float("nan"), "text", b"\xff", [1, 2], [], h5py.Empty("i4"), None))
+    value = rng.choice(
+        (0, -1, 2, 2**31, 2**62, 1e308, float("nan"), "text", b"\xff", [1, 2], [], h5py.Empty("i4"), None)
+    )
     del file[name].attrs[key]
     if value is not None:
         file[name].attrs[key] = value
@@ -194,10 +224,19 @@ def _other_layout(file: h5py.File, name: str, rng: Random) -> str:
     shape = rng.choice(((rows, width), (rows * 3, width), (rows // 2, width), (rows, 1), (2**40, width), (0, width)))
     chunks = rng.choice((found.chunks, (1, width), (16, 1), (rows, 1), None))
     dtype, attrs = rng.choice((found.dtype, "f4", "i8", "u1", ">f4")), dict(found.attrs)
-    filters = rng.choice(({}, {}, {}, {"compression": "gzip"}, {"shuffle": True}, {"fletcher32": True})) if chunks else {}
+    filters = (
+        rng.choice(({}, {}, {}, {"compression": "gzip"}, {"shuffle": True}, {"fletcher32": True})) if chunks else {}
+    )
     del file[name]
     try:
-        made = file.create_dataset(name, shape, dtype, chunks=chunks, maxshape=rng.choice((shape, (None, width))) if chunks else None, **filters)
+        made = file.create_dataset(
+            name,
+            shape,
+            dtype,
+            chunks=chunks,
+            maxshape=rng.choice((shape, (None, width))) if chunks else None,
+            **filters,
+        )
     except (ValueError, TypeError):
         made = file.create_dataset(name, shape, dtype, chunks=True)
     made.attrs.update(attrs)
@@ -216,7 +255,17 @@ def _other_values(file: h5py.File, name: str, rng: Random) -> str:
         values.reshape(-1)[place] = number % 2 if values.dtype.itemsize == 1 else number
         file.create_dataset(name, data=values)
         return f"{number} at {place}"
-    changed = rng.choice((values[:-1], values[::-1], np.append(values, values[:1]), values.astype("f4"), values.astype(">i8"), values[None], values[:0]))
+    changed = rng.choice(
+        (
+            values[:-1],
+            values[::-1],
+            np.append(values, values[:1]),
+            values.astype("f4"),
+            values.astype(">i8"),
+            values[None],
+            values[:0],
+        )
+    )
     file.create_dataset(name, data=changed)
     return f"{changed.dtype} {changed.shape}"
 

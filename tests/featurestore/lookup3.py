@@ -5,7 +5,25 @@ from __future__ import annotations
 import struct
 from functools import lru_cache
 
-SIGNATURES = (b"\x89HDF\r\n\x1a\n", b"OHDR", b"OCHK", b"FRHP", b"BTHD", b"BTLF", b"BTIN", b"EAHD", b"EAIB", b"EASB", b"EADB", b"FAHD", b"FADB", b"FSHD", b"FSSE", b"SMTB", b"SMLI")
+SIGNATURES = (
+    b"\x89HDF\r\n\x1a\n",
+    b"OHDR",
+    b"OCHK",
+    b"FRHP",
+    b"BTHD",
+    b"BTLF",
+    b"BTIN",
+    b"EAHD",
+    b"EAIB",
+    b"EASB",
+    b"EADB",
+    b"FAHD",
+    b"FADB",
+    b"FSHD",
+    b"FSSE",
+    b"SMTB",
+    b"SMLI",
+)
 LONGEST = 1024
 MASK = 0xFFFFFFFF
 
@@ -61,7 +79,14 @@ def metadata_blocks(content: bytes) -> list[tuple[int, int]]:
     for signature in SIGNATURES:
         begin = content.find(signature)
         while begin >= 0:
-            end = next((end for end in range(begin + 8, min(len(content), begin + LONGEST) + 1) if checksum_fits(content, begin, end)), None)
+            end = next(
+                (
+                    end
+                    for end in range(begin + 8, min(len(content), begin + LONGEST) + 1)
+                    if checksum_fits(content, begin, end)
+                ),
+                None,
+            )
             found += [] if end is None else [(begin, end)]
             begin = content.find(signature, begin + 1)
     return sorted(found)

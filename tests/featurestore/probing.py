@@ -103,8 +103,8 @@ def _read_feature(got: Readings, store: Store, feature: str, names: list[str]) -
         got.take(f"{key}{name}", lambda name=name: store[name][feature].tobytes())
     for what in ("failed", "flagged", "size", "complete", "spec"):
         got.take(key + what, lambda what=what: getattr(part, what))
-    for name in there[-1:]:
-        got.take(f"{key}layers", lambda: store[name][feature, -1].tobytes())
+    if there:
+        got.take(f"{key}layers", lambda: store[there[-1]][feature, -1].tobytes())
     got.take(f"{key}pooled", lambda: np.stack(part.pooled(there or names)).tobytes())
     for how in ({}, {"copy": False}, {"cached": False, "layers": {feature: slice(0, 1)}}):
         got.take(f"{key}batches {how}", lambda how=how: _batches(store, there, feature, how))
@@ -114,7 +114,9 @@ def _read_feature(got: Readings, store: Store, feature: str, names: list[str]) -
 
 def _batches(store: Store, names: list[str], feature: str, how: dict[str, Any]) -> dict[str, bytes]:
     batches = store.batches(names, [feature], utterances=4, threads=1, **how)
-    return {n: f.decode().tobytes() for batch in batches for n, f in zip(batch.names, batch.frames[feature])}
+    return {
+        n: f.decode().tobytes() for batch in batches for n, f in zip(batch.names, batch.frames[feature], strict=True)
+    }
 
 
 def damages(path: Path) -> list[str]:
@@ -133,13 +135,18 @@ def as_plain(table: Any) -> dict[str, Any]:
     """Return the columns of a table as bytes and texts, and their kinds."""
     return {
         "name": list(table.index),
-        **{c: (str(v.dtype), v.tolist() if v.dtype.kind not in "fib" else v.to_numpy().tobytes()) for c, v in table.items()},
+        **{
+            c: (str(v.dtype), v.tolist() if v.dtype.kind not in "fib" else v.to_numpy().tobytes())
+            for c, v in table.items()
+        },
     }
 
 
 def limit_memory(more: int = MEMORY) -> None:
     """Let this process take no more than so many bytes beyond what it has."""
-    taken = int(next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmData" in line).split()[1])
+    taken = int(
+        next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmData" in line).split()[1]
+    )
     resource.setrlimit(resource.RLIMIT_DATA, (taken * 1024 + more,) * 2)
 
 
@@ -176,6 +183,11 @@ def read_many(folder: Path) -> None:
         if path.suffix in (".zarr", ".h5"):
             print(path.name, flush=True)
             print(read_all(path).refused)
+
+
+def frames_of(store: Store, name: str) -> Any:
+    """Return the states of an utterance."""
+    return store[name]["states"]
 
 
 def use(path: Path, out: Path, labels: Path) -> None:

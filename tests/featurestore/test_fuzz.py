@@ -1,0 +1,41 @@
+"""Whatever is changed in a store: reading ends in an answer or in an error of ours, and verify misses nothing."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.featurestore.lookup3 import checksum, metadata_blocks
+
+SEEDS, WORKERS = range(2000), 2
+
+
+def start(folder, seeds, environment):
+    folder.mkdir()
+    command = [sys.executable, "-m", "tests.featurestore.fuzzing", folder, str(seeds.start), str(len(seeds))]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_changed_store_is_read_as_it_was_or_refused(tmp_path, environment):
+    """Two thousand changes; python -m tests.featurestore.fuzzing FOLDER SEED 1 makes one of them again."""
+    each = len(SEEDS) // WORKERS
+    workers = [start(tmp_path / str(w), SEEDS[w * each : (w + 1) * each], environment) for w in range(WORKERS)]
+    for worker in workers:
+        output, errors = worker.communicate()
+        lines = [json.loads(line) for line in output.splitlines()]
+        assert [line for line in lines if line[2]] == []
+        assert worker.returncode == 0, f"it ended in {lines[-1:]}: {errors}"
+        assert len(lines) == each
+
+
+@pytest.mark.parametrize(("content", "expected"), [(b"", 0xDEADBEEF), (b"Four score and seven years ago", 0x17770551)])
+def test_checksums_are_those_of_hdf5(content, expected):
+    assert checksum(content) == expected
+
+
+def test_what_hdf5_has_written_is_found(toy, tmp_path):
+    content = toy.write(tmp_path / "toy.h5").read_bytes()
+    blocks = metadata_blocks(content)
+    assert blocks[0] == (0, 48)
+    assert {content[begin : begin + 4] for begin, _ in blocks} >= {b"OHDR", b"EAHD", b"EAIB"}
