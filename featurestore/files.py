@@ -294,7 +294,9 @@ def _check_holes(place: str, size: int, descriptor: int) -> None:
             end = os.lseek(descriptor, begin, os.SEEK_HOLE)
             stored += end - begin
     except OSError:  # there is no more of it
-        raise StoreError(f"{place} says that it has {size} bytes, and holds {stored} of them: do not trust it") from None
+        raise StoreError(
+            f"{place} says that it has {size} bytes, and holds {stored} of them: do not trust it"
+        ) from None
 
 
 def _open_direct(descriptor: int) -> int:
