@@ -142,7 +142,7 @@ def _dependable_outputs() -> list[_Output]:
     outputs = []
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is not None:  # as it is where the descriptor has been closed
+        if isinstance(stream, io.TextIOWrapper):  # it is not where the descriptor has been closed, or in a notebook
             stream.flush()
             outputs.append(_Output(stream.fileno(), "w", closefd=False))
             buffer = io.BufferedWriter(outputs[-1])

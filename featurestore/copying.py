@@ -86,6 +86,7 @@ def copy_stores(
                 array: np.concatenate([part.planned[array] for part in parts])[rows] for array in ("frames", "time")
             }
             writer.plan_feature(feature, FeaturePlan(spec, planned["frames"], planned["time"]))
+            _forget_damage(writer, feature)
             pending = writer.pending(feature)
             done += int((~np.isin(writer.index.shard, pending)).sum())
             for number in pending:
@@ -96,6 +97,14 @@ def copy_stores(
                 report(done, total)
             writer.commit(feature)
     return path
+
+
+def _forget_damage(writer: StoreWriter, feature: str) -> None:
+    """Take the shards of an earlier copy for not written in which damaged utterances were left out."""
+    part = writer.part(feature)
+    shards = {part.shard_of(name)[0] for name, reason in part.failed.items() if reason.startswith(DAMAGED)}
+    if shards:
+        writer.drop(feature, shards)
 
 
 def _copy(part: FeatureStore, name: str, shard: FeatureShard, dtype: Dtype) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -80,7 +81,7 @@ def _why_not(part: FeatureStore, name: str, kind: ExportFormat) -> str:
 
 def export_table(store: Store, file: Path) -> None:
     """Write the utterance table as CSV, the names in the first column."""
-    store.utterances.drop(columns=["shard", "slot"]).to_csv(file)
+    _write(file, store.utterances.drop(columns=["shard", "slot"]).to_csv().encode())
 
 
 def add_labels(table: pd.DataFrame, file: Path, replace: bool) -> pd.DataFrame:
@@ -150,12 +151,14 @@ def _write_safetensors(folder: Path, shard: int, part: FeatureStore, names: Sequ
 
 
 def _write(file: Path, content: bytes | memoryview) -> None:
-    """Write a file, of which nothing stays where it cannot be written whole."""
+    """Write a file, which stays as it was where it cannot be written whole."""
+    temporary = file.with_name(f".{file.name[:200]}.{os.getpid()}.tmp")
     try:
         with naming(file):
-            file.write_bytes(content)
+            temporary.write_bytes(content)
+        temporary.replace(file)
     except OSError:
-        file.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

@@ -31,9 +31,15 @@ FEW = 1 << 24
 
 
 class Ranges(ABC):
-    """One file, of which byte ranges are read."""
+    """One file, of which byte ranges are read.
+
+    Attributes:
+        size: its bytes.
+        identity: what another file in its place has not.
+    """
 
     size: int
+    identity: object
 
     @abstractmethod
     def check(self, offset: int, size: int) -> None:
@@ -71,15 +77,18 @@ class Files(ABC):
 
     def __init__(self, root: str) -> None:
         self.root = root
+        self._identity: object = None
         self._open: dict[str, Ranges] = {}
         self._lock = Lock()
         self._most = _most_files()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"root": self.root}  # open files do not travel to other processes
+        """Open files do not travel to other processes; what does is by what the one of an HDF5 store can be known."""
+        return {"root": self.root, "identity": self._open[""].identity if "" in self._open else None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["root"])  # type: ignore[misc]
+        self._identity = state["identity"]
 
     def place(self, path: str) -> str:
         """Return the whole path of a file, for messages and for opening it."""
@@ -97,11 +106,17 @@ class Files(ABC):
                 found = self._open_ranges(path)
             except FileNotFoundError:
                 raise StoreError(f"{self.place(path)} is missing; run ser-store verify") from None
+            if not path and self._identity not in (None, found.identity):
+                raise StoreError(f"{self.root} has been replaced since it was opened: open it again")
             with self._lock:
                 while len(self._open) >= self._most:
                     self._open.pop(next(iter(self._open)))
                 self._open[path] = found
         return found
+
+    def has_open(self, path: str) -> bool:
+        """Return whether a file has been opened, and is there whatever becomes of its name."""
+        return path in self._open
 
     @abstractmethod
     def read(self, path: str, size: int | None = None) -> bytes:
@@ -201,7 +216,8 @@ class _MappedFile(Ranges):
     def __init__(self, path: str, descriptor: int) -> None:
         self._path, self._file, self._file_direct = path, descriptor, -1
         weakref.finalize(self, _close, descriptor)
-        self.size = os.fstat(descriptor).st_size
+        found = os.fstat(descriptor)
+        self.size, self.identity = found.st_size, (found.st_size, found.st_mtime_ns)
         self._map: mmap.mmap | None = None
         self._lock = Lock()
 
@@ -387,7 +403,7 @@ class RemoteFiles(Files):
 class _RemoteFile(Ranges):
     def __init__(self, files: RemoteFiles, path: str) -> None:
         self._files, self._path = files, path
-        self.size = int(files.ask("size", path) or 0)
+        self.size = self.identity = int(files.ask("size", path) or 0)
 
     def check(self, offset: int, size: int) -> None:
         if offset < 0 or size < 0 or offset + size > self.size:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import google_crc32c
 import numpy as np
@@ -86,6 +87,11 @@ def array_layouts(spec: FeatureSpec, shard_frames: int, slots: int) -> dict[str,
     per_utterance = ArrayLayout(shape, chunk, np.dtype(np.float32))
     names = (*POOLED, *AFFINE) if spec.dtype in QUANTISED else POOLED
     return {"data": data, **dict.fromkeys(names, per_utterance)}
+
+
+def column_path(column: str) -> str:
+    """Return where a column of the utterance table is."""
+    return f"table/{quote(column, safe=' ')}"
 
 
 def feature_bytes(spec: FeatureSpec, frames: Ints) -> int:

@@ -6,7 +6,6 @@ import hashlib
 import re
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,7 @@ from featurestore.errors import MALFORMED, StoreError
 from featurestore.files import Array
 from featurestore.forms import Form
 from featurestore.forms.zarr import Change
-from featurestore.layout import is_sealed
+from featurestore.layout import column_path, is_sealed
 from featurestore.plan import Ints
 
 AXIS = "utterance"
@@ -157,11 +156,6 @@ def _text(column: str, values: Iterable[Any]) -> list[str]:
                 "that are not UTF-8"
             )
     return texts
-
-
-def column_path(column: str) -> str:
-    """Return where a column is."""
-    return f"table/{quote(column, safe=' ')}"
 
 
 def _write_text(change: Change, path: str, values: list[str]) -> None:

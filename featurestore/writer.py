@@ -22,6 +22,7 @@ from featurestore.layout import PLANNED, array_layouts, check_plan, sealed
 from featurestore.plan import FORMAT_VERSION, FeaturePlan, FeatureSpec, Plan, place_frames
 from featurestore.store import Index
 from featurestore.table import read_intact_table, read_table, table_digest, write_table
+from featurestore.zarr3 import naming
 
 
 class StoreWriter:
@@ -53,7 +54,7 @@ class StoreWriter:
         Raises:
             StoreError: naming the process that is writing to it.
         """
-        path = self.path.resolve()  # the lock lies beside it, under its name, however it is called
+        path = Path(os.path.realpath(self.path))  # the lock lies beside it, under its name, however it is called
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = os.open(
             path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
@@ -63,9 +64,10 @@ class StoreWriter:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise StoreError(f"{self.path} is being written by {file.read().strip()}; wait for it") from None
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            file.flush()
+            with naming(path):
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+                file.flush()
             self.form.recover()
             self._forget()
             yield

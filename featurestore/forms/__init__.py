@@ -139,7 +139,10 @@ def open_form(path: str | Path, partial: bool = False) -> Form:
         from featurestore.forms.draft import DraftForm
 
         draft = DraftForm(Path(files.root))
-        return draft if draft.begun() and not draft.contradiction() else form
+        reason = draft.contradiction() if draft.begun() else ""
+        if reason and not form.exists():
+            raise StoreError(reason)
+        return draft if draft.begun() and not reason else form
     return form
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
+import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -21,11 +23,11 @@ from pydantic_core import from_json
 
 from featurestore.documents import Tree
 from featurestore.errors import MALFORMED, StoreError
-from featurestore.files import Array, Files, LocalFiles
+from featurestore.files import Array, Files, LocalFiles, Ranges
 from featurestore.forms import Form
 from featurestore.forms.hdf5 import Hdf5Form
 from featurestore.forms.zarr import Change, ZarrForm, join, shard_path
-from featurestore.layout import PLANNED, ArrayLayout, plan_checksums
+from featurestore.layout import PLANNED, ArrayLayout, check_plan, plan_checksums
 from featurestore.plan import Ints
 from featurestore.shard import BlockReader, ShardWriter
 from featurestore.zarr3 import as_json, publish, write_file
@@ -37,6 +39,18 @@ NOTE = ".draft.json"
 that are no longer in it; ``published``: the fingerprint of the file that takes its place, once that is written."""
 
 
+class DraftFiles(LocalFiles):
+    """The files of the folder; that one is gone tells nothing of it when the folder is."""
+
+    def _open_ranges(self, path: str) -> Ranges:
+        try:
+            return super()._open_ranges(path)
+        except FileNotFoundError:
+            if os.path.exists(self.root):
+                raise
+            raise _changed(self.root) from None
+
+
 class DraftForm(ZarrForm):
     """The file at ``path`` with what is new."""
 
@@ -44,11 +58,11 @@ class DraftForm(ZarrForm):
     shard_writer: ClassVar[type[ShardWriter]] = ShardWriter
 
     def __init__(self, path: Path, resumable: bool = True) -> None:
-        self._file = path.resolve()  # the folder lies beside it, under its name, however it is called
+        self._file = Path(os.path.realpath(path))  # the folder lies beside it, under its name, however it is called
         kind = "draft" if resumable else "change"
-        super().__init__(LocalFiles(str(self._file.with_name(f".{self._file.name}.{kind}"))))
+        super().__init__(DraftFiles(str(self._file.with_name(f".{self._file.name}.{kind}"))))
         self._shown, self._resumable = path, resumable
-        self._base = _open_file(self._file)
+        self._look_again()
 
     @property
     def path(self) -> str:  # noqa: D102
@@ -99,11 +113,16 @@ class DraftForm(ZarrForm):
         return base.shard_file(feature, array, number) if base else super().shard_file(feature, array, number)
 
     def _older(self, path: str) -> Hdf5Form | None:
-        """Return the file, where it and not the folder has what is at a path of the folder."""
+        """Return the file, where it and not the folder has what is at a path of the folder.
+
+        Raises:
+            OSError: if the folder has gone: what was in it is in another file now.
+        """
+        if self._folder not in (None, _inode(self._root)):
+            raise _changed(self.path)
         planned_anew = "/".join([*path.split("/")[:2], "zarr.json"])  # all of a feature is where its attributes are
-        if self._base is None or self.files.exists(path) or self.files.exists(planned_anew):
-            return None
-        return self._base
+        in_folder = self.files.exists(path) or (path.startswith("features/") and self.files.exists(planned_anew))
+        return None if in_folder else self._base
 
     @property
     def _note(self) -> Tree:
@@ -141,9 +160,10 @@ class DraftForm(ZarrForm):
             StoreError: if it belongs to another.
         """
         self._look_again()
-        name = self._file.name
-        for gone in (*self._file.parent.glob(f".{name}.*.tmp"), self._file.with_name(f".{name}.tmp")):
-            _remove(gone)
+        for name in os.listdir(self._file.parent):
+            if re.fullmatch(rf"\.{re.escape(self._file.name)}(\.(draft|change)\.(\d+|gone))?\.tmp", name):
+                _delete(self._file.with_name(name))
+        _delete(self._file.with_name(f".{self._file.name}.change"))  # a small change that was killed has not happened
         if not self.begun():
             return
         reason = self.contradiction()
@@ -151,10 +171,8 @@ class DraftForm(ZarrForm):
             raise StoreError(reason)
         if self._note["published"] is not None and self._note["published"] == _fingerprint_of(self._base):
             self.discard()
-        elif self._resumable:
-            self._settle()
         else:
-            self.discard()  # a small change that was killed has not happened
+            self._settle()
 
     @contextmanager
     def change(self) -> Iterator[Change]:  # noqa: D102
@@ -167,18 +185,43 @@ class DraftForm(ZarrForm):
         return super().write_shard(feature, number, layouts)
 
     def _begin(self) -> None:
-        """Make the folder, if it is not there."""
+        """Make the folder, if it is not there.
+
+        Raises:
+            StoreError: if the file cannot take a change.
+        """
         if self.begun():
             return
+        if self._base:
+            self._check_base(self._base)
         temporary = self._root.with_name(f"{self._root.name}.{os.getpid()}.tmp")
-        _remove(temporary)
+        _delete(temporary)
         try:
             write_file(temporary / NOTE, as_json({**self._note, "base": _fingerprint_of(self._base)}))
+            if self._base and not self._file.stat().st_mode & 0o077:
+                temporary.chmod(0o700)  # what is in the file is for nobody else
             publish(temporary, self._root)
         except OSError:  # the disk is full, or another process was faster
-            _remove(temporary)
+            _delete(temporary)
             if not self.begun():
                 raise
+        self._folder = _inode(self._root)
+
+    def _check_base(self, base: Hdf5Form) -> None:
+        """Refuse a file that a change would not leave whole, before the work is done."""
+        if not os.access(self._file, os.W_OK):
+            raise StoreError(f"{self.path} is read-only, and would be replaced: make it writable to change it")
+        others = base.others()
+        if others:
+            some = ", ".join(others[:5])
+            raise StoreError(
+                f"{self.path} also holds {some}, which is no part of a store and would be lost, since the file is "
+                "written anew: move it to another file"
+            )
+        for feature in base.features() if self._resumable else ():  # a small one may be to remove what is damaged
+            manifest = base.manifest(feature)
+            if manifest is not None:
+                check_plan(_plan_of(base, feature), manifest["plan"], f"{feature} in {self.path}")
 
     def _remove(self, feature: str) -> None:
         note = self._note
@@ -187,36 +230,32 @@ class DraftForm(ZarrForm):
             super()._remove(feature)
 
     def at_once_form(self) -> ZarrForm:  # noqa: D102
-        form = DraftForm(self._shown, resumable=False)
-        form.recover()
-        return form
+        return DraftForm(self._shown, resumable=False)
 
     def publish(self) -> None:
         """Write the file anew, with all that was written, and remove the folder.
 
         Raises:
-            StoreError: if a part of the store is damaged, the disk has no room, or the file holds what is no part of a
-                store, and would be lost.
+            StoreError: if a part of the store is damaged, the disk has no room, or the file is another one by now.
         """
         if not self.begun():
             return
-        others = self._base.others() if self._base else []
-        if others:
-            raise StoreError(
-                f"{self.path} also holds {', '.join(others)}, which is no part of a store and would be lost, since the "
-                "file is written anew: move it to another file"
-            )
         from featurestore.forms.packing import write_hdf5
 
         temporary = self._file.with_name(f".{self._file.name}.tmp")
-        _remove(temporary)
+        _delete(temporary)
         try:
             write_hdf5(self, temporary)
             note = {**self._note, "published": _fingerprint_of(_open_file(temporary))}
             write_file(self._root / NOTE, as_json(note))
+            if self._file.exists():
+                _give_rights(self._file, temporary)
+            if _fingerprint_of(_open_file(self._file)) != note["base"]:  # it was replaced while this took place
+                self._look_again()
+                raise StoreError(self.contradiction())
             publish(temporary, self._file)
         except BaseException:
-            _remove(temporary)
+            _delete(temporary)
             raise
         self.discard()
 
@@ -224,15 +263,16 @@ class DraftForm(ZarrForm):
         """Remove the folder."""
         if self.begun():
             gone = self._root.with_name(f"{self._root.name}.gone.tmp")
-            _remove(gone)
+            _delete(gone)
             publish(self._root, gone)
-            _remove(gone)
+            _delete(gone)
         self._look_again()
 
     def _look_again(self) -> None:
         """Forget the files that were opened: others may have taken their places."""
-        self.files = LocalFiles(self.files.root)
+        self.files = DraftFiles(self.files.root)
         self._base = _open_file(self._file)
+        self._folder = _inode(self._root)
 
     def check_layout(self, path: str, layout: ArrayLayout) -> None:  # noqa: D102
         size = prod(layout.shard) * layout.dtype.itemsize
@@ -245,7 +285,11 @@ class DraftForm(ZarrForm):
     def room(self, size: int) -> int:
         """Return the bytes that the disk must have free for shards of so many bytes, and then for the whole file."""
         old = self._file.stat().st_size if self._file.exists() else 0
-        return 2 * size + old + sum(file.stat().st_size for file in self._root.rglob("*") if file.is_file())
+        return 2 * size + old + sum(file.stat().st_blocks * 512 for file in self._root.rglob("*") if file.is_file())
+
+
+def _changed(path: str) -> OSError:
+    return OSError(f"{path} has been finished or changed since it was opened: open it again")
 
 
 def _open_file(path: Path) -> Hdf5Form | None:
@@ -267,25 +311,41 @@ def fingerprint(form: Form) -> str:
     def take(read: Callable[..., Any], *arguments: Any) -> Any:
         try:
             found = read(*arguments)
-        except StoreError as error:
-            found = str(error)
+        except StoreError:
+            found = "damaged"
         digest.update(as_json(found))
         return found
-
-    def plan(feature: str) -> dict[str, int]:
-        arrays = {array: form.array(f"features/{feature}/{array}") for array in PLANNED}
-        return plan_checksums(form.spec(feature), arrays)
 
     take(form.attributes)
     take(form.attributes, "table")
     names = take(form.features)
     for name in names if isinstance(names, list) else ():
         take(form.manifest, name)
-        take(plan, name)
+        take(_plan_of, form, name)
     return digest.hexdigest()
 
 
-def _remove(path: Path) -> None:
+def _plan_of(form: Form, feature: str) -> dict[str, int]:
+    arrays = {array: form.array(f"features/{feature}/{array}") for array in PLANNED}
+    return plan_checksums(form.spec(feature), arrays)
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
+
+
+def _give_rights(old: Path, new: Path) -> None:
+    """Give a new file the owner, as far as this process may, and the rights of the one that it replaces."""
+    found = old.stat()
+    with suppress(PermissionError):
+        os.chown(new, found.st_uid, found.st_gid)
+    new.chmod(stat.S_IMODE(found.st_mode))
+
+
+def _delete(path: Path) -> None:
     """Remove a file, or a folder with all that is in it; never what a link leads to."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)

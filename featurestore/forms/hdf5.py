@@ -20,11 +20,13 @@ from featurestore.documents import Manifest, Tree, checked, is_name, parsed
 from featurestore.errors import MALFORMED, StoreError
 from featurestore.files import Array, Files, Ranges, RemoteFiles
 from featurestore.forms import Form, Record
-from featurestore.layout import ArrayLayout
+from featurestore.layout import AFFINE, PLANNED, POOLED, ArrayLayout, column_path
 from featurestore.plan import Ints
 from featurestore.shard import BlockReader
 
 ATTRIBUTES, MANIFEST = "attributes", "manifest"
+OUR_NOTES = ("dimension", "layers")
+"""The attributes that our datasets have."""
 MOST_SHARDS = 1 << 20
 """Shards that are believed of a dataset: HDF5 lists them all, however little of them it has."""
 REMOTE_BLOCK = 1 << 16
@@ -35,7 +37,7 @@ class Hdf5Form(Form):
     """One file, which stays the one that was opened first, whatever takes its place."""
 
     def exists(self) -> bool:  # noqa: D102
-        return self.files.exists("")
+        return self.files.has_open("") or self.files.exists("")
 
     def attributes(self, group: str = "") -> Tree:  # noqa: D102
         return self._document(f"{group}/{ATTRIBUTES}")
@@ -88,9 +90,20 @@ class Hdf5Form(Form):
         return self.files, "", self._base(feature, array, number)
 
     def others(self) -> list[str]:
-        """Return the names of what is in the file and is no part of a store."""
+        """Return what is in the file and is no part of a store: groups, datasets and attributes of others."""
         with self._open() as file:
-            return sorted(set(file) - {ATTRIBUTES, "table", "features", "dropped"})
+            found = [(file.name.strip("/"), file), *((name, file[name]) for name in _names(file))]
+            notes = [f"{name}@{key}" for name, part in found for key in part.attrs if key not in OUR_NOTES]
+            names = {name for name, _ in found} - {"", "table", "features", "dropped"}
+        known = {ATTRIBUTES, f"table/{ATTRIBUTES}", f"features/{ATTRIBUTES}"}
+        for column, kind in self.columns().items():
+            path = column_path(column)
+            known |= {path, *(f"{path}/{part}" for part in ("offsets", "bytes", ATTRIBUTES) if kind == "text")}
+        for feature in self.features():
+            parts = (ATTRIBUTES, MANIFEST, *PLANNED, "data", *POOLED, *AFFINE)
+            known |= {f"features/{feature}", *(f"features/{feature}/{part}" for part in parts)}
+        known |= {"/".join(name.split("/")[:end]) for name in known for end in range(1, name.count("/") + 1)}
+        return sorted([*(names - known), *notes])
 
     @contextmanager
     def _open(self) -> Iterator[h5py.File]:
@@ -183,6 +196,13 @@ class Hdf5Form(Form):
     def _document(self, path: str) -> Tree:
         with self._dataset(path) as dataset:
             return parsed(bytes(self._values(dataset).item()), f"{self.path}: {path}")
+
+
+def _names(file: h5py.File) -> list[str]:
+    """Return the paths of all that is in a file, without what an earlier version has dropped."""
+    names: list[str] = []
+    file.visit(names.append)
+    return [name for name in names if name != "dropped" and not name.startswith("dropped/")]
 
 
 def chunk_places(dataset: h5py.Dataset, most: int) -> list[int]:

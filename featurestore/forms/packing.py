@@ -22,9 +22,9 @@ from featurestore.feature import FeatureStore
 from featurestore.files import Array
 from featurestore.forms import Form, Record
 from featurestore.forms.hdf5 import ATTRIBUTES, MANIFEST, chunk_places
-from featurestore.layout import PLANNED, ArrayLayout, check_plan, describe_bytes, free_bytes
+from featurestore.layout import PLANNED, ArrayLayout, check_plan, column_path, describe_bytes, free_bytes
 from featurestore.store import Index
-from featurestore.table import AXIS, column_path, read_intact_table
+from featurestore.table import AXIS, read_intact_table
 from featurestore.zarr3 import as_json, naming
 
 PIECE = 1 << 24

@@ -1,5 +1,6 @@
 """An HDF5 file is always whole: what a killed process leaves beside it belongs to that file, or is refused by name."""
 
+import pickle
 import shutil
 import subprocess
 import sys
@@ -13,9 +14,9 @@ import featurestore
 from featurestore.errors import StoreError
 from featurestore.forms.draft import DraftForm
 from featurestore.forms.packing import _Image
-from featurestore.verify import repair, verify
+from featurestore.verify import repair, verify, verify_utterance
 from featurestore.writer import StoreWriter
-from tests.featurestore.toy import FRAMES, Toy
+from tests.featurestore.toy import FRAMES, Toy, tampered
 
 FEATURES = ("states", "pitch")
 
@@ -222,6 +223,122 @@ def test_a_file_that_hdf5_writes_in_memory_is_a_file(tmp_path):
             for number in ("0", "1", "3"):
                 assert np.array_equal(file[number][()], values[int(number)])
             assert np.array_equal(file["again"][()], values[2])
+
+
+def test_a_store_that_travels_to_another_process_is_that_file_or_none(toy, path):
+    toy.write(path, features=FEATURES)
+    store = featurestore.open(path)
+    assert np.array_equal(store["a1"]["pitch"], toy.pitch["a1"])
+    travelled = pickle.dumps(store)
+    assert np.array_equal(pickle.loads(travelled)["c1"]["pitch"], toy.pitch["c1"])
+    writer = StoreWriter(path)
+    with writer.change_at_once():
+        writer.replace_table(writer.table.assign(**{f"note {i}": "q" * 900 for i in range(30)}))
+    with pytest.raises(StoreError, match="has been replaced since it was opened: open it again"):
+        pickle.loads(travelled)["c1"]["pitch"]
+    assert np.array_equal(store["c1"]["pitch"], toy.pitch["c1"])
+    path.unlink()
+    assert np.array_equal(store["b1"]["pitch"], toy.pitch["b1"])
+    assert len(store.utterances) == len(FRAMES)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_file_that_appears_while_another_is_made_is_not_overwritten(toy, path, there):
+    if there:
+        toy.write(path)
+    other = Toy().write(path.with_name("other.h5"), "float32", features=FEATURES)
+
+    def replaced_meanwhile():
+        writer = StoreWriter(path)
+        with writer.lock():
+            writer.plan(toy.plan)
+            writer.plan_feature("pitch", toy.feature_plan("pitch"))
+            toy.fill(writer, "pitch")
+            Path(shutil.copy(other, path.with_name("copy"))).replace(path)
+
+    with pytest.raises(StoreError, match="unfinished change"):
+        replaced_meanwhile()
+    assert path.read_bytes() == other.read_bytes()
+    assert names_beside(path) == [".other.h5.lock", ".toy.h5.draft", ".toy.h5.lock", "other.h5", "toy.h5"]
+
+
+def test_a_reader_of_a_draft_that_is_finished_meanwhile_is_told(toy, path):
+    toy.write(path)
+    kill_in_the_middle(toy, path, ("pitch",))
+    reader = featurestore.open(path, partial=True)
+    assert np.array_equal(reader["a1"]["pitch"], toy.pitch["a1"])
+    toy.write(path, features=("pitch",))
+    for read in (lambda: reader["b1"]["pitch"], lambda: reader.utterances):
+        with pytest.raises(OSError, match="finished or changed since it was opened: open it again"):
+            read()
+    assert {damage.unreadable for damage in verify_utterance(reader, "b1")} == {True}
+
+
+def test_a_small_change_that_was_killed_is_in_nobodys_way(toy, path):
+    toy.write(path)
+    (path.parent / ".toy.h5.change").mkdir()
+    (path.parent / ".toy.h5.change/.draft.json").write_text(
+        '{"base": "of another file", "removed": [], "published": null}'
+    )
+    toy.write(path, features=("pitch",))
+    assert names_beside(path) == [".toy.h5.lock", "toy.h5"]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
+def test_a_file_keeps_its_rights(toy, path, mode):
+    toy.write(path)
+    path.chmod(mode)
+    kill_in_the_middle(toy, path, ("pitch",))
+    if mode == 0o600:
+        assert path.with_name(".toy.h5.draft").stat().st_mode & 0o777 == 0o700
+    toy.write(path, features=("pitch",))
+    assert path.stat().st_mode & 0o777 == mode
+
+
+@pytest.mark.parametrize("what", ["note", "features/states/probe", "table/mine", "features/states/data@unit"])
+def test_whatever_others_put_into_a_file_is_not_lost(toy, path, what):
+    toy.write(path)
+    place, _, key = what.partition("@")
+    with h5py.File(path, "r+") as file:
+        if what == "note":
+            file.attrs[what] = "for the paper"
+        elif key:
+            file[place].attrs[key] = "mV"
+        else:
+            file[place] = np.zeros(3)
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=f"also holds {what if '/' in what else '@note'}, which is no part of a store"):
+        toy.write(path, features=("pitch",))
+    assert path.read_bytes() == before
+    assert names_beside(path) == [".toy.h5.lock", "toy.h5"]
+
+
+def test_files_of_others_beside_it_stay(toy, tmp_path):
+    others = [".s[1].h5.precious.tmp", ".s[1].h5.int4.h5.tmp", ".s1.h5.tmp"]
+    for name in others:
+        (tmp_path / name).write_text("mine")
+    for name in (".s[1].h5.tmp", ".s[1].h5.draft.77.tmp", ".s[1].h5.change.gone.tmp"):
+        (tmp_path / name).write_text("left by a killed process")
+    toy.write(tmp_path / "s[1].h5")
+    assert names_beside(tmp_path / "s[1].h5") == sorted([*others, ".s[1].h5.lock", "s[1].h5"])
+
+
+def test_a_link_in_a_circle_is_one_line(ser_store, tmp_path):
+    (tmp_path / "loop.h5").symlink_to(tmp_path / "loop.h5")
+    result = ser_store("repair", tmp_path / "loop.h5")
+    assert (result.returncode, len(result.stderr.splitlines())) == (1, 1)
+
+
+def test_damage_is_said_before_the_work_is_done(toy, path):
+    toy.write(path)
+    with tampered(path) as change:
+        change.array(
+            "features/states/time", featurestore.open(path).form.array("features/states/time") + 1, "utterance"
+        )
+    writer = StoreWriter(path)
+    with pytest.raises(StoreError, match=r"time of states in .* not as written"), writer.lock():
+        writer.plan_feature("pitch", toy.feature_plan("pitch"))
+    assert names_beside(path) == [".toy.h5.lock", "toy.h5"]
 
 
 SCRIPT = Path(__file__).with_name("small_change.py")

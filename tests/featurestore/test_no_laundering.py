@@ -122,3 +122,22 @@ def test_export_on_a_full_disk_leaves_no_part_of_a_file(ser_store, source, mount
         for file in (mounted / kind).rglob("*.*"):
             assert len(np.load(file) if kind == "npy" else load_file(file))
         shutil.rmtree(mounted / kind)
+
+
+def test_a_copy_made_again_takes_what_has_been_mended(toy, source, tmp_path):
+    place_of(featurestore.open(source), "states", "data", 1).flip(3)
+    copy = copy_stores([featurestore.open(source)], tmp_path / "copy.zarr")
+    assert "b1" in featurestore.open(copy).feature("states").failed
+    place_of(featurestore.open(source), "states", "data", 1).flip(3)
+    copy_stores([featurestore.open(source)], copy)
+    assert "b1" not in featurestore.open(copy).feature("states").failed
+    assert verify(featurestore.open(copy)) == []
+
+
+def test_a_table_that_cannot_be_written_leaves_the_one_that_is_there(ser_store, source, mounted):
+    (mounted / "t.csv").write_text("mine")
+    (mounted / "filler").write_bytes(bytes(shutil.disk_usage(mounted).free))
+    result = ser_store("export", source, "--table", mounted / "t.csv")
+    assert (result.returncode, len(result.stderr.splitlines())) == (1, 1)
+    assert "t.csv" in result.stderr
+    assert (mounted / "t.csv").read_text() == "mine"
