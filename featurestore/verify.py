@@ -21,6 +21,7 @@ from featurestore.table import table_digest
 from featurestore.writer import StoreWriter
 
 PIECE = 1 << 24
+NO_CHECKSUM = "00000000"
 TROUBLE = (StoreError, *MALFORMED, OSError)
 """What reading a damaged store can raise; an OSError tells nothing about the content."""
 
@@ -65,6 +66,7 @@ def verify(store: Store, report: Callable[[float, float], None] = lambda *_: Non
             part = FeatureStore(store.form, name, store.index)
             check_plan(part.checksums, part.manifest["plan"], name)
             jobs += _jobs(part, list(part.layouts))
+            found += _odd_failures(part)
         except TROUBLE as error:
             unreadable = isinstance(error, OSError)
             found.append(Damage(f"{store.path}: plan of {name}", str(error), [], name, unreadable=unreadable))
@@ -76,6 +78,28 @@ def verify(store: Store, report: Callable[[float, float], None] = lambda *_: Non
             if damage:
                 found.append(damage)
     return found
+
+
+def _odd_failures(part: FeatureStore) -> list[Damage]:
+    """Return where what failed is not what has no frames: an utterance that failed has zeros for a checksum."""
+    found = []
+    for shard, record in part.records.items():
+        names, checksums = part.names_in(shard), record["utterances"]
+        without = {name for rank, name in enumerate(names) if checksums[8 * rank : 8 * rank + 8] == NO_CHECKSUM}
+        odd = without ^ set(record["failed"])
+        odd -= {name for name in odd & without & set(names) if _has_no_bits(part, name)}
+        if odd:
+            problem = "what it says has failed is not what has no checksum"
+            found.append(Damage(f"{part.form.path}: {part.name}", problem, sorted(odd), part.name, shard))
+    return found
+
+
+def _has_no_bits(part: FeatureStore, name: str) -> bool:
+    """Return whether the checksum of an utterance that has frames is zero by chance."""
+    try:
+        return part.block(name).checksum() == 0
+    except StoreError:
+        return False
 
 
 def verify_utterance(store: Store, name: str) -> list[Damage]:

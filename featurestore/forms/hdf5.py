@@ -243,19 +243,24 @@ class _FileOf(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         count = max(0, min(len(buffer), self._ranges.size - self._place))
         self._ranges.read_into(np.frombuffer(buffer, np.uint8, count), self._place)
-        _check_metadata(bytes(memoryview(buffer)[:64]))
+        _check_metadata(bytes(memoryview(buffer)[:146]))
         self._place += count
         return count
 
 
 def _check_metadata(start: bytes) -> None:
-    """Refuse what would keep HDF5 busy for ever, by the first bytes of a part, which it reads from its beginning.
+    """Refuse what HDF5 would not end with, or crash by, from the first bytes of a part, which it reads by itself.
 
     Raises:
-        ValueError: if it is the header of a list of more chunks than can be, or of a file with numbers of another size.
+        ValueError: if it is the header of a list of more chunks than can be, of a heap whose blocks cannot be, or of a
+            file with numbers of another size.
     """
     if start[:4] == b"EAHD" and int.from_bytes(start[44:52], "little") > MOST_SHARDS:
         raise ValueError(f"it lists more than {MOST_SHARDS} chunks of a dataset")
+    if start[:4] == b"FRHP" and len(start) == 146:
+        width, first, largest = (int.from_bytes(start[a:b], "little") for a, b in ((110, 112), (112, 120), (120, 128)))
+        if not (width.bit_count() == first.bit_count() == largest.bit_count() == 1 and first <= largest < 1 << 32):
+            raise ValueError("the blocks of one of its heaps have sizes that cannot be")
     sizes = slice(9, 11) if start[8:9] >= b"\2" else slice(13, 15)
     if start[:8] == b"\x89HDF\r\n\x1a\n" and start[sizes] not in (b"", b"\x08\x08"):
         raise ValueError("its offsets do not have 8 bytes, as those of all files that are written today")

@@ -101,8 +101,10 @@ def _read_feature(got: Readings, store: Store, feature: str, names: list[str]) -
     for name in names:
         got.take(f"{key}{name} times", lambda name=name: part.times(name).tobytes())
         got.take(f"{key}{name}", lambda name=name: store[name][feature].tobytes())
-    for what in ("failed", "flagged", "size", "complete", "spec"):
+    for what in ("size", "complete", "spec"):
         got.take(key + what, lambda what=what: getattr(part, what))
+    got.take(f"{key}failed", lambda: sorted(part.failed))  # the reasons have no checksum, nor have the flags
+    got.take(f"{key}flagged", lambda: bool(str(part.flagged)))
     if there:
         got.take(f"{key}layers", lambda: store[there[-1]][feature, -1].tobytes())
     got.take(f"{key}pooled", lambda: np.stack(part.pooled(there or names)).tobytes())

@@ -21,8 +21,8 @@ def test_a_changed_store_is_read_as_it_was_or_refused(tmp_path, environment):
     """Two thousand changes; python -m tests.featurestore.fuzzing FOLDER SEED 1 makes one of them again."""
     each = len(SEEDS) // WORKERS
     workers = [start(tmp_path / str(w), SEEDS[w * each : (w + 1) * each], environment) for w in range(WORKERS)]
-    for worker in workers:
-        output, errors = worker.communicate()
+    said = [worker.communicate() for worker in workers]  # all of them have ended before one is judged
+    for worker, (output, errors) in zip(workers, said, strict=True):
         lines = [json.loads(line) for line in output.splitlines()]
         assert [line for line in lines if line[2]] == []
         assert worker.returncode == 0, f"it ended in {lines[-1:]}: {errors}"

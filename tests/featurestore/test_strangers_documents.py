@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import featurestore
+from featurestore.verify import verify
 from tests.featurestore.probing import in_child, read_many
 from tests.featurestore.strangers import in_file
 from tests.featurestore.toy import tampered
@@ -315,3 +316,16 @@ def test_roots_that_cannot_be(given, suffix):
         with tampered(Path(copy(path, given / f"other {number}{suffix}"))) as changed:
             changed.group("", {**attributes, **change})
     in_child(read_many, given, seconds=120)
+
+
+@pytest.mark.parametrize("suffix", [".zarr", ".h5"])
+@pytest.mark.parametrize("failed", [{}, {"b1": "gone", "b2": "gone"}, {"b2": "gone", "nobody": "gone"}])
+def test_what_failed_is_what_has_no_frames(given, suffix, failed):
+    path = given / f"toy{suffix}"
+    manifest = featurestore.open(path).form.manifest("states")
+    manifest["shards"]["1"]["failed"] = failed
+    with tampered(path) as change:
+        change.manifest("states", manifest)
+    (damage,) = verify(featurestore.open(path))
+    assert (damage.feature, damage.shard) == ("states", 1)
+    assert damage.problem == "what it says has failed is not what has no checksum"
