@@ -18,9 +18,11 @@ import numpy.typing as npt
 
 from featurestore.codec import Frames
 from featurestore.config import suggest
-from featurestore.feature import Block, FeatureStore, Layers
-from featurestore.files import PAGE, RemoteFiles
+from featurestore.feature import Block, FeatureStore
+from featurestore.files import PAGE
+from featurestore.layers import Layers
 from featurestore.plan import Ints
+from featurestore.remote import RemoteFiles
 from featurestore.store import Store
 
 T = TypeVar("T")

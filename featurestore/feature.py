@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import array as compact
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from featurestore.codec import Floats, Frames
 from featurestore.documents import Tree
 from featurestore.errors import StoreError
 from featurestore.files import Array
 from featurestore.forms import Form, Record
+from featurestore.layers import Layers, layer_range
 from featurestore.layout import AFFINE, POOLED, array_layouts, plan_checksums
 from featurestore.plan import CHUNK_FRAMES, Ints, Seconds, padded
 from featurestore.shard import ALL, BlockReader
@@ -27,7 +27,6 @@ MOST_FRAMES = 1 << 26
 """Frames that are believed of an utterance: a week."""
 MOST_CHUNKS = 1 << 23
 """Chunks that are believed of a shard: its index then takes 128 MB."""
-Layers = slice | int | Sequence[int] | npt.NDArray[np.integer[Any]] | None
 
 
 class Block(NamedTuple):
@@ -211,7 +210,7 @@ class FeatureStore:
         if name in self.failed:
             raise StoreError(f"{name} has no {self.name}: {self.failed[name]}")
         row = self._index[name]
-        run, within = (ALL, ALL) if layers is None else _layer_range(layers, self.spec.layers)
+        run, within = (ALL, ALL) if layers is None else layer_range(layers, self.spec.layers)
         return Block(self.reader("data", self._shards[row]), row, self._within[row], self._counts[row], run, within)
 
     def frames_of(self, block: Block, values: Array) -> Frames:
@@ -348,30 +347,3 @@ class FeatureStore:
     @cached_property
     def _slots(self) -> int:
         return self.form.shard_shape(self.name, "mean")[1]
-
-
-def _layer_range(layers: Layers, count: int) -> tuple[slice, slice | Array]:
-    """Return the contiguous run of layers to read, and which of them are wanted."""
-    if isinstance(layers, slice):
-        return _range_of(range(count)[layers], count)
-    if isinstance(layers, int):
-        return _range_of(layers, count)
-    chosen = np.atleast_1d(np.asarray(layers))
-    if chosen.dtype == bool and chosen.shape == (count,):
-        chosen = np.flatnonzero(chosen)
-    if chosen.dtype.kind not in "iu" or chosen.ndim != 1:
-        raise IndexError(f"layers {layers}: expected numbers, a slice, or one truth value for each of {count} layers")
-    return _range_of(tuple(chosen.tolist()), count)
-
-
-@lru_cache(maxsize=256)
-def _range_of(layers: int | range | tuple[int, ...], count: int) -> tuple[slice, slice | Array]:
-    wanted = np.atleast_1d(np.array(layers, np.int64))
-    if not isinstance(layers, range) and (wanted.size == 0 or wanted.min() < -count or wanted.max() >= count):
-        raise IndexError(f"layers {layers} of a feature with {count} layers, numbered 0 to {count - 1}")
-    if wanted.size == 0:
-        return slice(0, 1), wanted
-    wanted = wanted % count
-    run = slice(int(wanted.min()), int(wanted.max()) + 1)
-    whole = wanted.size == run.stop - run.start and (np.diff(wanted) == 1).all()
-    return run, ALL if whole else wanted - run.start

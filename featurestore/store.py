@@ -15,8 +15,9 @@ from featurestore.codec import Floats, Frames
 from featurestore.config import suggest
 from featurestore.documents import Root, checked
 from featurestore.errors import StoreError, UnknownUtteranceError
-from featurestore.feature import FeatureStore, Layers
+from featurestore.feature import FeatureStore
 from featurestore.forms import Form, open_form
+from featurestore.layers import Layers
 from featurestore.layout import is_sealed
 from featurestore.plan import FORMAT_VERSION, FeatureSpec, Ints
 from featurestore.table import read_column, read_table, read_text

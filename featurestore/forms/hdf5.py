@@ -18,10 +18,11 @@ import numpy as np
 
 from featurestore.documents import Manifest, Tree, checked, is_name, parsed
 from featurestore.errors import MALFORMED, StoreError
-from featurestore.files import Array, Files, Ranges, RemoteFiles
+from featurestore.files import Array, Files, Ranges
 from featurestore.forms import Form, Record
 from featurestore.layout import AFFINE, PLANNED, POOLED, ArrayLayout, column_path
 from featurestore.plan import Ints
+from featurestore.remote import RemoteFiles
 from featurestore.shard import BlockReader
 
 ATTRIBUTES, MANIFEST = "attributes", "manifest"
