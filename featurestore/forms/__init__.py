@@ -6,6 +6,7 @@ folder beside it (`featurestore.forms.draft`).
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -132,9 +133,11 @@ def open_form(path: str | Path, partial: bool = False) -> Form:
         from featurestore.forms.zarr import ZarrForm
 
         return ZarrForm(files)
-    from featurestore.forms.hdf5 import Hdf5Form
+    from featurestore.forms.hdf5 import Hdf5Form, refuse_journal
 
     form = Hdf5Form(files)
+    if isinstance(files, LocalFiles):
+        refuse_journal(Path(os.path.realpath(files.root)))
     if isinstance(files, LocalFiles) and (partial or not form.exists()):
         from featurestore.forms.draft import DraftForm
 

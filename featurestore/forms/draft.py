@@ -25,7 +25,7 @@ from featurestore.documents import Tree
 from featurestore.errors import MALFORMED, StoreError
 from featurestore.files import Array, Files, LocalFiles, Ranges
 from featurestore.forms import Form
-from featurestore.forms.hdf5 import Hdf5Form
+from featurestore.forms.hdf5 import Hdf5Form, refuse_journal
 from featurestore.forms.zarr import Change, ZarrForm, join, shard_path
 from featurestore.layout import PLANNED, ArrayLayout, check_plan, plan_checksums
 from featurestore.plan import Ints
@@ -160,6 +160,7 @@ class DraftForm(ZarrForm):
             StoreError: if it belongs to another.
         """
         self._look_again()
+        refuse_journal(self._file)
         for name in os.listdir(self._file.parent):
             if re.fullmatch(rf"\.{re.escape(self._file.name)}(\.(draft|change)\.(\d+|gone))?\.tmp", name):
                 _delete(self._file.with_name(name))
