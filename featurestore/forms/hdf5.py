@@ -117,23 +117,19 @@ class Hdf5Form(Form):
         if not self.exists():
             raise StoreError(f"no {self.path}")
         try:
-            if isinstance(self.files, RemoteFiles):
-                yield self._remote_file(self.files)
-                return
-            with h5py.File(_FileOf(self.files.ranges("")), "r") as file:
-                yield file
+            yield self._opened()
         except (OSError, RuntimeError, *MALFORMED) as error:
             if isinstance(error, OSError) and (error.errno is not None or isinstance(self.files, RemoteFiles)):
                 raise  # it is that of the file system, and tells nothing about the content
             raise StoreError(f"{self.path} is damaged, or no HDF5 file: {error}") from None
 
-    def _remote_file(self, files: RemoteFiles) -> h5py.File:
-        """Return the open file, which is kept: opening it costs many requests."""
+    def _opened(self) -> h5py.File:
+        """Return the open file, which is kept: opening it costs many reads, or requests."""
         if self.__dict__.get("_process") != os.getpid():
-            try:
-                self._kept = _open_remote(files)
-            except OSError as error:
-                raise StoreError(f"{files.root} cannot be opened as HDF5: {error}") from None
+            if isinstance(self.files, RemoteFiles):
+                self._kept = _open_remote(self.files)
+            else:
+                self._kept = h5py.File(_FileOf(self.files.ranges("")), "r")
             self._process = os.getpid()
         return self._kept
 
@@ -283,4 +279,7 @@ def _check_metadata(start: bytes) -> None:
 
 
 def _open_remote(files: RemoteFiles) -> h5py.File:
-    return h5py.File(files.ask("open", files.root, block_size=REMOTE_BLOCK, cache_type="blockcache"), "r")
+    try:
+        return h5py.File(files.ask("open", files.root, block_size=REMOTE_BLOCK, cache_type="blockcache"), "r")
+    except OSError as error:
+        raise StoreError(f"{files.root} cannot be opened as HDF5: {error}") from None
