@@ -43,6 +43,12 @@ def _check_kinds(columns: dict[str, str]) -> dict[str, str]:
     return columns
 
 
+def _check_hex(text: str) -> str:
+    if 2 * len(bytes.fromhex(text)) != len(text):  # in a quarter of the time of a pattern
+        raise ValueError("it holds other characters than hexadecimal digits")
+    return text
+
+
 Count = Annotated[int, Field(ge=0, lt=1 << 63)]
 Checksum = Annotated[int, Field(ge=0, lt=1 << 32)]
 Number = Annotated[str, Field(pattern="^[0-9]{1,18}$")]
@@ -82,7 +88,7 @@ class ShardRecord(Document):
     """The record of a shard."""
 
     files: dict[str, StoredFile]
-    utterances: Annotated[str, Field(pattern="^([0-9a-f]{8})*$")]
+    utterances: Annotated[str, AfterValidator(_check_hex)]
     failed: dict[str, str]
     flagged: dict[str, str] = {}
 

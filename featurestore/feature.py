@@ -16,7 +16,7 @@ from featurestore.errors import StoreError
 from featurestore.files import Array
 from featurestore.forms import Form, Record
 from featurestore.layers import Layers, layer_range
-from featurestore.layout import AFFINE, POOLED, array_layouts, plan_checksums
+from featurestore.layout import AFFINE, PLANNED, POOLED, array_layouts, plan_checksums
 from featurestore.plan import CHUNK_FRAMES, Ints, Seconds, padded
 from featurestore.shard import ALL, BlockReader
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MOST_FRAMES = 1 << 26
 """Frames that are believed of an utterance: a week."""
+FRAMES_OUTSIDE = "frames outside of their place"
 MOST_CHUNKS = 1 << 23
 """Chunks that are believed of a shard: its index then takes 128 MB."""
 
@@ -88,6 +89,7 @@ class FeatureStore:
         self.spec = form.spec(name)
         self._dtype, self._dim = self.spec.dtype, self.spec.dim
         self._readers: dict[tuple[str, int], BlockReader] = {}
+        self._plan: dict[str, Array] = {}
 
     @cached_property
     def manifest(self) -> Tree:
@@ -145,14 +147,10 @@ class FeatureStore:
         """The utterances whose frames, or audio, are odd, with what is odd about them."""
         return {name: what for record in self.records.values() for name, what in record.get("flagged", {}).items()}
 
-    @cached_property
+    @property
     def planned(self) -> dict[str, Array]:
         """All of the plan as it was found, by the names that its parts have on the disk: it may not fit the frames."""
-        return {
-            "start": self._read_plan("start", np.int64),
-            "frames": self._read_plan("frames", np.int64),
-            "time": self._read_plan("time", np.float64),
-        }
+        return {array: self._planned(array) for array in PLANNED}
 
     @property
     def checksums(self) -> dict[str, int]:
@@ -166,7 +164,8 @@ class FeatureStore:
         Raises:
             StoreError: if the plan is damaged.
         """
-        return self._checked_plan("frames")
+        self._firsts  # noqa: B018, it raises what is wrong
+        return self._planned("frames")
 
     def frames(self, name: str) -> int:
         """Return the number of frames of an utterance."""
@@ -254,69 +253,72 @@ class FeatureStore:
         """Return the first frame (or slot) in the shard of each of its utterances, and how many it has."""
         rows = np.flatnonzero(self._index.shard == shard)
         if array == "data":
-            return self._starts[rows] % self._shard_frames, self.lengths[rows]
-        return self._index.slot[rows] % self._slots, np.ones(len(rows), np.int64)
+            return self._firsts[rows], self.lengths[rows]
+        return self._slots[rows], np.ones(len(rows), np.int64)
 
     @cached_property
     def layouts(self) -> dict[str, Any]:
         """The sharded arrays by name.
 
         Raises:
-            StoreError: if the plan is damaged, so that utterances would lie on each other or outside of their shards.
+            StoreError: if they are damaged.
         """
-        place = f"{self.form.path}: the plan of {self.name}"
-        layouts = array_layouts(self.spec, self._shard_frames, self._slots)
+        shapes = {array: self.form.shard_shape(self.name, array) for array in array_layouts(self.spec, 0, 0)}
+        layouts = array_layouts(self.spec, shapes["data"][1], shapes["mean"][1])
         for array, layout in layouts.items():
-            odd = min(layout.shard) < 1 or prod(layout.grid) > MOST_CHUNKS
-            if odd or self.form.shard_shape(self.name, array) != layout.shard:
-                raise StoreError(f"{place} has shards of another shape than its frames: it is damaged")
-        if not self._fits():
-            raise StoreError(f"{place} has frames outside of their place: it is damaged; run ser-store verify")
+            if shapes[array] != layout.shard or min(layout.shard) < 1 or prod(layout.grid) > MOST_CHUNKS:
+                raise self._damaged("shards of another shape than its frames")
         return layouts
-
-    def _fits(self) -> bool:
-        """Return whether every utterance has a place of its own, in the shard that the table says."""
-        shard, slot, size = self._index.shard, self._index.slot, self._shard_frames
-        if min(map(len, (*self.planned.values(), slot))) < len(shard) or size % CHUNK_FRAMES:
-            return False
-        slot = slot[: len(shard)]
-        starts, lengths = self.planned["start"][: len(shard)], self.planned["frames"][: len(shard)]
-        if (
-            lengths.min() < 0
-            or lengths.max() > min(size, MOST_FRAMES)
-            or starts.min() < 0
-            or (starts % CHUNK_FRAMES).any()
-        ):
-            return False
-        ends = starts + padded(lengths)
-        there = lengths > 0
-        inside = (starts // size == shard) & (ends <= (shard + 1) * size)
-        return bool((ends[:-1] <= starts[1:]).all() and inside[there].all() and (slot // self._slots == shard).all())
 
     def _slot(self, array: str, row: int, layers: slice) -> Floats:
         """Return what an array holds for an utterance, (layers, dim)."""
         return self.reader(array, self._shards[row]).get(self._slot_of[row], 1, layers)[:, 0]
 
-    @cached_property
-    def _starts(self) -> Ints:
-        """The frame of the feature at which each row starts."""
-        return self._checked_plan("start")
+    def _planned(self, array: str) -> Array:
+        """Return a part of the plan as it was found."""
+        if array not in self._plan:
+            values = self.form.array(f"features/{self.name}/{array}")
+            if values.dtype.name != PLANNED[array] or len(values) < len(self._index.shard):
+                raise self._damaged(f"{len(values)} values of {values.dtype} as {array}")
+            self._plan[array] = values
+        return self._plan[array]
 
     @cached_property
     def _first_times(self) -> Seconds:
         """The time of the first frame of each row, in seconds."""
-        return self._checked_plan("time")
+        self._firsts  # noqa: B018, it raises what is wrong
+        return self._planned("time")
 
-    def _checked_plan(self, array: str) -> Array:
-        """Return a part of the plan, once all of it is known to fit the frames."""
-        self.layouts  # noqa: B018, it raises what is wrong
-        return self.planned[array]
+    @cached_property
+    def _firsts(self) -> Ints:
+        """The first frame of each row in its shard."""
+        starts, lengths = self._planned("start"), self._planned("frames")
+        size = self.layouts["data"].shard[1]
+        odd = size % CHUNK_FRAMES or np.bitwise_or.reduce(starts) % CHUNK_FRAMES
+        if odd or lengths.min() < 0 or lengths.max() > min(size, MOST_FRAMES):
+            raise self._damaged(FRAMES_OUTSIDE)
+        return self._in_shards("data", starts, padded(lengths))
 
-    def _read_plan(self, array: str, dtype: type[np.generic]) -> Array:
-        values = self.form.array(f"features/{self.name}/{array}")
-        if values.dtype != dtype:
-            raise StoreError(f"{self.form.path}: {array} of {self.name} is of {values.dtype}: it is damaged")
-        return values
+    @cached_property
+    def _slots(self) -> Ints:
+        """The slot of each row in its shard."""
+        return self._in_shards("mean", self._index.slot, np.ones(len(self._index.slot), np.int64))
+
+    def _in_shards(self, array: str, places: Ints, taken: Ints) -> Ints:
+        """Return where in its shard each utterance is, from where it is on the whole axis and the room it takes.
+
+        Raises:
+            StoreError: if utterances would lie on each other, or outside of the shards that the table says.
+        """
+        shard, size = self._index.shard, self.layouts[array].shard[1]
+        places, taken = places[: len(shard)], taken[: len(shard)]
+        within: Ints = places - shard * size
+        if within.min() < 0 or (within > size - taken).any() or (places[:-1] + taken[:-1] > places[1:]).any():
+            raise self._damaged(FRAMES_OUTSIDE)
+        return within
+
+    def _damaged(self, found: str) -> StoreError:
+        return StoreError(f"{self.form.path}: the plan of {self.name} has {found}: it is damaged; run ser-store verify")
 
     @cached_property
     def _affine(self) -> bool:
@@ -330,20 +332,12 @@ class FeatureStore:
 
     @cached_property
     def _slot_of(self) -> compact.array[int]:
-        return compact.array("q", (self._index.slot % self._slots).tobytes())
+        return compact.array("q", self._slots.tobytes())
 
     @cached_property
     def _within(self) -> compact.array[int]:
-        return compact.array("q", (self._starts % self._shard_frames).tobytes())
+        return compact.array("q", self._firsts.tobytes())
 
     @cached_property
     def _counts(self) -> compact.array[int]:
         return compact.array("q", self.lengths.tobytes())
-
-    @cached_property
-    def _shard_frames(self) -> int:
-        return self.form.shard_shape(self.name, "data")[1]
-
-    @cached_property
-    def _slots(self) -> int:
-        return self.form.shard_shape(self.name, "mean")[1]

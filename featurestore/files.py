@@ -46,7 +46,7 @@ class Ranges(ABC):
         """Check that there are ``size`` bytes from ``offset`` on, before memory for them is taken.
 
         Raises:
-            StoreError: if the file ends before, or says that it has what the disk does not hold.
+            StoreError: if the file ends before.
         """
 
     @abstractmethod
@@ -218,18 +218,21 @@ class _MappedFile(Ranges):
         weakref.finalize(self, _close, descriptor)
         found = os.fstat(descriptor)
         self.size, self.identity = found.st_size, (found.st_size, found.st_mtime_ns)
+        _check_holes(path, self.size, descriptor)
         self._map: mmap.mmap | None = None
         self._lock = Lock()
 
     def array(self, dtype: npt.DTypeLike, count: int, offset: int) -> Array:
-        dtype = np.dtype(dtype)
-        self.check(offset, count * dtype.itemsize)
         if self._map is None and not self._make_map():
+            self.check(offset, count * np.dtype(dtype).itemsize)
             values = np.empty(count, dtype)
             self.read_into(values, offset)
             values.flags.writeable = False
             return values
-        return np.frombuffer(self._map, dtype, count, offset)  # type: ignore[arg-type]
+        try:
+            return np.frombuffer(self._map, dtype, count, offset)  # type: ignore[arg-type]
+        except ValueError:
+            raise truncated(self._path, offset, self.size) from None
 
     def read_into(self, buffer: Array, offset: int) -> None:
         got, size = os.preadv(self._file, [buffer.data], offset), buffer.nbytes
@@ -267,8 +270,6 @@ class _MappedFile(Ranges):
     def check(self, offset: int, size: int) -> None:
         if offset < 0 or size < 0 or offset + size > self.size:
             raise truncated(self._path, offset, self.size)
-        if size > FEW:
-            _check_holes(self._path, size, self._file)
 
     def _in_memory(self, offset: int) -> bool:
         """Return whether a byte is in memory: asking for pages that are there costs as much as reading them."""

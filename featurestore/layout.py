@@ -18,7 +18,8 @@ from featurestore.codec import ELEMENT, QUANTISED, bytes_per_frame, stored_width
 from featurestore.errors import StoreError
 from featurestore.plan import CHUNK_FRAMES, FeatureSpec, Ints, padded
 
-PLANNED = ("start", "frames", "time")
+PLANNED = {"start": "int64", "frames": "int64", "time": "float64"}
+"""The parts of a plan, and the type of each."""
 POOLED = ("mean", "sd")
 AFFINE = ("scale", "offset")
 ROOT, SEAL = ("format", "dataset", "ranges", "table_sha256", "left_out"), "crc32c"

@@ -149,7 +149,7 @@ def number_slots(shard: Ints, slots: int | None = None) -> Ints:
 
 def padded(frames: Ints) -> Ints:
     """Return the frames that utterances take up: whole chunks."""
-    return frames + -frames % CHUNK_FRAMES
+    return frames + (-frames & CHUNK_FRAMES - 1)
 
 
 def place_frames(frames: Ints, shard: Ints, shard_frames: int | None = None) -> tuple[Ints, int]:

@@ -242,12 +242,13 @@ def open_zarr_shard(
 
 def _lies_in_blocks(index: Array, layout: ArrayLayout, starts: Ints, counts: Ints) -> bool:
     """Return whether every chunk that is there is where `ShardWriter` puts it."""
-    expected = np.full(layout.grid, ABSENT, np.uint64)
     rows, unit = np.arange(layout.grid[0])[:, None], layout.chunk[1]
-    for start, count in zip(starts.tolist(), counts.tolist(), strict=True):
-        columns = layout.columns(count)
-        place = start * layout.row_bytes + (rows * columns + np.arange(columns)) * layout.chunk_bytes
-        expected[:, start // unit : start // unit + columns] = place
+    columns = -(-counts // unit)
+    block = np.repeat(np.arange(len(columns)), columns)  # of each chunk along the frames
+    column = np.arange(len(block)) - (np.cumsum(columns) - columns)[block]
+    expected = np.full(layout.grid, ABSENT, np.uint64)
+    place = starts[block] * layout.row_bytes + (rows * columns[block] + column) * layout.chunk_bytes
+    expected[:, starts[block] // unit + column] = place
     there = index[..., 0] != ABSENT
     return bool((index[..., 0][there] == expected[there]).all() and (index[..., 1][there] == layout.chunk_bytes).all())
 

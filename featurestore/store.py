@@ -41,8 +41,8 @@ class Index:
     def __init__(self, form: Form) -> None:
         self._form, self._searches = form, 0
         self.shard: Ints = np.asarray(form.at_once(lambda: read_column(form, "shard", "int64")), np.int64)
-        steps = np.diff(self.shard, prepend=0)
-        if not len(self.shard) or steps[0] or steps.min() < 0 or steps.max() > 1:
+        steps = self.shard[1:] - self.shard[:-1]
+        if not len(self.shard) or self.shard[0] or steps.min(initial=0) < 0 or steps.max(initial=0) > 1:
             raise StoreError(f"{form.path}: the shards of the utterances do not rise from 0 one by one: it is damaged")
 
     @cached_property

@@ -104,7 +104,7 @@ def read_text(form: Form, column: str) -> tuple[bytes, Ints]:
     """
     path = column_path(column)
     content, offsets = _array(form, f"{path}/bytes", "uint8"), _array(form, f"{path}/offsets", "int64")
-    if not len(offsets) or offsets[0] or offsets[-1] != len(content) or (np.diff(offsets) < 0).any():
+    if not len(offsets) or offsets[0] or offsets[-1] != len(content) or (offsets[1:] < offsets[:-1]).any():
         raise StoreError(f"{form.path}: {path} holds {len(content)} bytes of text cut at other places: it is damaged")
     return content.tobytes(), offsets
 

@@ -59,15 +59,15 @@ class StoreWriter:
         lock = os.open(
             path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
         )
-        with open(lock, "r+") as file:
+        with open(lock, "r+b", buffering=0) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise StoreError(f"{self.path} is being written by {file.read().strip()}; wait for it") from None
+                other = file.read().decode().strip()
+                raise StoreError(f"{self.path} is being written by {other}; wait for it") from None
             with naming(path):
                 file.truncate(0)
-                file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-                file.flush()
+                file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
             self.form.recover()
             self._forget()
             yield

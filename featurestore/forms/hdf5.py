@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -130,11 +131,13 @@ class Hdf5Form(Form):
                 self._kept = _open_remote(self.files)
             else:
                 self._kept = h5py.File(_FileOf(self.files.ranges("")), "r")
+            self._hard: set[str] = set()
             self._process = os.getpid()
+            weakref.finalize(self, self._kept.close)  # HDF5 crashes on what is open when Python has ended
         return self._kept
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key not in ("_kept", "_process")}
+        return {key: value for key, value in self.__dict__.items() if key not in ("_kept", "_hard", "_process")}
 
     @cached_property
     def _bases(self) -> dict[tuple[str, str], list[int]]:
@@ -170,15 +173,19 @@ class Hdf5Form(Form):
 
     def _find(self, file: h5py.File, path: str) -> h5py.Group | h5py.Dataset:
         """Return what a path leads to, without following links to other places or files."""
-        found = file
-        for name in path.strip("/").split("/"):
-            group = found.id
-            if not isinstance(found, h5py.Group) or not group.links.exists(name.encode()):
-                raise StoreError(f"{self.path} has no {path}: it is damaged")
-            if group.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
-                raise StoreError(f"{self.path}: {name} in {path} is a link, which is not followed")
-            found = found[name]
-        return found
+        path = path.strip("/")
+        for end in [at for at, character in enumerate(path) if character == "/"] + [len(path)]:
+            if path[:end] not in self._hard:
+                self._refuse_soft(file, path[:end])
+        return file[path]
+
+    def _refuse_soft(self, file: h5py.File, path: str) -> None:
+        """Refuse what is not there, or is there by a link to another place or file; nothing above it is."""
+        if not file.id.links.exists(path.encode()):
+            raise StoreError(f"{self.path} has no {path}: it is damaged")
+        if file.id.links.get_info(path.encode()).type != h5py.h5l.TYPE_HARD:
+            raise StoreError(f"{self.path}: {path} is a link, which is not followed")
+        self._hard.add(path)
 
     def _values(self, dataset: h5py.Dataset) -> Array:
         """Return all of a dataset, whose size is believed when the file has room for it."""

@@ -26,6 +26,8 @@ def ser_extract(*arguments):
 
 
 def shards(store):
+    if store.is_file():
+        return store.read_bytes()
     return {str(f.relative_to(store)): f.read_bytes() for f in sorted(store.rglob("*")) if f.is_file()}
 
 
@@ -168,18 +170,23 @@ def test_a_store_with_other_settings_is_refused(labelled, tmp_path):
     assert "has the feature pitch with other settings: floor: 75.0 in the store, 60.0 asked for" in result.stderr
 
 
-def test_killed_half_way_it_resumes_to_the_same_bytes(labelled, tmp_path):
-    reference, store = tmp_path / "reference.zarr", tmp_path / "s.zarr"
+@pytest.mark.parametrize("form", [".zarr", ".h5"])
+def test_killed_half_way_it_resumes_to_the_same_bytes(labelled, tmp_path, form):
+    reference, store = tmp_path / f"reference{form}", tmp_path / f"s{form}"
+    growing = store if form == ".zarr" else tmp_path / ".s.h5.draft"
     with labelled.open("a") as file:
         file.writelines(f"more{i},clip{i % 4}.wav,3,3,train,s0,\n" for i in range(12))
     base = ["--dataset", "csv", "--root", labelled, *ENCODER, "--features", "pitch", "shard_seconds=2"]
     assert ser_extract(*base, "--store", reference).returncode == 0
     process = subprocess.Popen(command(*base, "--store", store))
-    while len(list(store.glob("features/*/shards/*.json"))) < 5 and process.poll() is None:
+    while len(list(growing.glob("features/*/shards/*.json"))) < 5 and process.poll() is None:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    assert not list(store.glob("features/*/manifest.json"))
+    assert not list(growing.glob("features/*/manifest.json"))
+    there = re.search(rf"s{form} has ([0-9.]+) k?B of it", ser_extract(*base, "--store", store, "--plan").stdout)
+    assert there is not None
+    assert float(there[1]) > 0
     assert ser_extract(*base, "--store", store).returncode == 0
     assert shards(store) == shards(reference)
 

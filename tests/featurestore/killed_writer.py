@@ -7,35 +7,11 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import sys
 from pathlib import Path
 
+from sudden_death import kill_after
 from toy import Toy
-
-EVENTS = ("open", "os.rename", "os.mkdir", "os.remove", "os.truncate")
-
-
-def write_and_die(path: Path, operations: int) -> None:
-    left = operations
-
-    def count() -> None:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def counted(function):
-        def call(*arguments, **keywords):
-            count()
-            return function(*arguments, **keywords)
-
-        return call
-
-    toy = Toy()
-    sys.addaudithook(lambda event, _: count() if event in EVENTS else None)
-    os.fsync = counted(os.fsync)
-    toy.write(path, features=("states", "pitch"))
 
 
 def main() -> None:
@@ -43,7 +19,9 @@ def main() -> None:
     while True:
         process = os.fork()
         if process == 0:
-            write_and_die(Path(sys.argv[1]), chance.randint(2, 60 * (kills + 1)))
+            toy = Toy()
+            kill_after(chance.randint(2, 40 * (kills + 1)))
+            toy.write(Path(sys.argv[1]), features=("states", "pitch"))
             os._exit(0)
         _, status = os.waitpid(process, 0)
         if not os.WIFSIGNALED(status):

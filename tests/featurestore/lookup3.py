@@ -79,14 +79,8 @@ def metadata_blocks(content: bytes) -> list[tuple[int, int]]:
     for signature in SIGNATURES:
         begin = content.find(signature)
         while begin >= 0:
-            end = next(
-                (
-                    end
-                    for end in range(begin + 8, min(len(content), begin + LONGEST) + 1)
-                    if checksum_fits(content, begin, end)
-                ),
-                None,
-            )
+            ends = range(begin + 8, min(len(content), begin + LONGEST) + 1)
+            end = next((end for end in ends if checksum_fits(content, begin, end)), None)
             found += [] if end is None else [(begin, end)]
             begin = content.find(signature, begin + 1)
     return sorted(found)

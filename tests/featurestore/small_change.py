@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import resource
 import shutil
-import signal
 import sys
 from pathlib import Path
 
 import numpy as np
+from sudden_death import kill_after
 from toy import Toy
 
 import featurestore
@@ -22,33 +22,7 @@ from featurestore.errors import StoreError
 from featurestore.verify import repair, verify
 from featurestore.writer import StoreWriter
 
-EVENTS = ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate")
 NEW = ["label", "note"]
-
-
-def kill_after(operations: int) -> None:
-    """Kill this process before that operation that changes something on the disk."""
-    left = operations
-
-    def count() -> None:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def counted(function):
-        def call(*arguments, **keywords):
-            count()
-            return function(*arguments, **keywords)
-
-        return call
-
-    def heard(event: str, arguments: tuple) -> None:
-        if event in EVENTS or (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)):
-            count()
-
-    sys.addaudithook(heard)
-    os.fsync, os.pwrite = counted(os.fsync), counted(os.pwrite)
 
 
 def change(path: Path, kind: str, limit: int) -> tuple[int, str]:

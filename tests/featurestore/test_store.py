@@ -1,6 +1,8 @@
 """Reading a store: by name, by layer, from other processes, finished or not; on both forms."""
 
 import pickle
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
@@ -279,3 +281,11 @@ def test_names_are_found_by_search_and_by_index(tmp_path_factory, names, data):
     for fresh in (index, Index(form)):
         with pytest.raises(UnknownUtteranceError, match="no utterance"):
             fresh[absent]
+
+
+def test_a_store_that_is_open_when_python_ends_does_not_crash_it(toy, tmp_path, form, environment):
+    """Nothing clears away what is frozen; HDF5 closes its files after Python has ended."""
+    path = toy.write(tmp_path / f"toy{form}")
+    code = "import featurestore, gc, sys; sys.kept = featurestore.open(sys.argv[1]); sys.kept['a1']['states']"
+    code += "; sys.kept.itself = sys.kept; gc.freeze()"
+    subprocess.run([sys.executable, "-c", code, path], env=environment, check=True)
