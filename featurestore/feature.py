@@ -311,6 +311,8 @@ class FeatureStore:
             StoreError: if utterances would lie on each other, or outside of the shards that the table says.
         """
         shard, size = self._index.shard, self.layouts[array].shard[1]
+        if len(places) < len(shard):
+            raise self._damaged(FRAMES_OUTSIDE)
         places, taken = places[: len(shard)], taken[: len(shard)]
         within: Ints = places - shard * size
         if within.min() < 0 or (within > size - taken).any() or (places[:-1] + taken[:-1] > places[1:]).any():

@@ -184,7 +184,7 @@ def test_killed_half_way_it_resumes_to_the_same_bytes(labelled, tmp_path, form):
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not list(growing.glob("features/*/manifest.json"))
-    there = re.search(rf"s{form} has ([0-9.]+) k?B of it", ser_extract(*base, "--store", store, "--plan").stdout)
+    there = re.search(rf"s{form} has ([0-9.]+) [kM]?B of it", ser_extract(*base, "--store", store, "--plan").stdout)
     assert there is not None
     assert float(there[1]) > 0
     assert ser_extract(*base, "--store", store).returncode == 0
