@@ -1,1 +1,19 @@
-"""Stage 2: a feature store in, trained models and honest numbers out (``ser-train``)."""
+"""Stage 2: models on stored features. ``train.Run.open(folder).predict(store)`` uses those of a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from train.opened import Run
+
+__all__ = ["Run"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: commands that need no torch start at once."""
+    if name != "Run":
+        raise AttributeError(f"module 'train' has no attribute {name!r}")
+    from train.opened import Run
+
+    return Run

@@ -1,15 +1,35 @@
-"""Bringing a feature onto the clock of another by the times of their frames, never by index or stretching."""
+"""Bringing a stream onto the clock of another by the times of their frames, never by index or stretching."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
 Seconds = npt.NDArray[np.float64]
 
 
-def nearest_frames(times: Seconds, clock: Seconds) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+@dataclass(frozen=True)
+class Alignment:
+    """Where the frames of an utterance are for each time of a clock: between two of them, or nowhere.
+
+    Attributes:
+        frame: the nearest one.
+        other: the one on the other side of that time.
+        weight: share of the other one, 0 where the nearest counts alone.
+        covered: whether the nearest one covers that time; otherwise there is nothing, which is zero.
+    """
+
+    frame: Ints
+    other: Ints
+    weight: Floats
+    covered: npt.NDArray[np.bool_]
+
+
+def nearest_frames(times: Seconds, clock: Seconds) -> tuple[Ints, npt.NDArray[np.bool_]]:
     """Return the frame of ``times`` (ascending) nearest to each time of ``clock``, and whether it covers that time.
 
     A frame covers what is nearer to it than one hop.
@@ -27,26 +47,32 @@ def nearest_frames(times: Seconds, clock: Seconds) -> tuple[npt.NDArray[np.int64
     return nearest, np.abs(times[nearest] - clock) < hop
 
 
-def align_pitch(f0: Floats, times: Seconds, clock: Seconds) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Return log-F0 and voicing at the times of ``clock``.
+def align_nearest(times: Seconds, clock: Seconds) -> Alignment:
+    """Return for each time of ``clock`` the frame nearest to it."""
+    frame, covered = nearest_frames(times, clock)
+    return Alignment(frame, frame, np.zeros(len(clock), np.float32), covered)
+
+
+def align_repeated(count: int) -> Alignment:
+    """Return the only frame of an utterance, ``count`` times."""
+    frame = np.zeros(count, np.int64)
+    return Alignment(frame, frame, np.zeros(count, np.float32), np.ones(count, bool))
+
+
+def align_pitch(voiced: npt.NDArray[np.bool_], times: Seconds, clock: Seconds) -> Alignment:
+    """Return where a pitch contour is at the times of ``clock``.
 
     Voicing is that of the nearest pitch frame; log-F0 is interpolated linearly in time inside a voiced stretch, and
-    is that of the nearest frame at its edges. Where the contour has no frame, the answer is unvoiced.
+    is that of the nearest frame at its edges.
 
     Args:
-        f0: of each pitch frame, in Hz, 0 where unvoiced.
+        voiced: whether each pitch frame is.
         times: of the pitch frames, in seconds.
         clock: the times asked for, in seconds.
-
-    Returns:
-        The natural logarithm of F0 in Hz (0 where unvoiced), and whether each time is voiced.
     """
-    nearest, covered = nearest_frames(times, clock)
-    voiced = (f0[nearest] > 0) & covered
-    log_f0 = np.log(np.where(f0 > 0, f0, 1.0)).astype(np.float64)
-    other = np.clip(np.where(clock < times[nearest], nearest - 1, nearest + 1), 0, len(times) - 1)
-    step = times[other] - times[nearest]
-    inside = voiced & (f0[other] > 0) & (step != 0)
-    weight = np.where(inside, (clock - times[nearest]) / np.where(step == 0, 1.0, step), 0.0)
-    value = log_f0[nearest] + weight * (log_f0[other] - log_f0[nearest])
-    return np.where(voiced, value, 0.0).astype(np.float32), voiced
+    frame, covered = nearest_frames(times, clock)
+    other = np.clip(np.where(clock < times[frame], frame - 1, frame + 1), 0, len(times) - 1)
+    step = times[other] - times[frame]
+    inside = voiced[frame] & covered & voiced[other] & (step != 0)
+    weight = np.where(inside, (clock - times[frame]) / np.where(step == 0, 1.0, step), 0.0)
+    return Alignment(frame, other, weight.astype(np.float32), covered)

@@ -8,7 +8,8 @@ import torch
 
 from featurestore.errors import SerError
 from train.examples import Examples
-from train.labels import TOLERANCE, first_of, some
+from train.labels import some
+from train.protocol import PARTS
 from train.splits import Fold
 
 
@@ -19,11 +20,15 @@ def check_folds(examples: Examples, folds: list[Fold]) -> list[str]:
         SerError: if a part is empty, or nothing can be learned from a training part or seen in the test parts.
     """
     for number, fold in enumerate(folds):
-        for part in ("train", "dev", "test"):
+        for part in PARTS:
             if not getattr(fold, part):
                 raise SerError(f"fold {number}: no utterance is in {part}: choose other splits")
-    check = _check_categories if examples.classes else _check_dimensions
-    return [*check(examples, folds), *_about_speakers(examples, folds), *_in_no_part(examples, folds)]
+    remarks: list[str] = []
+    for task, goal in examples.goals.items():
+        targets = examples.targets[task]
+        parts = [{p: targets[torch.from_numpy(examples.rows(getattr(fold, p)))] for p in PARTS} for fold in folds]
+        remarks += goal.check(parts)
+    return [*remarks, *_about_speakers(examples, folds), *_in_no_part(examples, folds)]
 
 
 def shared_speakers(examples: Examples, folds: list[Fold]) -> list[str]:
@@ -39,47 +44,6 @@ def shared_speakers(examples: Examples, folds: list[Fold]) -> list[str]:
             if shared:
                 lines.append(f"fold {number}: {len(shared)} speakers are in {a} and in {b}, e.g. {sorted(shared)[0]}")
     return lines
-
-
-def _check_dimensions(examples: Examples, folds: list[Fold]) -> Iterator[str]:
-    tested = torch.cat([examples.rows(fold.test) for fold in folds])
-    for column, target in enumerate(examples.ranges):
-        values = examples.targets[:, column]
-        if not _varies(values) or not _varies(values[tested]):
-            where = "all test parts" if _varies(values) else "all utterances"
-            raise SerError(
-                f"label {target} is the same in {where}: there is nothing to predict; leave it out of targets"
-            )
-        for number, fold in enumerate(folds):
-            if not _varies(values[examples.rows(fold.train)]):
-                raise SerError(
-                    f"fold {number}: label {target} is the same in all of train: nothing can be learned from it"
-                )
-            if not _varies(values[examples.rows(fold.dev)]):
-                yield f"fold {number}: label {target} is the same in all of dev: it has no say in the selection"
-
-
-def _varies(values: torch.Tensor) -> bool:
-    return float(values.max() - values.min()) > TOLERANCE
-
-
-def _check_categories(examples: Examples, folds: list[Fold]) -> Iterator[str]:
-    tested = set(examples.targets[torch.cat([examples.rows(fold.test) for fold in folds])].tolist())
-    if len(tested) < 2:
-        raise SerError(f"the test parts have one emotion, {examples.classes[tested.pop()]}: expected two or more")
-    for number, fold in enumerate(folds):
-        train, dev, test = (
-            set(examples.targets[examples.rows(part)].tolist()) for part in (fold.train, fold.dev, fold.test)
-        )
-        if len(train) < 2:
-            raise SerError(
-                f"fold {number}: train has one emotion, {examples.classes[train.pop()]}: expected two or more"
-            )
-        if len(dev) < 2:
-            yield f"fold {number}: dev has one emotion, {examples.classes[next(iter(dev))]}: it hardly selects"
-        unseen = first_of([examples.classes[i] for i in sorted((dev | test) - train)])
-        if unseen:
-            yield f"fold {number}: train has no utterance of {unseen}, dev or test has: it cannot be recognised"
 
 
 def _about_speakers(examples: Examples, folds: list[Fold]) -> Iterator[str]:

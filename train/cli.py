@@ -10,7 +10,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from featurestore.command import run, say
+from featurestore.command import INCOMPLETE, run, say
 from featurestore.config import load
 
 app = App(name="ser-train", version_flags=[], default_parameter=Parameter(negative=()))
@@ -18,27 +18,66 @@ app = App(name="ser-train", version_flags=[], default_parameter=Parameter(negati
 
 @app.default
 def main_command(
-    *overrides: Annotated[str, Parameter(allow_leading_hyphen=False)], store: str, config: tuple[Path, ...] = ()
+    *overrides: Annotated[str, Parameter(allow_leading_hyphen=False)],
+    store: str,
+    config: tuple[Path, ...] = (),
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> int:
     """Train a layer-weighted fusion model on stored features, and test it once, on every fold.
 
-    Writes runs/DATASET/ENCODER/METHOD/exp_N with the models, predictions, figures and plots. By default: V, A and D
+    Writes runs/DATASET/FEATURE/METHOD/exp_N with the models, predictions, figures and plots. By default: V, A and D
     together, pitch attending to the hidden states, speaker-independent folds, against a ridge on the same folds.
 
     Args:
         overrides: Any setting as KEY=VALUE: fusion=concat targets=[V,A] splits=leave_one_out optim.lr=3e-4
         store: The feature store that ser-extract wrote, or its URL.
         config: YAML file with settings; given more than once, the last one wins.
+        workers: Processes of one thread each; the results are the same with any number.
+        scheduler: The address of a dask scheduler whose workers do the work instead.
     """
     import featurestore
     from train.config import TrainConfig
     from train.run import run as train
 
-    folder, _ = train(featurestore.open(store), load(TrainConfig, config, overrides), say)
+    asked = {"workers": workers, "scheduler": scheduler}
+    given = [f"{key}={value}" for key, value in asked.items() if value is not None]
+    folder, _ = train(featurestore.open(store), load(TrainConfig, config, [*overrides, *given]), say)
     say(f"run: {folder}")
     return 0
 
 
+@app.command
+def resume(run: Path) -> int:
+    """Go on with a run that was interrupted, from the last epoch of each of its models.
+
+    Args:
+        run: The folder of the run.
+    """
+    from train.run import resume as go_on
+
+    folder, _ = go_on(run, say)
+    say(f"run: {folder}")
+    return 0
+
+
+@app.command
+def predict(*, run: Path, store: str, out: Path | None = None) -> int:
+    """Predict a store with the models of a run.
+
+    Utterances that the run tested are predicted by the models of their fold, exactly as the run did; others by all of
+    its models, averaged.
+
+    Args:
+        run: The folder of the run.
+        store: The feature store, or its URL: with the features of the run, in any data type.
+        out: The CSV file; what it holds is printed when absent.
+    """
+    from train.predicting import write_predictions
+
+    return INCOMPLETE if write_predictions(run, store, out, say) else 0
+
+
 def main() -> None:
     """Run ser-train."""
-    run(app, "interrupted: what the run has written stays in its folder; the same command starts another run")
+    run(app, "interrupted")

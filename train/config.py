@@ -1,4 +1,4 @@
-"""What ser-train is asked for: features, targets, the parts of the model, how it is trained and divided."""
+"""What ser-train is asked for: streams, targets, the parts of the model, how it is trained and divided."""
 
 from __future__ import annotations
 
@@ -14,21 +14,14 @@ from train.heads import Head
 from train.heads.mlp import MLP
 from train.layers import WIDEST
 from train.losses import Loss
-from train.losses.ccc import CCC
 from train.poolings import Pooling
 from train.poolings.mean import Mean
 from train.splits import Splits
 from train.splits.kfold import KFold
+from train.streams import Stream
+from train.tasks import Task
 
-
-class PitchConfig(Config):
-    """How the pitch contour enters a model."""
-
-    feature: str = "pitch"
-    """Its name in the store."""
-    normalize: Literal["train", "utterance", "none"] = "train"
-    """``train``: log-F0 less the mean of the training part, by its sd; ``utterance``: by the utterance's own, as
-    system after system does; ``none``: F0 in hundreds of Hz."""
+MOST_MEMBERS = 1000
 
 
 class OptimConfig(Config):
@@ -41,7 +34,7 @@ class OptimConfig(Config):
     refit: bool = False
     """Train again on train and dev together, for the epochs that dev chose, as the ridge baseline does."""
     batch_size: int = Field(default=32, ge=2, le=1_000_000)
-    """Utterances in a training step, on average over the folds, which share every read."""
+    """Utterances in a training step at most; batches are of sizes as even as can be."""
     lr: float = Field(default=2e-3, gt=0, le=1e30)
     """Peak learning rate of AdamW; it rises over the first ``warmup`` epochs and falls to zero with a cosine."""
     layer_lr: float = Field(default=1e-2, gt=0, le=1e30)
@@ -57,27 +50,40 @@ class OptimConfig(Config):
 class TrainConfig(Config):
     """The settings of ser-train."""
 
-    encoder: str | None = None
-    """The feature with the hidden states; the store's only one with layers when absent."""
-    targets: tuple[str, ...] = ("V", "A", "D")
-    """Any of V, A, D; or ``[emotion]``."""
-    pitch: PitchConfig = PitchConfig()
-    dropout: float = Field(default=0.5, ge=0, lt=1)
-    """Share of audio channels that a training step leaves out, the same in all frames of an utterance."""
+    streams: dict[str, Stream] = {}
+    """The features that are heard, the first of which gives the clock; when absent the hidden states as ``speech``, and
+    ``pitch`` beside them where the fusion takes two."""
+    targets: tuple[str, ...] | None = None
+    """Any columns of labels: numbers with a declared range are regressed, names classified; [V,A,D] when absent."""
+    loss: Loss | None = None
+    """Of the targets; when absent ccc of numbers, cross_entropy of names."""
+    tasks: dict[str, Task] = {}
+    """Tasks with settings of their own, instead of targets and loss."""
+    missing: Literal["skip", "mask"] = "skip"
+    """What becomes of an utterance that lacks a label: it is left out, or trains and tests the targets that it has."""
+    weights: Literal["fixed", "learned"] = "fixed"
+    """Of several tasks: as each task says, or learned as the uncertainty of each (Kendall, Gal and Cipolla 2018)."""
     width: int = Field(default=128, gt=0, le=WIDEST)
-    """Channels that the audio is projected to, which the fusion works on."""
+    """Channels at which the fusion takes the streams."""
     fusion: Fusion = Attention()
     pooling: Pooling = Mean()
     head: Head = MLP()
-    loss: Loss = CCC()
     optim: OptimConfig = OptimConfig()
     splits: Splits = KFold()
+    protocol: Path | None = None
+    """A file of folds, protocol.json of another run, instead of ``splits``."""
+    folds: tuple[int, ...] | None = None
+    """The numbers of the folds that are trained and tested; all when absent."""
+    members: int = Field(default=1, ge=1, le=MOST_MEMBERS)
+    """Models that are trained side by side on each fold, with seeds one after another; their predictions are averaged."""
     baseline: bool = True
-    """Also fit a ridge on mean-pooled states, on the same folds."""
-    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Also fit a ridge on the mean over time of the first stream, on the same folds."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
     """Of initial weights, order and dropout."""
-    threads: int | None = Field(default=None, ge=1, le=1024)
-    """CPU threads; all cores when absent."""
+    workers: int | None = Field(default=None, ge=1, le=1024)
+    """Processes of one thread each; as many as there are cores, and something to do, when absent."""
+    scheduler: str | None = None
+    """The address of a dask scheduler whose workers see the same files, instead of processes of this machine."""
     device: str | None = None
     """``cpu``, ``cuda`` …; the first GPU where there is one when absent."""
     runs: Path = Path("runs")

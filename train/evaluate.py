@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,82 +11,77 @@ import pandas as pd
 import torch
 
 from train.examples import Examples
-from train.metrics import (
-    Floats,
-    ccc,
-    ccc_of,
-    concordance_sums,
-    confusion_counts,
-    interval,
-    resample_weights,
-    uar_of,
-)
+from train.metrics import Floats, Groups, interval, resample_weights
 from train.splits import Fold
+from train.tasks import Goal
 
-Groups = npt.NDArray[np.int64]
 Figure = dict[str, Any]
+MEMBER_DRAWS = 200
+"""Ways of drawing members that the resamples share."""
 
 
-def selection_score(examples: Examples) -> Callable[[torch.Tensor, torch.Tensor], float]:
-    """Return the score that selects: the mean CCC over the targets, or the UAR of the categories."""
+@dataclass(frozen=True)
+class System:
+    """What a system predicts for the test part of each fold.
 
-    def mean_ccc(true: torch.Tensor, predicted: torch.Tensor) -> float:
-        return float(np.mean([ccc(t, p) for t, p in zip(true.T, predicted.T, strict=True)]))
+    Attributes:
+        outputs: by task, for each fold, as `Goal.represent` gives it: (members, utterances, outputs).
+    """
 
-    def uar(true: torch.Tensor, predicted: torch.Tensor) -> float:
-        everyone = np.zeros(len(true), np.int64)
-        classes = predicted.argmax(dim=1).numpy()
-        return float(uar_of(confusion_counts(true.numpy(), classes, len(examples.classes), everyone)[0]))
+    outputs: dict[str, list[torch.Tensor]]
 
-    return uar if examples.classes else mean_ccc
+    def predicted(self, task: str) -> list[torch.Tensor]:
+        """Return the average of the members for each fold, (utterances, outputs)."""
+        return [fold.mean(dim=0) for fold in self.outputs[task]]
 
 
-def compare(
-    examples: Examples, folds: list[Fold], predictions: dict[str, list[torch.Tensor]]
-) -> dict[str, dict[str, Figure]]:
+@dataclass(frozen=True)
+class _Resampled:
+    value: float
+    resampled: Floats
+    folds: list[float]
+    members: list[float]
+
+    def __sub__(self, other: _Resampled) -> _Resampled:
+        folds = [a - b for a, b in zip(self.folds, other.folds, strict=True)]
+        return _Resampled(self.value - other.value, self.resampled - other.resampled, folds, [])
+
+    def figure(self) -> Figure:
+        found = {**interval(self.value, self.resampled), "folds": self.folds}
+        if len(self.members) > 1:
+            found |= {"members": self.members, "members_sd": float(np.std(self.members))}
+        return found
+
+
+def compare(examples: Examples, folds: list[Fold], systems: dict[str, System]) -> dict[str, dict[str, Figure]]:
     """Return the figures of every system and of the differences to the first one.
 
     Args:
         examples: the data.
         folds: the divisions.
-        predictions: of each system the outputs for the test part of each fold, (rows, outputs).
+        systems: by name.
 
     Returns:
         For each system, and for ``FIRST - OTHER``, and for each target and their ``mean``: ``value``, ``low`` and
-        ``high`` of the metric over the test parts of all folds together (95 % bootstrap interval, resampling
-        speakers; paired in differences), and ``folds``, the metric of each fold alone.
+        ``high`` of the metric over the test parts of all folds together (95 % bootstrap interval, resampling speakers
+        and members; paired in differences), ``folds``, the metric of each fold alone, and where there are several
+        ``members``, the metric of each, and the deviation of these.
     """
     rows = [examples.rows(fold.test) for fold in folds]
-    together = torch.cat(rows)
-    groups = speaker_numbers(examples.table.iloc[together.tolist()])
+    groups = speaker_numbers(examples.table.iloc[np.concatenate(rows)])
     weights = resample_weights(int(groups.max()) + 1)
-    figures: dict[str, dict[str, tuple[float, Floats, list[float]]]] = {}
-    for system, outputs in predictions.items():
-        pooled = _sums(examples, examples.targets[together], torch.cat(outputs), groups)
-        by_fold = [
-            _sums(examples, examples.targets[r], o, np.zeros(len(r), np.int64))
-            for r, o in zip(rows, outputs, strict=True)
-        ]
-        figures[system] = {
-            target: (
-                float(of(sums.sum(axis=0))),
-                of(np.tensordot(weights, sums, axes=1)),
-                [float(of(fold[target][0][0])) for fold in by_fold],
-            )
-            for target, (sums, of) in pooled.items()
-        }
-        if len(pooled) > 1:
-            figures[system]["mean"] = _mean(list(figures[system].values()))
-    first, *others = figures
+    found: dict[str, dict[str, _Resampled]] = {}
+    for name, system in systems.items():
+        found[name] = {}
+        for task, goal in examples.goals.items():
+            targets = [examples.targets[task][torch.from_numpy(part)] for part in rows]
+            found[name] |= _figures(goal, targets, system.outputs[task], groups, weights)
+        if len(found[name]) > 1:
+            found[name]["mean"] = _mean(list(found[name].values()))
+    first, *others = found
     for other in others:
-        figures[f"{first} - {other}"] = {t: _minus(figures[first][t], figures[other][t]) for t in figures[first]}
-    return {
-        system: {
-            target: {**interval(value, resampled), "folds": by_fold}
-            for target, (value, resampled, by_fold) in of_system.items()
-        }
-        for system, of_system in figures.items()
-    }
+        found[f"{first} - {other}"] = {target: found[first][target] - found[other][target] for target in found[first]}
+    return {name: {target: one.figure() for target, one in of.items()} for name, of in found.items()}
 
 
 def speaker_numbers(table: pd.DataFrame) -> Groups:
@@ -96,43 +91,72 @@ def speaker_numbers(table: pd.DataFrame) -> Groups:
     return np.unique(owners, return_inverse=True)[1].astype(np.int64)
 
 
-def predictions_table(
-    examples: Examples, folds: list[Fold], predictions: dict[str, list[torch.Tensor]]
-) -> pd.DataFrame:
+def predictions_table(examples: Examples, folds: list[Fold], systems: dict[str, System]) -> pd.DataFrame:
     """Return true and predicted values by name, in the units of the dataset; categories by their names."""
     parts = []
     for number, fold in enumerate(folds):
         part = pd.DataFrame({"fold": number}, index=pd.Index(fold.test, name="name"))
-        rows = examples.rows(fold.test)
         if "speaker" in examples.table:
             part["speaker"] = examples.table["speaker"].loc[fold.test]
-        if examples.classes:
-            part["emotion"] = examples.table["emotion"].loc[fold.test]
-            for system, outputs in predictions.items():
-                part[f"emotion_{system}"] = [examples.classes[i] for i in outputs[number].argmax(dim=1).tolist()]
-        for column, (target, (low, high)) in enumerate(examples.ranges.items()):
-            part[target] = (low + (high - low) * examples.targets[rows, column].double()).numpy()
-            for system, outputs in predictions.items():
-                part[f"{target}_{system}"] = (low + (high - low) * outputs[number][:, column].double()).numpy()
+        for task, goal in examples.goals.items():
+            truth = goal.truth(examples.table.loc[fold.test])
+            for target in goal.metrics:
+                part[target] = truth[target]
+            for name, system in systems.items():
+                for column, values in columns_of(goal, system.outputs[task][number], name).items():
+                    part[column] = values
         parts.append(part)
     return pd.concat(parts)
 
 
-def _sums(
-    examples: Examples, true: torch.Tensor, predicted: torch.Tensor, groups: Groups
-) -> dict[str, tuple[Floats, Callable[[Floats], Floats]]]:
-    """Return for each target the sums per group, and the metric that is computed from such sums."""
-    if examples.classes:
-        classes = predicted.argmax(dim=1).numpy()
-        return {"emotion": (confusion_counts(true.numpy(), classes, len(examples.classes), groups), uar_of)}
-    pairs = zip(examples.ranges, true.double().numpy().T, predicted.double().numpy().T, strict=True)
-    return {target: (concordance_sums(t, p, groups), ccc_of) for target, t, p in pairs}
+def columns_of(goal: Goal, outputs: torch.Tensor, system: str) -> dict[str, Any]:
+    """Return the columns of a task's predictions: ``TARGET_SYSTEM``, and the spread of several members.
+
+    Args:
+        goal: the task.
+        outputs: as `Goal.represent` gives them, (members, utterances, outputs).
+        system: its name.
+    """
+    columns = {f"{target}_{system}": values for target, values in goal.decode(outputs.mean(dim=0)).items()}
+    return columns | (goal.spread(outputs) if len(outputs) > 1 else {})
 
 
-def _mean(figures: list[tuple[float, Floats, list[float]]]) -> tuple[float, Floats, list[float]]:
-    values, resampled, by_fold = zip(*figures, strict=True)
-    return float(np.mean(values)), np.mean(resampled, axis=0), np.mean(by_fold, axis=0).tolist()
+def _figures(
+    goal: Goal, targets: list[torch.Tensor], outputs: list[torch.Tensor], groups: Groups, weights: Floats
+) -> dict[str, _Resampled]:
+    together, true = torch.cat(outputs, dim=1), torch.cat(targets)
+    draws = member_draws(len(together))
+    drawn = [goal.figures(true, torch.tensordot(draw.to(together.dtype), together, dims=1), groups) for draw in draws]
+    whole = goal.figures(true, together.mean(dim=0), groups)
+    alone = [goal.figures(true, member, groups) for member in together]
+    by_fold = [
+        goal.figures(part, output.mean(dim=0), np.zeros(len(part), np.int64))
+        for part, output in zip(targets, outputs, strict=True)
+    ]
+    found = {}
+    for target, (sums, of) in whole.items():
+        resampled = np.empty(len(weights))
+        for number, figures in enumerate(drawn):
+            mine = slice(number, None, len(draws))
+            resampled[mine] = of(np.tensordot(weights[mine], figures[target][0], axes=1))
+        folds, members = (
+            [float(of(figures[target][0].sum(axis=0))) for figures in several] for several in (by_fold, alone)
+        )
+        found[target] = _Resampled(float(of(sums.sum(axis=0))), resampled, folds, members)
+    return found
 
 
-def _minus(a: tuple[float, Floats, list[float]], b: tuple[float, Floats, list[float]]) -> Any:
-    return a[0] - b[0], a[1] - b[1], [x - y for x, y in zip(a[2], b[2], strict=True)]
+def member_draws(members: int, seed: int = 0) -> torch.Tensor:
+    """Return shares of the members in bootstrap resamples of them, (draws, members)."""
+    if members == 1:
+        return torch.ones(1, 1)
+    drawn: npt.NDArray[Any] = np.random.default_rng(seed).multinomial(members, [1 / members] * members, MEMBER_DRAWS)
+    return torch.from_numpy(drawn / members)
+
+
+def _mean(figures: list[_Resampled]) -> _Resampled:
+    folds, members = (
+        np.mean([getattr(figure, which) for figure in figures], axis=0).tolist() for which in ("folds", "members")
+    )
+    value = float(np.mean([figure.value for figure in figures]))
+    return _Resampled(value, np.mean([figure.resampled for figure in figures], axis=0), folds, members)

@@ -5,224 +5,217 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from featurestore.batches import Batch as StoredBatch
-from featurestore.codec import Frames
+from featurestore.batches import read_ahead
 from featurestore.errors import SerError
-from featurestore.feature import FeatureStore
+from featurestore.plan import Ints
+from featurestore.remote import RemoteFiles
 from featurestore.store import Store
-from train.align import Floats, align_pitch
-from train.config import PitchConfig, TrainConfig
-from train.labels import EXAMPLES, Scale, clean_names, grouped, numbers, some
-from train.model import Batch
-from train.states import check_statistics, decode_into, is_damaged
+from train.align import Alignment, align_repeated
+from train.batch import Batch, StreamBatch
+from train.config import TrainConfig
+from train.fronts import Front
+from train.goals import goals_of
+from train.labels import clean_names, grouped
+from train.sources import Source
+from train.streams import Stream, resolve, source_of
+from train.tasks import Goal
 
-DIMENSIONS = ("V", "A", "D")
+
+@dataclass(frozen=True)
+class Hearing:
+    """A stream and the feature that it reads."""
+
+    stream: Stream
+    source: Source
+
+    @property
+    def front(self) -> Front:
+        """How it is heard."""
+        assert self.stream.front is not None  # it is resolved
+        return self.stream.front
+
+    @property
+    def has_clock(self) -> bool:
+        """Whether its frames have times."""
+        return self.source.spec.hop > 0 and self.front.keeps_time
+
+    def lengths(self, rows: Ints) -> Ints:
+        """Return the frames of some rows of the store's table."""
+        found = self.source.part.lengths[rows]
+        return found if self.front.keeps_time else np.ones_like(found)
 
 
 @dataclass(frozen=True)
 class Examples:
-    """What a model learns from.
+    """What a model learns from, or predicts.
 
     Attributes:
         store: that they come from.
-        states: the feature with the hidden states.
+        streams: what is heard, by name; the first gives the clock.
+        own_clocks: whether the others keep theirs.
         names: of the utterances; a row is a position in it.
         table: the utterance table of these.
-        targets: scaled to the declared range, (utterances, targets); or class numbers, (utterances,).
-        classes: the categories by class number; empty for a regression.
-        ranges: the declared range of each target of a regression.
-        pitch: aligned with the states, (frames, 2) of each utterance: height and voicing; empty if not used.
+        goals: the tasks, by name.
+        targets: of each task.
         skipped: utterances of the store that are not among the examples, with the reason.
         remarks: what is odd about them, a line each.
     """
 
     store: Store
-    states: FeatureStore
+    streams: dict[str, Hearing]
+    own_clocks: bool
     names: list[str]
     table: pd.DataFrame
-    targets: torch.Tensor
-    classes: list[str]
-    ranges: dict[str, Scale]
-    pitch: list[Floats] = field(default_factory=list)
+    goals: dict[str, Goal]
+    targets: dict[str, torch.Tensor]
     skipped: dict[str, str] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
     @property
-    def outputs(self) -> int:
-        """How many numbers a model predicts."""
-        return len(self.classes) or self.targets.shape[1]
+    def clock(self) -> Hearing:
+        """The stream that gives the clock."""
+        return next(iter(self.streams.values()))
 
-    def rows(self, names: Sequence[str]) -> torch.Tensor:
+    @property
+    def metrics(self) -> dict[str, str]:
+        """The metric of each target."""
+        return {target: metric for goal in self.goals.values() for target, metric in goal.metrics.items()}
+
+    def rows(self, names: Sequence[str]) -> Ints:
         """Return the rows of some names."""
-        return torch.from_numpy(self._index.get_indexer(pd.Index(names)))
+        return np.asarray(self._index.get_indexer(pd.Index(names)), np.int64)
 
     @cached_property
     def _index(self) -> pd.Index:
         return pd.Index(self.names)
 
     @cached_property
-    def _compared(self) -> set[int]:
-        """The rows whose frames have been compared with what is stored of them."""
-        return set()
+    def lengths(self) -> Ints:
+        """Frames of the first stream, by row."""
+        return self.clock.lengths(np.array([self.store.index[name] for name in self.names], np.int64))
 
-    def batches(self, rows: torch.Tensor, size: int, seed: int | None = None) -> Iterator[Batch]:
-        """Yield batches of ``size`` of the rows, read ahead in a thread.
+    def batches(self, order: Sequence[Ints]) -> Iterator[Batch]:
+        """Yield a batch for each group of rows, read ahead in threads."""
+        remote = isinstance(self.store.form.files, RemoteFiles)
+        return read_ahead(self.batch, order, threads=16 if remote else 1)
 
-        Args:
-            rows: of the utterances.
-            size: utterances in a batch.
-            seed: of the order; by length when absent.
-        """
+    def batch(self, rows: Ints) -> Batch:
+        """Read a batch."""
         names = [self.names[row] for row in rows.tolist()]
-        return self.store.batches(
-            names, [self.states.name], utterances=size, seed=seed, collate=self._collate, copy=False, threads=1
-        )
+        chosen = torch.from_numpy(rows)
+        targets = {task: targets[chosen] for task, targets in self.targets.items()}
+        clock = self._read(self.clock, names, None)
+        streams = {}
+        for name, hearing in self.streams.items():
+            streams[name] = clock if hearing is self.clock else self._read(hearing, names, clock)
+        return Batch(rows, streams, targets)
 
-    def _collate(self, batch: StoredBatch) -> Batch:
-        rows, stored = self.rows(batch.names), batch.frames[self.states.name]
-        chosen = rows.tolist()
-        lengths = [frames.values.shape[1] for frames in stored]
-        states = torch.empty(self.states.spec.layers, sum(lengths), self.states.spec.dim)
-        end = 0
-        for row, frames, length in zip(chosen, stored, lengths, strict=True):
-            decode_into(states[:, end : end + length], frames)
-            self._compare(row, frames, states[:, end : end + length])
-            end += length
-        pitch = torch.from_numpy(np.concatenate([self.pitch[row] for row in chosen])) if self.pitch else None
-        return Batch(rows, torch.tensor(lengths), states, pitch, self.targets[rows])
-
-    def _compare(self, row: int, frames: Frames, values: torch.Tensor) -> None:
-        """Look whether frames that are read for the first time are damaged."""
-        if row in self._compared:
-            return
-        self._compared.add(row)
-        mean, sd = (part[0] for part in self.states.pooled([self.names[row]]))
-        if is_damaged(values, frames, mean, sd):
-            raise SerError(
-                f"{self.states.name} of {self.names[row]} is not what was written: "
-                f"run ser-store verify {self.store.path}"
-            )
+    def _read(self, hearing: Hearing, names: list[str], clock: StreamBatch | None) -> StreamBatch:
+        frames = [hearing.front.read(hearing.source, name) for name in names]
+        lengths = [one.values.shape[1] for one in frames]
+        if clock is None or self.own_clocks:
+            return StreamBatch(frames, lengths, None)
+        aligned = []
+        for name, one, length in zip(names, frames, clock.lengths, strict=True):
+            if one.values.shape[1] == 1:
+                aligned.append(align_repeated(length))
+            else:
+                times, clock_times = hearing.source.part.times(name), self.clock.source.part.times(name)
+                aligned.append(hearing.front.align(one, times, clock_times))
+        return StreamBatch(frames, clock.lengths, aligned)
 
 
-def load_examples(store: Store, config: TrainConfig) -> Examples:
+def load_examples(
+    store: Store, config: TrainConfig, goals: dict[str, Goal] | None = None, labelled: bool | None = None
+) -> Examples:
     """Return the utterances of a store that have what ``config`` asks for.
+
+    Args:
+        store: that they come from.
+        config: what is heard and predicted.
+        goals: those of a run; when absent, what the labels of the store give.
+        labelled: whether the utterances must have labels; when absent only if there are no ``goals``.
 
     Raises:
         SerError: if the store lacks a feature or a label, nothing is left, or what there is cannot be learned from.
     """
-    states = store.feature(config.encoder or _only_encoder(store))
-    pitch = _pitch(store, config.pitch.feature) if config.fusion.uses_pitch else None
-    _check_targets(store, config)
+    streams = resolve(config.streams, store, config.fusion, config.width)
     table, remarks = clean_names(store.utterances)
-    ranges = {} if "emotion" in config.targets else {target: _scale(store, target) for target in config.targets}
-    table = table.assign(**{target: numbers(table, target, scale) for target, scale in ranges.items()})
-    skipped = _skipped([states, pitch] if pitch else [states], table, config.targets)
+    speakers = table["speaker"] if "speaker" in table else pd.Series("", table.index, dtype=str)
+    hearings = {name: Hearing(stream, source_of(stream, store, speakers)) for name, stream in streams.items()}
+    skipped = {name: why for hearing in hearings.values() for name, why in hearing.source.part.failed.items()}
+    labelled = goals is None if labelled is None else labelled
+    if goals is None:
+        goals = goals_of(config, table, store.ranges, str(store.path))
+    if labelled:
+        found, counted = _without_labels(goals, table, config.missing)
+        skipped, remarks = skipped | found, remarks + counted
     names = [name for name in table.index if name not in skipped]
     if not names:
         raise SerError(f"{store.path}: nothing to train on: {'; '.join(grouped(skipped.items()))}")
-    check_statistics(states, names)
-    if not states.spec.hop:
-        remarks.append(f"{states.name} has no clock: a frame is a token, or the whole utterance")
     table = table.loc[names]
-    classes = [] if ranges else _classes(table["emotion"])
-    targets = _scaled(table, ranges) if ranges else _class_numbers(table["emotion"], classes)
-    aligned = _align_all(states, pitch, names, config.pitch) if pitch else []
-    if pitch and not any(contour[:, 1].any() for contour in aligned):
-        remarks.append(f"no frame of {pitch.name} is voiced: the fusion has nothing to work with")
-    return Examples(store, states, names, table, targets, classes, ranges, aligned, skipped, remarks)
+    targets = {name: goal.targets(table) for name, goal in goals.items()} if labelled else {}
+    examples = Examples(store, hearings, config.fusion.own_clocks, names, table, goals, targets, skipped, remarks)
+    _check_clocks(examples)
+    return examples
 
 
-def _skipped(features: list[FeatureStore], table: pd.DataFrame, targets: Sequence[str]) -> dict[str, str]:
-    """Return the utterances that lack a feature or a label, with the reason."""
-    skipped = {name: reason for feature in features for name, reason in feature.failed.items()}
-    for target in targets:
-        missing = table[target] == "" if target == "emotion" else table[target].isna()
-        skipped |= dict.fromkeys(table.index[missing], f"no label {target}")
-    return skipped
+def survey(examples: Examples) -> list[str]:
+    """Look at every feature of every utterance once, and return what is odd, a line each.
+
+    Raises:
+        SerError: naming utterances whose features are damaged.
+    """
+    remarks = []
+    for hearing in examples.streams.values():
+        remarks += hearing.front.survey(hearing.source, examples.names)
+        if not hearing.source.spec.hop:
+            remarks.append(f"{hearing.source.name} has no clock: a frame is a token, or the whole utterance")
+    return remarks
 
 
-def _scale(store: Store, target: str) -> Scale:
-    scale = store.ranges.get(target)
-    if scale is None or not (np.isfinite(scale).all() and scale[0] < scale[1]):
-        found = f"{scale[0]:g} to {scale[1]:g}" if scale else "none"
-        raise SerError(f"{store.path}: expected a scale for {target}, found {found}: extract it with dataset.ranges")
-    return scale
+def _without_labels(goals: dict[str, Goal], table: pd.DataFrame, missing: str) -> tuple[dict[str, str], list[str]]:
+    """Return the utterances that lack labels, with the reason, and a line for each target that some lack."""
+    lacking: dict[str, np.ndarray[Any, np.dtype[np.bool_]]] = {}
+    for goal in goals.values():
+        lacking |= {target: there.numpy() for target, there in goal.missing(goal.targets(table)).items()}
+    skipped: dict[str, str] = {}
+    if missing == "skip":
+        for target, absent in lacking.items():
+            skipped |= dict.fromkeys(table.index[absent], f"no label {target}")
+        return skipped, []
+    without_any = np.logical_and.reduce(list(lacking.values()))
+    skipped = dict.fromkeys(table.index[without_any], "no label of any target")
+    counts = {target: int((absent & ~without_any).sum()) for target, absent in lacking.items()}
+    return skipped, [
+        f"label {target} is missing for {count} of {int((~without_any).sum())} utterances: they do not count for it"
+        for target, count in counts.items()
+        if count
+    ]
 
 
-def _classes(emotions: pd.Series) -> list[str]:
-    classes = sorted(emotions.unique())
-    if len(classes) < 2:
-        raise SerError(f"all utterances have one emotion, {classes[0]}: expected two or more")
-    return classes
+def _check_clocks(examples: Examples) -> None:
+    """Check that streams can be brought onto the clock of the first.
 
-
-def _only_encoder(store: Store) -> str:
-    layered = [name for name, part in store.parts.items() if part.spec.layers > 1]
-    if len(layered) != 1:
-        found = ", ".join(layered) or "none"
-        raise SerError(f"{store.path}: found {found} with hidden states, expected one: choose with encoder=NAME")
-    return layered[0]
-
-
-def _check_targets(store: Store, config: TrainConfig) -> None:
-    regression = config.loss.task == "regression"
-    known = DIMENSIONS if regression else ("emotion",)
-    wrong = [target for target in config.targets if target not in known]
-    if wrong or not config.targets or len(set(config.targets)) < len(config.targets):
-        kind = "any of V, A, D, each once" if regression else "[emotion]"
-        raise SerError(f"loss={config.loss.name} takes targets={kind}, found targets=[{','.join(config.targets)}]")
-    absent = [target for target in config.targets if target not in store.utterances]
-    if absent:
-        there = [label for label in (*DIMENSIONS, "emotion") if label in store.utterances]
-        raise SerError(f"{store.path} has no labels {', '.join(absent)}; it has {', '.join(there) or 'none'}")
-
-
-def _class_numbers(emotions: pd.Series, classes: list[str]) -> torch.Tensor:
-    return torch.from_numpy(pd.Index(classes).get_indexer(pd.Index(emotions)))
-
-
-def _scaled(table: pd.DataFrame, ranges: dict[str, Scale]) -> torch.Tensor:
-    """Return the targets as shares of their declared ranges, (utterances, targets)."""
-    columns = [(table[target].to_numpy() - low) / (high - low) for target, (low, high) in ranges.items()]
-    return torch.tensor(np.stack(columns, axis=1), dtype=torch.float32)
-
-
-def _pitch(store: Store, name: str) -> FeatureStore:
-    """Return the feature with the pitch contour, whose first channel is F0 in Hz."""
-    pitch = store.feature(name)
-    spec = pitch.spec
-    if spec.channels[:2] != ("f0", "voiced") or spec.layers != 1:
-        held = ", ".join(spec.channels[:EXAMPLES]) or f"{spec.dim} channels without names"
-        raise SerError(f"{name} holds {held}, expected f0 in Hz and voiced: choose pitch.feature, or extract pitch so")
-    return pitch
-
-
-def _align_all(states: FeatureStore, pitch: FeatureStore, names: list[str], config: PitchConfig) -> list[Floats]:
-    """Return height and voicing of each utterance at the times of its hidden states."""
-    aligned, bad = [], []
-    for name in names:
-        f0 = pitch.read(name).decode()[0, :, 0]
-        if not (np.isfinite(f0) & (f0 >= 0)).all():
-            bad.append(name)
+    Raises:
+        SerError: if a feature has many frames and no clock, or the clock is of one frame.
+    """
+    first, *others = examples.streams.items()
+    if examples.own_clocks:
+        return
+    rows = np.array([examples.store.index[name] for name in examples.names], np.int64)
+    for name, hearing in others:
+        if (hearing.lengths(rows) == 1).all():
             continue
-        log_f0, voiced = align_pitch(f0, pitch.times(name), states.times(name))
-        aligned.append(np.stack([_height(log_f0, voiced, config), voiced], axis=1).astype(np.float32))
-    if bad:
-        raise SerError(
-            f"f0 in {pitch.name} of {some(bad)} is negative or not finite: it is damaged; run ser-store verify"
-        )
-    return aligned
-
-
-def _height(log_f0: Floats, voiced: np.ndarray, config: PitchConfig) -> Floats:
-    if config.normalize == "none":
-        return np.exp(log_f0) * voiced / 100
-    if config.normalize == "utterance" and voiced.any():
-        heard = log_f0[voiced]
-        return (log_f0 - heard.mean()) / max(float(heard.std()), 1e-3) * voiced
-    return log_f0
+        for lacking, stream in ((name, hearing), (first[0], first[1])):
+            if not stream.has_clock:
+                raise SerError(
+                    f"streams.{lacking}: {stream.source.name} has no clock, so {name} and {first[0]} cannot meet in time: "
+                    "take front=pooled, or fusion=attention with fusion.clocks=own"
+                )

@@ -10,7 +10,7 @@ from featurestore.errors import SerError
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file that is there only when all of it is.
+    """Write a file that is there only when all of it is; the folder that it is in is made, if it is not there.
 
     Raises:
         SerError: if it cannot be written.
@@ -18,6 +18,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
     temporary = path.with_name(f".{path.name}.part")
     with _names(path):
         try:
+            path.parent.mkdir(exist_ok=True)
             temporary.write_bytes(content.encode() if isinstance(content, str) else content)
             temporary.replace(path)
         finally:

@@ -28,9 +28,9 @@ def some(names: Sequence[str]) -> str:
     return f"{len(names)} utterance{'s' if len(names) > 1 else ''} ({first_of(names)})"
 
 
-def first_of(names: Sequence[str]) -> str:
+def first_of(names: Sequence[str], most: int = EXAMPLES) -> str:
     """Return the first names, and a mark if there are more."""
-    return ", ".join(names[:EXAMPLES]) + (", …" if len(names) > EXAMPLES else "")
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
 def as_names(column: pd.Series) -> pd.Series:

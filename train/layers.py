@@ -1,9 +1,15 @@
-"""The front of every model: hidden states of all layers, normalised per layer, summed with learned softmax weights."""
+"""The sum over layers that begins every model: normalised, and weighted by learned or equal shares."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import nn
+
+from featurestore.codec import Frames
+from train.kernels import Floats, frame_sums, weighted_sum
 
 WIDEST = 8192
 """Channels of anything in a model."""
@@ -11,26 +17,124 @@ SMALLEST_SD = 1e-3  # a channel that is all but constant must not be blown up
 
 
 class LayerSum(nn.Module):
-    """Packed states (layers, frames, dim) -> (frames, dim).
+    """Stored frames of some utterances -> (frames of all, dim): layers normalised, and summed with weights.
 
     Args:
-        mean: of each layer and channel over the training utterances, (layers, dim).
-        sd: the same.
+        layers: that are summed.
+        dim: channels of each.
+        learned: whether the weights are learned, as a softmax; otherwise they are equal.
     """
 
-    def __init__(self, mean: torch.Tensor, sd: torch.Tensor) -> None:
+    def __init__(self, layers: int, dim: int, learned: bool) -> None:
         super().__init__()
         self.mean: torch.Tensor
         self.sd: torch.Tensor
-        self.register_buffer("mean", mean)
-        self.register_buffer("sd", sd.clamp(min=SMALLEST_SD))
-        self.logits = nn.Parameter(torch.zeros(len(mean)))
+        self.register_buffer("mean", torch.zeros(layers, dim))
+        self.register_buffer("sd", torch.ones(layers, dim))
+        self.dim = dim
+        self.logits = nn.Parameter(torch.zeros(layers), requires_grad=learned and layers > 1)
+
+    def normalise_by(self, mean: Floats, sd: Floats) -> None:
+        """Set what is subtracted from each layer and channel, and what divides it, both (layers, dim)."""
+        self.mean.copy_(torch.from_numpy(mean))
+        self.sd.copy_(torch.from_numpy(sd).clamp(min=SMALLEST_SD))
 
     def weights(self) -> torch.Tensor:
         """Return the weight of each layer, (layers,); they sum to one."""
         return self.logits.softmax(dim=0)
 
-    def forward(self, states: torch.Tensor) -> torch.Tensor:  # noqa: D102
-        with torch.no_grad():
-            normalised = torch.addcmul(-self.mean[:, None] / self.sd[:, None], states, 1 / self.sd[:, None])
-        return (self.weights() @ normalised.flatten(1)).view(states.shape[1:])
+    def forward(self, utterances: list[Frames]) -> torch.Tensor:  # noqa: D102
+        mix = _MixStored if self.mean.device.type == "cpu" else _MixOnDevice
+        return mix.apply(self.weights(), utterances, self.mean, self.sd)
+
+
+class _MixStored(torch.autograd.Function):
+    """The sum from the stored bytes, utterance by utterance; see `train.kernels`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, weights: torch.Tensor, utterances: list[Frames], mean: torch.Tensor, sd: torch.Tensor
+    ) -> torch.Tensor:
+        shares, mean_of, sd_of = weights.detach().numpy()[:, None], mean.numpy(), sd.numpy()
+        out = np.empty((sum(frames.values.shape[1] for frames in utterances), mean.shape[1]), np.float32)
+        end = 0
+        for frames in utterances:
+            begin, end = end, end + frames.values.shape[1]
+            scale, offset = scale_and_offset(frames)
+            constant = (shares * ((offset - mean_of) / sd_of)).sum(axis=0, dtype=np.float32)
+            factor = np.ascontiguousarray(np.broadcast_to(shares * scale / sd_of, mean_of.shape))
+            weighted_sum(frames, factor, constant, out[begin:end])
+        ctx.utterances, ctx.mean, ctx.sd = utterances, mean_of, sd_of
+        return torch.from_numpy(out)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+        found, end = np.zeros(len(ctx.mean), np.float64), 0
+        slopes = np.ascontiguousarray(gradient.numpy())
+        for frames in ctx.utterances:
+            begin, end = end, end + frames.values.shape[1]
+            scale, offset = scale_and_offset(frames)
+            total = slopes[begin:end].sum(axis=0)
+            sums = frame_sums(frames, slopes[begin:end])
+            found += ((scale * sums + (offset - ctx.mean) * total) / ctx.sd).sum(axis=1, dtype=np.float64)
+        return torch.from_numpy(found.astype(np.float32)), None, None, None
+
+
+class _MixOnDevice(torch.autograd.Function):
+    """The same by torch, on the device of the weights: the stored bytes of a batch go there, never their float32."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, weights: torch.Tensor, utterances: list[Any], mean: torch.Tensor, sd: torch.Tensor
+    ) -> torch.Tensor:
+        stored, scale, offset, owner = _packed(utterances, mean)
+        constant = torch.einsum("l,bld->bd", weights, (offset - mean) / sd)
+        out = constant[owner]
+        factor = weights[:, None] * scale / sd
+        for layer in range(len(weights)):
+            out.addcmul_(factor[:, layer][owner], _decoded(stored, layer, utterances[0], mean.shape[1]))
+        ctx.utterances, ctx.mean, ctx.sd = utterances, mean, sd
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+        stored, scale, offset, owner = _packed(ctx.utterances, ctx.mean)
+        blank = gradient.new_zeros(len(ctx.utterances), gradient.shape[1])
+        total = blank.index_add(0, owner, gradient)
+        found = []
+        for layer in range(len(ctx.mean)):
+            values = _decoded(stored, layer, ctx.utterances[0], gradient.shape[1])
+            sums = blank.index_add(0, owner, gradient * values)
+            of_layer = scale[:, layer] * sums + (offset[:, layer] - ctx.mean[layer]) * total
+            found.append((of_layer / ctx.sd[layer]).sum())
+        return torch.stack(found), None, None, None
+
+
+def scale_and_offset(frames: Frames) -> tuple[Any, Any]:
+    """Return the factor of what is stored, and what is added to it, (layers, dim) or a number."""
+    if frames.scale is None or frames.offset is None:
+        return np.float32(1), np.float32(0)
+    return frames.scale, frames.offset
+
+
+def _packed(utterances: list[Frames], mean: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Return on a device the stored values, (layers, frames of all, width), their scales and offsets, (utterances,
+    layers, dim), and to which utterance each frame belongs."""
+    device = mean.device
+    stored = torch.cat([torch.as_tensor(frames.values, device=device) for frames in utterances], dim=1)
+    pairs = [scale_and_offset(frames) for frames in utterances]
+    scale, offset = (
+        torch.stack([torch.as_tensor(pair[i], device=device).expand_as(mean) for pair in pairs]) for i in (0, 1)
+    )
+    lengths = torch.tensor([frames.values.shape[1] for frames in utterances], device=device)
+    return stored, scale, offset, torch.repeat_interleave(torch.arange(len(utterances), device=device), lengths)
+
+
+def _decoded(stored: torch.Tensor, layer: int, like: Frames, dim: int) -> torch.Tensor:
+    """Return one layer as float32, without scale and offset."""
+    values = stored[layer]
+    if like.dtype == "bfloat16":
+        values = values.view(torch.bfloat16)
+    if like.dtype == "int4":
+        values = torch.stack([values & 0xF, values >> 4], dim=-1).flatten(-2)[..., :dim]
+    return values.to(torch.float32)

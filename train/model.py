@@ -1,109 +1,76 @@
-"""The model: hidden states -> layer sum -> projection -> fusion with pitch -> pooling -> head -> targets."""
+"""The model: streams, each summed, standardised and embedded -> fusion -> pooling -> a head for each task."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import nn
 
+from train.batch import Batch, StreamBatch
 from train.config import TrainConfig
-from train.layers import LayerSum
+from train.examples import Examples, Hearing
+from train.fronts import FrontModule
+from train.sequences import Sequences, pad
 
 
-@dataclass
-class Batch:
-    """Some utterances; frames are packed one utterance after another.
+class StreamModel(nn.Module):
+    """From what is stored of a feature to the frames that the fusion takes."""
 
-    Attributes:
-        rows: positions in the examples, (batch,).
-        lengths: frames of each, (batch,).
-        states: hidden states, (layers, frames, dim).
-        pitch: aligned with the states, (frames, 2), as `train.examples` reads it, or None.
-        targets: (batch, targets), scaled to the declared range; class numbers (batch,) for a classification.
-    """
-
-    rows: torch.Tensor
-    lengths: torch.Tensor
-    states: torch.Tensor
-    pitch: torch.Tensor | None
-    targets: torch.Tensor
-
-    def select(self, chosen: torch.Tensor) -> Batch:
-        """Return the utterances for which ``chosen`` (batch,) is true."""
-        frames = torch.repeat_interleave(chosen, self.lengths)
-        return Batch(
-            self.rows[chosen],
-            self.lengths[chosen],
-            self.states[:, frames],
-            None if self.pitch is None else self.pitch[frames],
-            self.targets[chosen],
-        )
-
-    def to(self, device: torch.device) -> Batch:
-        """Return the batch on a device."""
-        pitch = None if self.pitch is None else self.pitch.to(device)
-        rows, lengths, states, targets = (
-            part.to(device) for part in (self.rows, self.lengths, self.states, self.targets)
-        )
-        return Batch(rows, lengths, states, pitch, targets)
-
-
-class PitchNorm(nn.Module):
-    """Log-F0 normalised where voiced, zero elsewhere.
-
-    Args:
-        mean: of log-F0 over the voiced frames of the training part.
-        sd: the same.
-    """
-
-    def __init__(self, mean: float, sd: float) -> None:
+    def __init__(self, hearing: Hearing) -> None:
         super().__init__()
-        self.mean: torch.Tensor
-        self.sd: torch.Tensor
-        self.register_buffer("mean", torch.tensor(mean))
-        self.register_buffer("sd", torch.tensor(sd))
+        stream = hearing.stream
+        assert stream.width is not None and stream.dropout is not None  # they are resolved
+        self.front = hearing.front.build(hearing.source)
+        self.dropout = nn.Dropout1d(stream.dropout)
+        self.embed = stream.embedding.build(self.front.dim, stream.width)
 
-    def forward(self, pitch: torch.Tensor) -> torch.Tensor:  # noqa: D102
-        height, voiced = pitch.unbind(dim=-1)
-        return torch.stack([(height - self.mean) / self.sd * voiced, voiced], dim=-1)
+    def forward(self, batch: StreamBatch) -> Sequences:  # noqa: D102
+        packed = batch.align(self.front(batch.frames))
+        values, mask = pad(packed, torch.tensor(batch.lengths))
+        if self.training and self.dropout.p:
+            values = self.dropout(values.transpose(1, 2)).transpose(1, 2)
+        return Sequences(self.embed(values, mask), mask)
 
 
 class Model(nn.Module):
-    """From a batch to one output per dimension, or per category.
+    """From a batch to the outputs of each task, (batch, outputs) by name.
 
     Args:
         config: the settings of its parts.
-        layers: the layer sum.
-        pitch_norm: of the pitch contour.
-        outputs: number of outputs.
+        streams: what it hears.
+        outputs: of each task.
     """
 
-    def __init__(self, config: TrainConfig, layers: LayerSum, pitch_norm: PitchNorm, outputs: int) -> None:
+    def __init__(self, config: TrainConfig, streams: Mapping[str, Hearing], outputs: Mapping[str, int]) -> None:
         super().__init__()
-        self.layers, self.pitch_norm = layers, pitch_norm
-        self.dropout = nn.Dropout1d(config.dropout)
-        self.project = nn.Linear(layers.mean.shape[1], config.width)
-        self.fusion = config.fusion.build(config.width)
+        self.streams = nn.ModuleDict({name: StreamModel(hearing) for name, hearing in streams.items()})
+        self.fusion = config.fusion.build({name: int(hearing.stream.width or 0) for name, hearing in streams.items()})
         self.pooling = config.pooling.build(self.fusion.dim)
-        self.head = config.head.build(self.pooling.dim, outputs)
+        self.heads = nn.ModuleDict(
+            {task: config.head.build(self.pooling.dim, count) for task, count in outputs.items()}
+        )
+        self.uncertainty = nn.ParameterDict(
+            {task: nn.Parameter(torch.zeros(())) for task in outputs} if config.weights == "learned" else {}
+        )
 
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return self.layers.logits.device
+    def fit(self, examples: Examples, names: list[str]) -> None:
+        """Take the statistics of the training part."""
+        for name, front in self._fronts():
+            front.fit(examples.streams[name].source, names)
 
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """Return (batch, outputs)."""
-        mask = torch.arange(int(batch.lengths.max()), device=batch.lengths.device) < batch.lengths[:, None]
-        audio = pad(self.layers(batch.states), mask)
-        audio = self.project(self.dropout(audio.transpose(1, 2)).transpose(1, 2))
-        pitch = None if batch.pitch is None else pad(self.pitch_norm(batch.pitch), mask)
-        return self.head(self.pooling(self.fusion(audio, pitch, mask), mask))
+    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:  # noqa: D102
+        heard = {name: stream(batch.streams[name]) for name, stream in self.streams.items()}
+        frames, mask = self.fusion(heard)
+        vector = self.pooling(frames, mask)
+        return {task: head(vector) for task, head in self.heads.items()}
 
+    def layer_weights(self) -> dict[str, list[float]]:
+        """Return the weights of the layers of each stream that learns them."""
+        weights = {name: front.layer_weights() for name, front in self._fronts()}
+        return {name: found.tolist() for name, found in weights.items() if found is not None}
 
-def pad(packed: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Return packed frames (frames, dim) as (batch, time, dim), zeros where the mask (batch, time) has no frame."""
-    padded = packed.new_zeros(*mask.shape, packed.shape[-1])
-    padded[mask] = packed
-    return padded
+    def _fronts(self) -> Iterator[tuple[str, FrontModule]]:
+        for name, stream in self.streams.items():
+            assert isinstance(stream, StreamModel)
+            yield name, stream.front

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from io import BytesIO
 from pathlib import Path
+from urllib.parse import quote
 
 import matplotlib as mpl
 import numpy as np
@@ -14,7 +15,9 @@ from matplotlib.figure import Figure
 from featurestore.command import printable
 from train.examples import Examples
 from train.files import write_whole
-from train.loop import Variant
+from train.labels import Scale
+from train.tasks.classification import ClassificationGoal
+from train.tasks.regression import RegressionGoal
 
 mpl.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9})
 
@@ -26,50 +29,60 @@ LONGEST_LABEL = 30
 """Characters."""
 
 
-def plot_curves(folder: Path, variants: list[Variant], metric: str) -> None:
-    """Write ``loss.png`` and ``dev_METRIC.png``: a line per fold, a dot where its best epoch is."""
-    for key, label, file in (("loss", "training loss", "loss"), ("dev", f"dev {metric}", f"dev_{metric.lower()}")):
+def plot_curves(folder: Path, histories: list[list[dict[str, float]]], best_epochs: list[int]) -> None:
+    """Write ``loss.png`` and ``dev.png``: a line per model, a dot where its best epoch is."""
+    for key, label in (("loss", "training loss"), ("dev", "dev score")):
         figure = Figure(figsize=(5, 3.2), layout="constrained")
         axes = figure.subplots()
-        for variant in variants:
-            curve = [epoch[key] for epoch in variant.history]
+        for history, best in zip(histories, best_epochs, strict=True):
+            curve = [epoch[key] for epoch in history]
             axes.plot(range(1, len(curve) + 1), curve, color="tab:blue", alpha=0.35, linewidth=1)
-            axes.plot(variant.best_epoch, curve[variant.best_epoch - 1], "o", color="tab:blue", markersize=3)
+            axes.plot(best, curve[best - 1], "o", color="tab:blue", markersize=3)
         axes.set(xlabel="epoch", ylabel=label)
-        _save(figure, folder / f"{file}.png")
+        _save(figure, folder / f"{key}.png")
 
 
-def plot_layer_weights(folder: Path, variants: list[Variant]) -> None:
-    """Write ``layer_weights.png``: the mean over folds as bars, each fold as a dot."""
-    weights = np.array([variant.model.layers.weights().detach().cpu().numpy() for variant in variants])
-    layers = np.arange(weights.shape[1])
-    figure = Figure(figsize=(max(3.5, 0.3 * len(layers) + 1.5), 3.2), layout="constrained")
-    axes = figure.subplots()
-    axes.bar(layers, weights.mean(axis=0), color="tab:blue", alpha=0.6)
-    axes.plot(np.tile(layers, len(weights)), weights.ravel(), ".", color="black", markersize=3)
-    axes.axhline(1 / len(layers), color="grey", linewidth=0.8, linestyle=":")
-    axes.set(
-        xlabel="layer (0: input of the transformer)", ylabel="softmax weight", xticks=layers[:: 1 + len(layers) // 26]
-    )
+def plot_layer_weights(folder: Path, learned: list[dict[str, list[float]]]) -> None:
+    """Write ``layer_weights.png``: a panel per stream, the mean over models as bars, each model as a dot."""
+    streams = list(learned[0])
+    if not streams:
+        return
+    count = max(len(learned[0][stream]) for stream in streams)
+    figure = Figure(figsize=(max(3.5, 0.3 * count + 1.5), 3.2 * len(streams)), layout="constrained")
+    for axes, stream in zip(figure.subplots(len(streams), squeeze=False)[:, 0], streams, strict=True):
+        weights = np.array([of[stream] for of in learned])
+        layers = np.arange(weights.shape[1])
+        axes.bar(layers, weights.mean(axis=0), color="tab:blue", alpha=0.6)
+        axes.plot(np.tile(layers, len(weights)), weights.ravel(), ".", color="black", markersize=3)
+        axes.axhline(1 / len(layers), color="grey", linewidth=0.8, linestyle=":")
+        axes.set(xlabel=f"layer of {_as_label(stream)} (0: input of the transformer)", ylabel="softmax weight")
+        axes.set_xticks(layers[:: 1 + len(layers) // 26])
     _save(figure, folder / "layer_weights.png")
 
 
 def plot_predictions(folder: Path, examples: Examples, table: pd.DataFrame) -> None:
-    """Write ``scatter.png`` of each dimension, or ``confusion.png`` of the categories."""
-    if examples.classes:
-        _plot_confusion(folder / "confusion.png", examples.classes, table)
+    """Write ``scatter.png`` of the numbers, and ``confusion_TARGET.png`` of each target with categories."""
+    ranges: dict[str, Scale] = {}
+    for goal in examples.goals.values():
+        if isinstance(goal, ClassificationGoal):
+            file = folder / f"confusion_{quote(goal.target, safe=' ')}.png"
+            _plot_confusion(file, goal.classes, table[goal.target], table[f"{goal.target}_model"])
+        elif isinstance(goal, RegressionGoal):
+            ranges |= goal.ranges
+    if not ranges:
         return
-    figure = Figure(figsize=(3.2 * len(examples.ranges), 3.2), layout="constrained")
-    panels = figure.subplots(1, len(examples.ranges), squeeze=False)[0]
-    for axes, (target, scale) in zip(panels, examples.ranges.items(), strict=True):
+    figure = Figure(figsize=(3.2 * len(ranges), 3.2), layout="constrained")
+    panels = figure.subplots(1, len(ranges), squeeze=False)[0]
+    for axes, (target, scale) in zip(panels, ranges.items(), strict=True):
         axes.plot(table[target], table[f"{target}_model"], ".", alpha=0.3, markersize=4)
         axes.plot(scale, scale, color="grey", linewidth=0.8)
-        axes.set(xlabel=f"true {target}", ylabel=f"predicted {target}", xlim=scale, ylim=scale, aspect="equal")
+        name = _as_label(target)
+        axes.set(xlabel=f"true {name}", ylabel=f"predicted {name}", xlim=scale, ylim=scale, aspect="equal")
     _save(figure, folder / "scatter.png")
 
 
-def _plot_confusion(file: Path, classes: list[str], table: pd.DataFrame) -> None:
-    found = pd.crosstab(table["emotion"], table["emotion_model"])
+def _plot_confusion(file: Path, classes: list[str], true: pd.Series, predicted: pd.Series) -> None:
+    found = pd.crosstab(true, predicted)
     counts = found.reindex(index=classes, columns=classes, fill_value=0).to_numpy(int)
     shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     side = min(0.6 * len(classes), LARGEST_SIDE)

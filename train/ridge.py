@@ -1,4 +1,4 @@
-"""The baseline that every model has to beat: a ridge on mean-pooled states of one layer.
+"""The baseline that every model has to beat: a ridge on the mean over time of one layer.
 
 For each fold and target, layer and penalty are those with the best dev score of a ridge fitted on the training part;
 the ridge that is tested is then fitted on train and dev together. The test part is predicted once.
@@ -6,49 +6,83 @@ the ridge that is tested is then fitted on train and dev together. The test part
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from featurestore.plan import Ints
 from train.examples import Examples
-from train.loop import Score
+from train.sources import AT_ONCE
 from train.splits import Fold
+from train.tasks import Goal
 
 PENALTIES = np.logspace(0, 5, 11)
 Floats = npt.NDArray[np.float64]
 
 
-def ridge_predictions(examples: Examples, folds: list[Fold], score: Score) -> list[torch.Tensor]:
-    """Return what the baseline predicts for the test part of each fold, (rows, outputs)."""
-    pooled = examples.states.pooled(examples.names)[0].astype(np.float64)  # (utterances, layers, dim)
-    return [_predict_fold(pooled, examples, fold, score) for fold in folds]
+def ridge_predictions(examples: Examples, fold: Fold) -> dict[str, torch.Tensor]:
+    """Return what the baseline predicts for the test part of a fold, of each task, (utterances, outputs)."""
+    pooled = _pooled(examples)
+    return {task: _predict(examples, pooled, task, goal, fold) for task, goal in examples.goals.items()}
 
 
-def _predict_fold(pooled: Floats, examples: Examples, fold: Fold, score: Score) -> torch.Tensor:
-    train, dev, test = (examples.rows(names).numpy() for names in (fold.train, fold.dev, fold.test))
-    both = np.concatenate([train, dev])
-    wanted = one_hot(examples)
-    columns = [slice(None)] if examples.classes else [slice(i, i + 1) for i in range(wanted.shape[1])]
-    predicted = np.zeros((len(test), wanted.shape[1]))
-    layers = range(pooled.shape[1])
-    tried = [fit_ridges(pooled[train, layer], wanted[train], pooled[dev, layer]) for layer in layers]
-    for column in columns:
-        true = examples.targets[dev] if examples.classes else examples.targets[dev][:, column]
-        _, layer, penalty = max(
-            (score(true, torch.from_numpy(on_dev[:, column])), layer, penalty)
-            for layer in layers
-            for penalty, on_dev in enumerate(tried[layer])
+def _predict(examples: Examples, pooled: npt.NDArray[np.float32], task: str, goal: Goal, fold: Fold) -> torch.Tensor:
+    targets = examples.targets[task].numpy()
+    dev, test = examples.rows(fold.dev), examples.rows(fold.test)
+    wanted = _one_hot(targets, goal.outputs) if targets.ndim == 1 else targets.astype(np.float64)
+    predicted = np.zeros((len(test), goal.outputs))
+    for columns, tried in _ridges_on_dev(examples, pooled, wanted, fold, one_target=targets.ndim == 1):
+        best = max(
+            (_score(goal, targets, dev, on_dev[:, columns], columns), layer, penalty)
+            for layer, ridges in enumerate(tried)
+            for penalty, on_dev in enumerate(ridges)
         )
-        fitted = fit_ridges(pooled[both, layer], wanted[both][:, column], pooled[test, layer])
-        predicted[:, column] = fitted[penalty]
+        both = _labelled(wanted[:, columns], np.concatenate([examples.rows(fold.train), dev]))
+        inputs, unseen = (pooled[rows, best[1]].astype(np.float64) for rows in (both, test))
+        predicted[:, columns] = fit_ridges(inputs, wanted[both][:, columns], unseen)[best[2]]
     return torch.from_numpy(predicted).float()
 
 
-def one_hot(examples: Examples) -> Floats:
-    """Return what the ridge is fitted to: the targets, or one column per category."""
-    if examples.classes:
-        return np.eye(len(examples.classes))[examples.targets.numpy()]
-    return examples.targets.numpy().astype(np.float64)
+def _ridges_on_dev(
+    examples: Examples, pooled: npt.NDArray[np.float32], wanted: Floats, fold: Fold, one_target: bool
+) -> Iterator[tuple[Ints, list[Floats]]]:
+    """Yield for each target its columns, and what ridges on each layer predict for dev, (penalties, rows, columns)."""
+    fitted: dict[bytes, list[Floats]] = {}
+    for columns in [np.arange(wanted.shape[1])] if one_target else np.arange(wanted.shape[1])[:, None]:
+        train = _labelled(wanted[:, columns], examples.rows(fold.train))
+        if train.tobytes() not in fitted:  # targets that the same utterances have share the decomposition
+            dev = examples.rows(fold.dev)
+            fitted[train.tobytes()] = [
+                fit_ridges(pooled[train, layer].astype(float), np.nan_to_num(wanted[train]), pooled[dev, layer])
+                for layer in range(pooled.shape[1])
+            ]
+        yield columns, fitted[train.tobytes()]
+
+
+def _score(goal: Goal, targets: npt.NDArray[Any], dev: Ints, predicted: Floats, columns: Ints) -> float:
+    """Return the metric of one target on dev."""
+    output = np.zeros((len(dev), goal.outputs))
+    output[:, columns] = predicted
+    figures = goal.figures(torch.from_numpy(targets[dev]), torch.from_numpy(output), np.zeros(len(dev), np.int64))
+    sums, metric = list(figures.values())[0 if targets.ndim == 1 else int(columns[0])]
+    return float(metric(sums[0]))
+
+
+def _labelled(wanted: Floats, rows: Ints) -> Ints:
+    return rows[np.isfinite(wanted[rows]).all(axis=1)]
+
+
+def _one_hot(classes: npt.NDArray[Any], count: int) -> Floats:
+    return np.where(classes[:, None] < 0, np.nan, np.eye(count)[classes])
+
+
+def _pooled(examples: Examples) -> npt.NDArray[np.float32]:
+    """Return the mean over time of every utterance, (utterances, layers, dim)."""
+    names, source = examples.names, examples.clock.source
+    return np.concatenate([source.pooled(names[i : i + AT_ONCE])[0] for i in range(0, len(names), AT_ONCE)])
 
 
 def fit_ridges(inputs: Floats, targets: Floats, unseen: Floats) -> Floats:

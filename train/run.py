@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
-from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from featurestore.command import printable
 from featurestore.errors import SerError
-from featurestore.statistics import corpus_statistics
 from featurestore.store import Store
 from train.checks import check_folds, shared_speakers
 from train.config import TrainConfig
-from train.evaluate import compare, predictions_table, selection_score
-from train.examples import Examples, load_examples
+from train.evaluate import System, compare, predictions_table
+from train.examples import Examples, load_examples, survey
 from train.files import append_line, write_whole
+from train.folder import RunFolder, make_run_folder
 from train.labels import grouped
-from train.layers import SMALLEST_SD, LayerSum
-from train.loop import Variant, fit, predict
-from train.memory import keep_freed_memory
-from train.model import Model, PitchNorm
+from train.live import Live, following
 from train.plots import plot_curves, plot_layer_weights, plot_predictions
-from train.ridge import ridge_predictions
-from train.splits import Fold
+from train.protocol import Protocol, fitting, read_protocol
+from train.tensors import read_tensors
+from train.work import jobs_of
+from train.workers import run_jobs
 
 Say = Callable[[str], None]
 
@@ -39,170 +34,156 @@ def run(store: Store, config: TrainConfig, say: Say) -> tuple[Path, dict[str, An
 
     Selection sees train and dev only; the test parts are predicted once, by the selected models. What would make the
     figures meaningless is an error; what may be meant is a warning in the log and in metrics.json, which is written
-    last: a run that has it is whole.
+    last: a run that has it is whole. One that lacks it can be resumed.
 
     Raises:
         SerError: if the store lacks what the config asks for, or nothing can be learned from it, or a file of the run
             cannot be written.
     """
-    torch.set_num_threads(config.threads or torch.get_num_threads())
-    keep_freed_memory()
     examples = load_examples(store, config)
-    folds = config.splits.folds(examples.table)
-    warnings = [*examples.remarks, *check_folds(examples, folds)]
-    leaks = shared_speakers(examples, folds)
-    variants = [_variant(config, examples, fold.train, fold.dev, config.optim.epochs) for fold in folds]
-    folder = make_run_folder(config, store.dataset, examples.states.name)
-    log = _Log(folder, say, "UAR" if examples.classes else "CCC")
-    resolved = yaml.safe_dump({**config.to_dict(), "encoder": examples.states.name}, sort_keys=False)
-    write_whole(folder / "config.yaml", f"# ser-train --store {printable(str(store.path))}\n{resolved}")
-    _describe(log, store, examples, folds, [*warnings, *leaks])
-
-    score = selection_score(examples)
-    fit(variants, examples, config.loss, config.optim, score, config.seed, partial(log.epoch, variants))
-    final = _refit(config, examples, folds, variants, log) if config.optim.refit else variants
-    tests = [examples.rows(fold.test) for fold in folds]
-    predictions = {"model": predict([v.model for v in final], examples, tests, config.optim.batch_size)}
-    if config.baseline:
-        predictions["ridge"] = ridge_predictions(examples, folds, score)
-    results = {
-        "metric": log.metric,
-        "results": compare(examples, folds, predictions),
-        "best_epochs": [variant.best_epoch for variant in variants],
-        "dev": [variant.best_score for variant in variants],
-        "layer_weights": [variant.model.layers.weights().tolist() for variant in final],
-        "utterances": {part: [len(getattr(fold, part)) for fold in folds] for part in ("train", "dev", "test")},
-        "shared_speakers": leaks,
-        "warnings": warnings,
-        "skipped": examples.skipped,
-    }
-    table = predictions_table(examples, folds, predictions)
-    _write_models(folder / "best_model.pth", config, final)
-    plot_curves(folder, variants, log.metric)
-    plot_layer_weights(folder, final)
-    plot_predictions(folder, examples, table)
-    write_whole(folder / "predictions.csv", table.to_csv())
-    for line in result_lines(results):
-        log(line)
-    write_whole(folder / "metrics.json", json.dumps(results, indent=1))
-    return folder, results
+    protocol = _protocol(config, examples)
+    warnings = [*examples.remarks, *survey(examples), *check_folds(examples, protocol.folds)]
+    folder = RunFolder(make_run_folder(config, store.dataset, examples.clock.source.name))
+    folder.write(config, examples, protocol, warnings + shared_speakers(examples, protocol.folds))
+    return folder.path, _finish(folder, examples, _Log(folder, say))
 
 
-def make_run_folder(config: TrainConfig, dataset: str, encoder: str) -> Path:
-    """Make and return the next free ``runs/DATASET/ENCODER/METHOD/exp_N``.
+def resume(path: Path, say: Say) -> tuple[Path, dict[str, Any]]:
+    """Go on with a run that was interrupted, and return its folder and the content of its metrics.json.
 
     Raises:
-        SerError: if it cannot be made.
+        SerError: if it is no run, or its store has changed.
     """
-    parent = config.runs / _as_folder(dataset) / _as_folder(encoder) / (config.method or config.fusion.name)
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        number = 1 + max((int(p.name[4:]) for p in parent.glob("exp_*") if p.name[4:].isdecimal()), default=0)
-        while (parent / f"exp_{number}").exists() or not _made(parent / f"exp_{number}"):
-            number += 1
-    except (OSError, ValueError) as error:  # the latter of a name with a zero byte
-        reason = getattr(error, "strerror", None) or str(error)
-        raise SerError(f"no folder for the run can be made in {parent}: {reason}; choose another with runs=") from None
-    return parent / f"exp_{number}"
+    folder = RunFolder(path)
+    examples = load_examples(folder.open_store(), folder.config, folder.goals, labelled=True)
+    return folder.path, _finish(folder, examples, _Log(folder, say))
 
 
-def _as_folder(name: str) -> str:
-    """Return a name that a store gives as that of one folder."""
-    safe = name.replace("/", "_").replace("\0", "_")
-    return "_" if safe in ("", ".", "..") else safe
+def _protocol(config: TrainConfig, examples: Examples) -> Protocol:
+    """Return the folds of a file, or those that the splits make."""
+    dataset = examples.store.dataset
+    if config.protocol is not None:
+        folds = fitting(read_protocol(config.protocol), examples.names, dataset, config.protocol)
+    else:
+        folds = config.splits.folds(examples.table)
+    absent = [number for number in config.folds or () if not 0 <= number < len(folds)]
+    if absent:
+        raise SerError(f"folds={absent} are not there: found {len(folds)} folds, numbered from 0")
+    return Protocol(dataset, folds)
 
 
-def _made(folder: Path) -> bool:
-    try:
-        folder.mkdir()
-    except FileExistsError:  # another run was faster
-        return False
-    return True
+def _finish(folder: RunFolder, examples: Examples, log: _Log) -> dict[str, Any]:
+    """Do what is still to be done of a run, and write its results."""
+    for line in _described(folder, examples):
+        log(line)
+    jobs = jobs_of(folder)
+    left = [job for job in jobs if not job.result(folder).exists()]
+    if left:
+        try:
+            with following(folder, left, examples, log) as live:
+                _train(folder, left, live)
+        except KeyboardInterrupt:
+            log(f"interrupted: ser-train resume {folder.path} goes on from the last epoch of each model")
+            raise
+    return _results(folder, examples, log)
+
+
+def _train(folder: RunFolder, jobs: list[Any], live: Live) -> None:
+    for job in run_jobs(folder.path, folder.config, jobs, live.epoch):
+        live.done(job)
+
+
+def _results(folder: RunFolder, examples: Examples, log: _Log) -> dict[str, Any]:
+    numbers = list(dict.fromkeys(variant.fold for variant in folder.variants))
+    folds = [folder.protocol.folds[number] for number in numbers]
+    systems = {"model": _members(folder, examples, numbers)}
+    if folder.config.baseline:
+        systems["ridge"] = _ridge(folder, examples, numbers)
+    notes = [read_tensors(folder.model(variant))[1] for variant in folder.variants]
+    results = {
+        "metrics": examples.metrics,
+        "results": compare(examples, folds, systems),
+        "models": [
+            {
+                "fold": variant.fold,
+                "member": variant.member,
+                **{key: value for key, value in note.items() if key != "history"},
+            }
+            for variant, note in zip(folder.variants, notes, strict=True)
+        ],
+        "utterances": {part: [len(getattr(fold, part)) for fold in folds] for part in ("train", "dev", "test")},
+        "protocol_sha256": folder.protocol.sha256,
+        "warnings": folder.note["warnings"],
+        "skipped": folder.note["skipped"],
+    }
+    table = predictions_table(examples, folds, systems)
+    plot_curves(folder.path, [note["history"] for note in notes], [note["best_epoch"] for note in notes])
+    plot_layer_weights(folder.path, [note["layer_weights"] for note in notes])
+    plot_predictions(folder.path, examples, table)
+    write_whole(folder.path / "predictions.csv", table.to_csv())
+    for line in result_lines(results):
+        log(line)
+    write_whole(folder.path / "metrics.json", json.dumps(results, indent=1, ensure_ascii=False))
+    return results
+
+
+def _members(folder: RunFolder, examples: Examples, numbers: list[int]) -> System:
+    """Return what the models predict for the test part of each fold."""
+    found = {
+        number: [read_tensors(folder.outputs(variant))[0] for variant in folder.variants if variant.fold == number]
+        for number in numbers
+    }
+    return System(
+        {
+            task: [goal.represent(torch.stack([one[task] for one in found[number]])) for number in numbers]
+            for task, goal in examples.goals.items()
+        }
+    )
+
+
+def _ridge(folder: RunFolder, examples: Examples, numbers: list[int]) -> System:
+    found = [read_tensors(folder.ridge(number))[0] for number in numbers]
+    return System({task: [one[task][None] for one in found] for task in examples.goals})
 
 
 def result_lines(results: dict[str, Any]) -> list[str]:
     """Return the table of results: a line per target, each system with its 95 % interval."""
-    systems = results["results"]
+    systems, metrics = results["results"], results["metrics"]
     targets = list(next(iter(systems.values())))
-    lines = [f"{results['metric']:8s}" + "".join(f"{system:>26s}" for system in systems)]
+    words = {target: f"{target} {metrics[target]}" if target in metrics else target for target in targets}
+    width = max(8, *map(len, words.values()))
+    lines = [" " * width + "".join(f"{system:>26s}" for system in systems)]
     for target in targets:
         cells = (systems[system][target] for system in systems)
-        lines.append(f"{target:8s}" + "".join(f"{c['value']:+9.3f} [{c['low']:+.3f}, {c['high']:+.3f}]" for c in cells))
+        values = "".join(f"{c['value']:+9.3f} [{c['low']:+.3f}, {c['high']:+.3f}]" for c in cells)
+        lines.append(f"{words[target]:{width}s}{values}")
+        members = systems["model"][target].get("members")
+        if members:
+            low, high, sd = min(members), max(members), systems["model"][target]["members_sd"]
+            lines.append(
+                f"{'':{width}s}{f'one member {low:+.3f} to {high:+.3f}, sd {sd:.3f}':>{len(values.split('[')[0])}s}"
+            )
     return lines
 
 
-class _Log:
-    """Says a line and keeps it in a file; notes every epoch in another."""
+def _described(folder: RunFolder, examples: Examples) -> list[str]:
+    config, heard = folder.config, ", ".join(hearing.source.name for hearing in examples.streams.values())
+    variants = folder.variants
+    lines = [
+        f"{examples.store.path}: {len(examples.names)} utterances, {len(variants) // config.members} folds, "
+        f"{config.members} member{'s' if config.members > 1 else ''}, {heard}"
+    ]
+    skipped = grouped(folder.note["skipped"].items())
+    lines += [f"skipped: {line}; all of their names are in metrics.json" for line in skipped]
+    return lines + [f"warning: {line}" for line in folder.note["warnings"]]
 
-    def __init__(self, folder: Path, say: Say, metric: str) -> None:
-        self._folder, self._say, self.metric = folder, say, metric
+
+class _Log:
+    """Says a line and keeps it in a file."""
+
+    def __init__(self, folder: RunFolder, say: Say) -> None:
+        self._file, self._say = folder.path / "train_log.txt", say
 
     def __call__(self, line: str) -> None:
         self._say(line)
-        append_line(self._folder / "train_log.txt", printable(line))
-
-    def epoch(self, variants: list[Variant], epoch: int, active: list[Variant], again: bool = False) -> None:
-        """Note what the ``active`` ones among the variants have reached."""
-        for number, variant in enumerate(variants):
-            if variant in active:
-                reached = {key: value for key, value in variant.history[-1].items() if not math.isnan(value)}
-                line = {"fold": number, **({"refit": True} if again else {}), **reached}
-                append_line(self._folder / "metrics.jsonl", json.dumps(line))
-        loss, dev = (sum(variant.history[-1][key] for variant in active) / len(active) for key in ("loss", "dev"))
-        reached_text = f"loss {loss:.4f}" + ("" if again else f", dev {self.metric} {dev:.4f}")
-        self(f"{'again, ' if again else ''}epoch {epoch:3d}: {len(active)} in training, {reached_text}")
-
-
-def _describe(log: _Log, store: Store, examples: Examples, folds: list[Fold], warnings: list[str]) -> None:
-    log(f"{store.path}: {len(examples.names)} utterances, {len(folds)} folds, {examples.states.name}")
-    for line in grouped(examples.skipped.items()):
-        log(f"skipped: {line}; all of their names are in metrics.json")
-    for line in warnings:
-        log(f"warning: {line}")
-
-
-def _write_models(file: Path, config: TrainConfig, final: list[Variant]) -> None:
-    content = BytesIO()  # torch has errors of its own for a full disk
-    torch.save({"config": config.to_dict(), "folds": [variant.best_state for variant in final]}, content)
-    write_whole(file, content.getvalue())
-
-
-def _variant(config: TrainConfig, examples: Examples, train: list[str], dev: list[str], epochs: int) -> Variant:
-    torch.manual_seed(config.seed)
-    rows = examples.rows(train)
-    layers = LayerSum(*map(torch.from_numpy, corpus_statistics(examples.states, train)))
-    model = Model(config, layers, _pitch_norm(config, examples, rows), examples.outputs)
-    return Variant(model.to(_device(config.device)), rows, examples.rows(dev), epochs)
-
-
-def _refit(
-    config: TrainConfig, examples: Examples, folds: list[Fold], selected: list[Variant], log: _Log
-) -> list[Variant]:
-    """Return new models of train and dev together, each trained for the epochs that dev chose."""
-    log("training again on train and dev together")
-    final = [
-        _variant(config, examples, fold.train + fold.dev, [], variant.best_epoch)
-        for fold, variant in zip(folds, selected, strict=True)
-    ]
-    report = partial(log.epoch, final, again=True)
-    fit(final, examples, config.loss, config.optim, selection_score(examples), config.seed, report)
-    return final
-
-
-def _device(name: str | None) -> torch.device:
-    try:
-        probe = torch.zeros(1, device=name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        probe.tolist()  # some devices hold no values
-    except (RuntimeError, AssertionError, ImportError) as error:
-        raise SerError(f"device={name} cannot be used: {str(error).splitlines()[0]}") from None
-    return probe.device
-
-
-def _pitch_norm(config: TrainConfig, examples: Examples, train: torch.Tensor) -> PitchNorm:
-    if not examples.pitch or config.pitch.normalize != "train":
-        return PitchNorm(0.0, 1.0)
-    heights = torch.cat([torch.from_numpy(examples.pitch[row]) for row in train.tolist()])
-    heard = heights[heights[:, 1] > 0, 0]
-    return (
-        PitchNorm(float(heard.mean()), max(float(heard.std()), SMALLEST_SD)) if len(heard) > 1 else PitchNorm(0.0, 1.0)
-    )
+        append_line(self._file, printable(line))

@@ -1,4 +1,4 @@
-"""Embeddings of the pitch contour: from two channels a frame to the width of the fusion."""
+"""Embeddings: from the frames of a stream to the width at which a fusion takes them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch import nn
 
 from featurestore.config import Component
 
-PITCH_CHANNELS = 2
-"""Log-F0 and voicing."""
-
 
 class Embedding(Component, ABC):
-    """A way to embed the pitch contour."""
+    """A way to embed the frames of a stream."""
 
     @abstractmethod
-    def build(self, width: int) -> nn.Module:
-        """Return a module from pitch (batch, time, 2) and mask (batch, time) to (batch, time, width)."""
+    def build(self, dim: int, width: int) -> nn.Module:
+        """Return a module from frames (batch, time, dim) and mask (batch, time) to (batch, time, width).
+
+        What the padding holds does not change the frames of the mask.
+        """

@@ -1,4 +1,4 @@
-"""Convolutions over time, so that each frame knows the movement of the pitch around it."""
+"""Convolutions over time, so that each frame knows the movement around it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import nn
 
-from train.embeddings import PITCH_CHANNELS, Embedding
+from train.embeddings import Embedding
 
 
 class CNN(Embedding):
@@ -26,22 +26,22 @@ class CNN(Embedding):
             raise ValueError(f"kernel is {kernel}, expected an odd number")
         return kernel
 
-    def build(self, width: int) -> nn.Module:  # noqa: D102
-        return ConvolutionalEmbedding(width, self.layers, self.kernel)
+    def build(self, dim: int, width: int) -> nn.Module:  # noqa: D102
+        return ConvolutionalEmbedding(dim, width, self.layers, self.kernel)
 
 
 class ConvolutionalEmbedding(nn.Module):
     """See `CNN`."""
 
-    def __init__(self, width: int, layers: int, kernel: int) -> None:
+    def __init__(self, dim: int, width: int, layers: int, kernel: int) -> None:
         super().__init__()
-        widths = [PITCH_CHANNELS] + [width] * layers
+        widths = [dim] + [width] * layers
         self.convolutions = nn.ModuleList(
             nn.Conv1d(before, after, kernel, padding="same") for before, after in pairwise(widths)
         )
 
-    def forward(self, pitch: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:  # noqa: D102
-        hidden = pitch.transpose(1, 2)
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:  # noqa: D102
+        hidden = frames.transpose(1, 2)
         for number, convolution in enumerate(self.convolutions):
             hidden = nn.functional.gelu(hidden) if number else hidden
             hidden = convolution(hidden * mask[:, None])  # padding must not reach the last frames

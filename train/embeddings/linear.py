@@ -1,26 +1,26 @@
-"""A linear map of each pitch frame."""
+"""A linear map of each frame."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-from train.embeddings import PITCH_CHANNELS, Embedding
+from train.embeddings import Embedding
 
 
 class Linear(Embedding):
     """Each frame alone."""
 
-    def build(self, width: int) -> nn.Module:  # noqa: D102
-        return LinearEmbedding(width)
+    def build(self, dim: int, width: int) -> nn.Module:  # noqa: D102
+        return LinearEmbedding(dim, width)
 
 
 class LinearEmbedding(nn.Module):
     """See `Linear`."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, dim: int, width: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(PITCH_CHANNELS, width)
+        self.linear = nn.Linear(dim, width)
 
-    def forward(self, pitch: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:  # noqa: ARG002, D102
-        return self.linear(pitch)
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:  # noqa: ARG002, D102
+        return self.linear(frames)

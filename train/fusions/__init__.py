@@ -1,8 +1,9 @@
-"""Fusions of the audio frames with the pitch contour, frame by frame."""
+"""Fusions: from the streams of a model to one."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import nn
@@ -11,7 +12,7 @@ from featurestore.config import Component
 
 
 class FusionModule(nn.Module):
-    """A fusion: audio (batch, time, audio_dim), pitch (batch, time, 2), mask (batch, time) -> (batch, time, dim).
+    """A fusion: `Sequences` by stream, in the order of the config -> `Sequences` of ``dim`` channels.
 
     What the padding holds does not change the frames of the mask.
     """
@@ -20,10 +21,22 @@ class FusionModule(nn.Module):
 
 
 class Fusion(Component, ABC):
-    """A way to fuse audio and pitch."""
+    """A way to fuse streams."""
 
-    uses_pitch: ClassVar[bool] = True
+    least: ClassVar[int] = 2
+    """Streams that it takes at least."""
+    most: ClassVar[int | None] = None
+    """Streams that it takes at most; any number when absent."""
+
+    @property
+    def own_clocks(self) -> bool:
+        """Whether streams keep the clocks that they have; otherwise all are brought onto that of the first."""
+        return False
+
+    def width_of_others(self, width: int) -> int:
+        """Return the channels of the streams after the first, of which that has ``width``."""
+        return width
 
     @abstractmethod
-    def build(self, audio_dim: int) -> FusionModule:
-        """Return the module for audio frames of ``audio_dim`` channels."""
+    def build(self, widths: Mapping[str, int]) -> FusionModule:
+        """Return the module for streams of so many channels."""

@@ -1,35 +1,37 @@
-"""Concatenation of each audio frame with the pitch embedding at the same time."""
+"""Streams side by side, frame by frame, on the clock of the first."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from pydantic import Field
 
-from train.embeddings import Embedding
-from train.embeddings.linear import Linear
 from train.fusions import Fusion, FusionModule
 from train.layers import WIDEST
+from train.sequences import Sequences
 
 
 class Concat(Fusion):
     """Side by side."""
 
-    embedding: Embedding = Field(default_factory=Linear)
-    """Of the pitch contour."""
     width: int = Field(default=32, gt=0, le=WIDEST)
-    """Channels of the pitch embedding."""
+    """Channels of each stream after the first, where the stream has no width of its own."""
 
-    def build(self, audio_dim: int) -> FusionModule:  # noqa: D102
-        return Concatenation(audio_dim, self)
+    def width_of_others(self, width: int) -> int:  # noqa: ARG002, D102
+        return self.width
+
+    def build(self, widths: Mapping[str, int]) -> FusionModule:  # noqa: D102
+        return Concatenation(sum(widths.values()))
 
 
 class Concatenation(FusionModule):
     """See `Concat`."""
 
-    def __init__(self, audio_dim: int, settings: Concat) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
-        self.embed = settings.embedding.build(settings.width)
-        self.dim = audio_dim + settings.width
+        self.dim = dim
 
-    def forward(self, audio: torch.Tensor, pitch: torch.Tensor | None, mask: torch.Tensor) -> torch.Tensor:  # noqa: D102
-        return torch.cat([audio, self.embed(pitch, mask)], dim=-1)
+    def forward(self, streams: dict[str, Sequences]) -> Sequences:  # noqa: D102
+        first = next(iter(streams.values()))
+        return Sequences(torch.cat([stream.values for stream in streams.values()], dim=-1), first.mask)

@@ -1,34 +1,31 @@
-"""No fusion: the audio frames as they are."""
+"""No fusion: one stream, as it is."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
-import torch
-
 from train.fusions import Fusion, FusionModule
+from train.sequences import Sequences
 
 
 class NoFusion(Fusion):
-    """Audio only."""
+    """One stream only."""
 
-    uses_pitch: ClassVar[bool] = False
+    least: ClassVar[int] = 1
+    most: ClassVar[int | None] = 1
 
-    def build(self, audio_dim: int) -> FusionModule:  # noqa: D102
-        return AudioOnly(audio_dim)
+    def build(self, widths: Mapping[str, int]) -> FusionModule:  # noqa: D102
+        return OneStream(*widths.values())
 
 
-class AudioOnly(FusionModule):
+class OneStream(FusionModule):
     """See `NoFusion`."""
 
-    def __init__(self, audio_dim: int) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.dim = audio_dim
+        self.dim = width
 
-    def forward(  # noqa: D102
-        self,
-        audio: torch.Tensor,
-        pitch: torch.Tensor | None,  # noqa: ARG002
-        mask: torch.Tensor,  # noqa: ARG002
-    ) -> torch.Tensor:
-        return audio
+    def forward(self, streams: dict[str, Sequences]) -> Sequences:  # noqa: D102
+        (only,) = streams.values()
+        return only

@@ -9,11 +9,14 @@ import torch
 
 from featurestore.config import Component
 
+Kind = Literal["regression", "classification"]
+
 
 class Loss(Component, ABC):
     """A loss to be minimised."""
 
-    task: ClassVar[Literal["regression", "classification"]]
+    task: ClassVar[Kind]
+    """Of which tasks it is a loss."""
 
     @abstractmethod
     def __call__(self, predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
@@ -21,5 +24,6 @@ class Loss(Component, ABC):
 
         Args:
             predicted: (batch, targets); for a classification the logits, (batch, classes).
-            true: (batch, targets) in units of the declared range; for a classification class numbers, (batch,).
+            true: (batch, targets) in units of the declared range, NaN where there is no label; for a classification
+                class numbers, (batch,), of those that have one.
         """

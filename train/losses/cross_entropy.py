@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from pydantic import Field
 
-from train.losses import Loss
+from train.losses import Kind, Loss
 
 
 class CrossEntropy(Loss):
     """Cross-entropy, with label smoothing if wanted."""
 
-    task: ClassVar[Literal["regression", "classification"]] = "classification"
+    task: ClassVar[Kind] = "classification"
 
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of each target that is spread over all classes."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 
-from train.losses import Loss
+from train.losses import Kind, Loss
 
 
 class MSE(Loss):
     """Mean squared error, of targets scaled to their declared range."""
 
-    task: ClassVar[Literal["regression", "classification"]] = "regression"
+    task: ClassVar[Kind] = "regression"
 
     def __call__(self, predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:  # noqa: D102
-        return torch.nn.functional.mse_loss(predicted, true)
+        there = true.isfinite()
+        error = torch.where(there, predicted - torch.where(there, true, 0), 0)
+        return error.square().sum() / there.sum().clamp(min=1)

@@ -1,0 +1,61 @@
+"""A batch: what is stored of some utterances, on its way into a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from featurestore.codec import Frames
+from featurestore.plan import Ints
+from train.align import Alignment
+
+
+@dataclass(frozen=True)
+class StreamBatch:
+    """One stream of a batch.
+
+    Attributes:
+        frames: as they are stored, of each utterance.
+        lengths: frames of each, on the clock on which the fusion takes them.
+        alignment: onto that clock, of each; None where the stream is on its own.
+    """
+
+    frames: list[Frames]
+    lengths: list[int]
+    alignment: list[Alignment] | None
+
+    def align(self, packed: torch.Tensor) -> torch.Tensor:
+        """Return the frames of all utterances, (frames, dim), on the clock on which the fusion takes them."""
+        if self.alignment is None:
+            return packed
+        begins = np.cumsum([0, *(frames.values.shape[1] for frames in self.frames[:-1])])
+        frame, other = (
+            torch.from_numpy(np.concatenate([getattr(one, which) + begin for one, begin in self._placed(begins)]))
+            for which in ("frame", "other")
+        )
+        weight = torch.from_numpy(np.concatenate([one.weight for one in self.alignment])).to(packed.device)
+        covered = torch.from_numpy(np.concatenate([one.covered for one in self.alignment])).to(packed.device)
+        found = packed[frame.to(packed.device)]
+        if bool(weight.any()):
+            found = torch.lerp(found, packed[other.to(packed.device)], weight[:, None])
+        return found * covered[:, None]
+
+    def _placed(self, begins: Ints) -> list[tuple[Alignment, int]]:
+        return list(zip(self.alignment or [], begins.tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some utterances.
+
+    Attributes:
+        rows: positions in the examples, (batch,).
+        streams: by name; the first gives the clock.
+        targets: of each task.
+    """
+
+    rows: Ints
+    streams: dict[str, StreamBatch]
+    targets: dict[str, torch.Tensor]

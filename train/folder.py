@@ -1,0 +1,206 @@
+"""The folder of a run: all that it takes to go on with it, to open it again, and to make its figures anew."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import featurestore
+from featurestore.command import printable
+from featurestore.config import load
+from featurestore.errors import SerError
+from featurestore.plan import FeatureSpec
+from featurestore.store import Store
+from train.config import TrainConfig
+from train.examples import Examples
+from train.files import write_whole
+from train.goals import tasks_of
+from train.protocol import Protocol, read_protocol
+from train.tasks import Goal
+
+LIBRARIES = ("ser-featurestore", "torch", "numpy", "numba")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One model of a run: a member on a fold."""
+
+    fold: int
+    member: int
+
+    @property
+    def name(self) -> str:
+        """Its name among the files of the run."""
+        return f"fold_{self.fold}_member_{self.member}"
+
+    def __str__(self) -> str:
+        return f"fold {self.fold}, member {self.member}"
+
+
+class RunFolder:
+    """A folder of a run.
+
+    Args:
+        path: of the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, config: TrainConfig, examples: Examples, protocol: Protocol, warnings: list[str]) -> None:
+        """Write what is known before anything is trained; ``run.json`` last, without which it is no run."""
+        store = examples.store
+        tree = config.model_copy(
+            update={
+                "streams": {name: hearing.stream for name, hearing in examples.streams.items()},
+                "tasks": tasks_of(config, examples.table, store.ranges, str(store.path)),
+                "targets": None,
+                "loss": None,
+                "protocol": None,
+            }
+        ).to_dict()
+        tree = {key: value for key, value in tree.items() if value is not None}
+        head = f"# ser-train --store {printable(str(store.path))}\n"
+        write_whole(self.path / "config.yaml", head + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
+        write_whole(self.path / "protocol.json", protocol.to_json())
+        note = {
+            "store": str(store.path),
+            "dataset": store.dataset,
+            "table_sha256": store.table_sha256,
+            "protocol_sha256": protocol.sha256,
+            "features": {name: hearing.source.spec.to_dict() for name, hearing in examples.streams.items()},
+            "goals": {name: goal.described() for name, goal in examples.goals.items()},
+            "versions": {library: version(library) for library in LIBRARIES},
+            "skipped": examples.skipped,
+            "warnings": warnings,
+        }
+        write_whole(self.path / "run.json", json.dumps(note, indent=1, ensure_ascii=False) + "\n")
+
+    @cached_property
+    def config(self) -> TrainConfig:
+        """The settings, with all that was left open."""
+        return load(TrainConfig, [self._there("config.yaml")])
+
+    @cached_property
+    def protocol(self) -> Protocol:
+        """The folds."""
+        return read_protocol(self._there("protocol.json"))
+
+    @cached_property
+    def note(self) -> dict[str, Any]:
+        """What ``run.json`` holds."""
+        path = self._there("run.json")
+        try:
+            note = json.loads(path.read_bytes())
+            return {**note, "warnings": list(note["warnings"]), "goals": dict(note["goals"])}
+        except (ValueError, KeyError, TypeError) as error:
+            raise SerError(f"{path} is damaged: {error}") from None
+
+    @cached_property
+    def goals(self) -> dict[str, Goal]:
+        """The tasks, with their categories and ranges."""
+        return {name: task.goal(self.note["goals"][name]) for name, task in self.config.tasks.items()}
+
+    def open_store(self) -> Store:
+        """Return the store of the run.
+
+        Raises:
+            SerError: if it is not the one that it was.
+        """
+        store = featurestore.open(self.note["store"])
+        if store.table_sha256 != self.note["table_sha256"]:
+            raise SerError(f"{store.path} has changed since {self.path} began: its table is another one")
+        self.check_features(store)
+        return store
+
+    def check_features(self, store: Store, same_type: bool = True) -> None:
+        """Check that the features of a store are those that the models were trained on.
+
+        Args:
+            store: to be read.
+            same_type: whether the data type in which they are stored must be the same, too.
+
+        Raises:
+            SerError: naming what differs.
+        """
+        for name, stream in self.config.streams.items():
+            before = FeatureSpec(**self.note["features"][name])
+            found = store.feature(str(stream.feature)).spec
+            if not same_type:
+                before, found = (
+                    spec.model_copy(update={"dtype": "float32", "compress": None}) for spec in (before, found)
+                )
+            different = [
+                line.replace("in the store", "in the run").replace("asked for", "in the store")
+                for line in before.differences(found)
+            ]
+            if different:
+                raise SerError(
+                    f"{stream.feature} in {store.path} is not what {self.path} was trained on: {'; '.join(different)}"
+                )
+
+    @property
+    def variants(self) -> list[Variant]:
+        """All models of the run."""
+        wanted = self.config.folds
+        numbers = range(len(self.protocol.folds)) if wanted is None else wanted
+        return [Variant(fold, member) for fold in numbers for member in range(self.config.members)]
+
+    def checkpoint(self, variant: Variant) -> Path:
+        """Return where a model in training is kept."""
+        return self.path / "checkpoints" / f"{variant.name}.safetensors"
+
+    def model(self, variant: Variant) -> Path:
+        """Return where a model is kept."""
+        return self.path / "models" / f"{variant.name}.safetensors"
+
+    def outputs(self, variant: Variant) -> Path:
+        """Return where what a model predicts for its test part is kept."""
+        return self.path / "outputs" / f"{variant.name}.safetensors"
+
+    def ridge(self, fold: int) -> Path:
+        """Return where what the baseline predicts for the test part of a fold is kept."""
+        return self.path / "outputs" / f"ridge_fold_{fold}.safetensors"
+
+    def _there(self, name: str) -> Path:
+        if not (self.path / name).is_file():
+            raise SerError(f"{self.path} is no run of ser-train: it has no {name}")
+        return self.path / name
+
+
+def make_run_folder(config: TrainConfig, dataset: str, feature: str) -> Path:
+    """Make and return the next free ``runs/DATASET/FEATURE/METHOD/exp_N``.
+
+    Raises:
+        SerError: if it cannot be made.
+    """
+    parent = config.runs / _as_folder(dataset) / _as_folder(feature) / (config.method or config.fusion.name)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        number = 1 + max((int(p.name[4:]) for p in parent.glob("exp_*") if p.name[4:].isdecimal()), default=0)
+        while (parent / f"exp_{number}").exists() or not _made(parent / f"exp_{number}"):
+            number += 1
+    except (OSError, ValueError) as error:  # the latter of a name with a zero byte
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SerError(f"no folder for the run can be made in {parent}: {reason}; choose another with runs=") from None
+    return parent / f"exp_{number}"
+
+
+def _as_folder(name: str) -> str:
+    """Return a name that a store gives as that of one folder."""
+    safe = name.replace("/", "_").replace("\0", "_")
+    return "_" if safe in ("", ".", "..") else safe
+
+
+def _made(folder: Path) -> bool:
+    try:
+        folder.mkdir()
+    except FileExistsError:  # another run was faster
+        return False
+    return True

@@ -1,0 +1,115 @@
+"""Fronts: from the stored frames of a feature to the frames of a stream, standardised, one vector a frame."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal
+
+import torch
+from torch import nn
+
+from featurestore.codec import Frames
+from featurestore.config import Component
+from featurestore.errors import SerError
+from featurestore.plan import Seconds
+from train.align import Alignment, align_nearest
+from train.layers import LayerSum
+from train.sources import Source, moments_of, standardised
+
+Normalize = Literal["train", "speaker", "utterance", "none"]
+"""By which mean and deviation a feature is standardised: those of the training part, of all that the store has of the
+speaker, of the utterance itself, or none. No label is used for any of them."""
+
+
+class FrontModule(nn.Module):
+    """A front: stored frames of some utterances -> (frames of all, dim).
+
+    Attributes:
+        dim: channels of a frame.
+    """
+
+    dim: int
+
+    def fit(self, source: Source, names: list[str]) -> None:
+        """Take the statistics of the training part."""
+
+    def layer_weights(self) -> torch.Tensor | None:
+        """Return the weights of the layers, where they are learned."""
+        return None
+
+
+class Front(Component, ABC):
+    """A way to hear a feature."""
+
+    keeps_time: ClassVar[bool] = True
+    """Whether it gives the frames of the feature; otherwise one for each utterance."""
+
+    def check(self, source: Source) -> None:
+        """Check that a feature can be heard so.
+
+        Raises:
+            SerError: if it cannot.
+        """
+
+    def survey(self, source: Source, names: list[str]) -> list[str]:
+        """Look at a feature of many utterances once, and return what is odd, a line each.
+
+        Raises:
+            SerError: naming those for which it is damaged.
+        """
+        source.check(names)
+        return []
+
+    @abstractmethod
+    def read(self, source: Source, name: str) -> Frames:
+        """Return the frames of an utterance in the form in which the module takes them."""
+
+    @abstractmethod
+    def build(self, source: Source) -> FrontModule:
+        """Return the module for a feature."""
+
+    def align(self, frames: Frames, times: Seconds, clock: Seconds) -> Alignment:  # noqa: ARG002
+        """Return where the frames of an utterance are at the times of a clock, both in seconds."""
+        return align_nearest(times, clock)
+
+
+class Layered(Front):
+    """What the fronts of hidden states have in common."""
+
+    normalize: Normalize = "train"
+    """By which mean and deviation each layer and channel is standardised: of the training part, of the speaker, of the
+    utterance, or none."""
+
+    def check(self, source: Source) -> None:  # noqa: D102
+        if self.normalize == "speaker" and not (source.speakers != "").all():
+            raise SerError(f"{source.name} is to be standardised by speaker, and not every speaker is known")
+
+    def read(self, source: Source, name: str) -> Frames:  # noqa: D102
+        frames = source.read(name)
+        if self.normalize == "utterance":
+            return standardised(frames, *source.pooled([name], 0))
+        if self.normalize == "speaker":
+            return standardised(frames, *moments_of(source, source.company(name)))
+        return frames
+
+    def module(self, source: Source, learned: bool) -> FrontModule:
+        """Return the sum over the layers of a feature."""
+        return LayeredModule(source.count, source.spec.dim, learned, self.normalize == "train")
+
+
+class LayeredModule(FrontModule):
+    """See `LayerSum`; standardised by the training part, or as the frames come."""
+
+    def __init__(self, layers: int, dim: int, learned: bool, by_training_part: bool) -> None:
+        super().__init__()
+        self.layers, self.dim, self._fits = LayerSum(layers, dim, learned), dim, by_training_part
+
+    def fit(self, source: Source, names: list[str]) -> None:  # noqa: D102
+        if self._fits:
+            self.layers.normalise_by(*source.moments(names))
+
+    def layer_weights(self) -> torch.Tensor | None:  # noqa: D102
+        return self.layers.weights().detach() if self.layers.logits.requires_grad else None
+
+    def forward(self, utterances: list[Frames]) -> torch.Tensor:  # noqa: D102
+        return self.layers(utterances)

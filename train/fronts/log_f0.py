@@ -1,0 +1,108 @@
+"""A pitch contour: log-F0 where there is a voice, and whether there is one."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from featurestore.codec import Floats, Frames
+from featurestore.errors import SerError
+from featurestore.plan import Seconds
+from train.align import Alignment, align_pitch
+from train.fronts import Front, FrontModule, Normalize
+from train.labels import EXAMPLES, some
+from train.layers import SMALLEST_SD
+from train.sources import Source
+
+HUNDRED_HZ = 100.0
+
+
+class LogF0(Front):
+    """Height and voicing of a feature whose first channels are F0 in Hz and voicing."""
+
+    normalize: Normalize = "train"
+    """By which mean and deviation of the voiced frames log-F0 is standardised: of the training part, of the speaker, of
+    the utterance; ``none``: F0 in hundreds of Hz."""
+
+    def check(self, source: Source) -> None:  # noqa: D102
+        spec = source.spec
+        if spec.channels[:2] != ("f0", "voiced") or source.count != 1:
+            held = ", ".join(spec.channels[:EXAMPLES]) or f"{spec.dim} channels without names"
+            raise SerError(
+                f"{source.name} holds {held}, expected f0 in Hz and voiced: choose another feature, or front"
+            )
+
+    def survey(self, source: Source, names: list[str]) -> list[str]:  # noqa: D102
+        bad, voiced = [], False
+        for name in names:
+            f0 = source.read(name).decode()[0, :, 0]
+            bad += [] if (np.isfinite(f0) & (f0 >= 0)).all() else [name]
+            voiced = voiced or bool((f0 > 0).any())
+        if bad:
+            raise SerError(
+                f"f0 in {source.name} of {some(bad)} is negative or not finite: it is damaged; run ser-store verify"
+            )
+        return [] if voiced else [f"no frame of {source.name} is voiced: the fusion has nothing to work with"]
+
+    def read(self, source: Source, name: str) -> Frames:  # noqa: D102
+        f0 = _f0(source, name)
+        heard = f0 > 0
+        if self.normalize == "none":
+            return _contour(f0 / HUNDRED_HZ, heard)
+        height = np.log(np.where(heard, f0, 1.0))
+        names = {"utterance": (name,), "speaker": source.company(name) if self.normalize == "speaker" else ()}
+        if names.get(self.normalize):
+            mean, sd = _voiced_moments(source, names[self.normalize])
+            height = np.where(heard, (height - mean) / sd, 0.0)
+        return _contour(height, heard)
+
+    def align(self, frames: Frames, times: Seconds, clock: Seconds) -> Alignment:  # noqa: D102
+        return align_pitch(frames.values[0, :, 1] > 0, times, clock)
+
+    def build(self, source: Source) -> FrontModule:  # noqa: ARG002, D102
+        return HeightAndVoicing(self.normalize == "train")
+
+
+class HeightAndVoicing(FrontModule):
+    """See `LogF0`; zero where there is no voice."""
+
+    dim = 2
+
+    def __init__(self, by_training_part: bool) -> None:
+        super().__init__()
+        self.mean: torch.Tensor
+        self.sd: torch.Tensor
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("sd", torch.ones(()))
+        self._fits = by_training_part
+
+    def fit(self, source: Source, names: list[str]) -> None:  # noqa: D102
+        if self._fits:
+            mean, sd = _voiced_moments(source, tuple(names))
+            self.mean.fill_(mean)
+            self.sd.fill_(sd)
+
+    def forward(self, utterances: list[Frames]) -> torch.Tensor:  # noqa: D102
+        packed = torch.from_numpy(np.concatenate([frames.values[0] for frames in utterances])).to(self.mean.device)
+        height, voiced = packed.unbind(dim=-1)
+        return torch.stack([(height - self.mean) / self.sd * voiced, voiced], dim=-1)
+
+
+def _f0(source: Source, name: str) -> npt.NDArray[np.float64]:
+    """Return F0 of each frame in Hz, 0 where unvoiced."""
+    return source.read(name).decode()[0, :, 0].astype(np.float64)
+
+
+def _contour(height: npt.NDArray[np.float64], voiced: npt.NDArray[np.bool_]) -> Frames:
+    values: Floats = np.stack([height, voiced], axis=1).astype(np.float32)
+    return Frames(values[None], "float32", 2)
+
+
+def _voiced_moments(source: Source, names: tuple[str, ...]) -> tuple[float, float]:
+    """Return mean and deviation of log-F0 over the voiced frames of some utterances; 0 and 1 where there are few."""
+    heights = [np.log(f0[f0 > 0]) for f0 in (_f0(source, name) for name in names)]
+    together = np.concatenate(heights)
+    if len(together) < 2:
+        return 0.0, 1.0
+    return float(together.mean()), max(float(together.std()), SMALLEST_SD)

@@ -1,0 +1,43 @@
+"""The mean and the deviation over time that the store keeps of each utterance: one frame, and no other is read."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from featurestore.codec import Frames
+from train.fronts import Front, FrontModule, LayeredModule
+from train.sources import AT_ONCE, Source
+
+
+class Pooled(Front):
+    """Mean and deviation of each channel side by side, layers summed with learned weights."""
+
+    keeps_time: ClassVar[bool] = False
+
+    normalize: Literal["train", "none"] = "train"
+    """By which mean and deviation over utterances they are standardised: of the training part, or none."""
+
+    def read(self, source: Source, name: str) -> Frames:  # noqa: D102
+        mean, sd = source.pooled([name], 0)
+        values = np.concatenate([mean, sd], axis=-1)[:, None]
+        return Frames(np.ascontiguousarray(values), "float32", values.shape[-1])
+
+    def build(self, source: Source) -> FrontModule:  # noqa: D102
+        return PooledModule(source.count, 2 * source.spec.dim, learned=True, by_training_part=self.normalize == "train")
+
+
+class PooledModule(LayeredModule):
+    """See `Pooled`."""
+
+    def fit(self, source: Source, names: list[str]) -> None:  # noqa: D102
+        if not self._fits:
+            return
+        count, total, squares = 0, 0.0, 0.0
+        for first in range(0, len(names), AT_ONCE):
+            vectors = np.concatenate(source.pooled(names[first : first + AT_ONCE]), axis=-1).astype(np.float64)
+            count, total, squares = count + len(vectors), total + vectors.sum(0), squares + np.square(vectors).sum(0)
+        mean = total / count
+        sd = np.sqrt(np.maximum(squares / count - mean**2, 0))
+        self.layers.normalise_by(np.asarray(mean, np.float32), np.asarray(sd, np.float32))

@@ -1,0 +1,134 @@
+"""Weighted sums over layers straight from the stored bytes, and their gradients; one thread, compiled by numba.
+
+A stored value is ``q * scale + offset``, so a weighted sum over layers is linear in the stored ``q``: no array of
+all layers in float32 is ever made, and each byte is read once forward and once backward.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numba.extending
+import numpy as np
+import numpy.typing as npt
+
+from featurestore.codec import Frames
+
+Floats = npt.NDArray[np.float32]
+_compiled = numba.njit(fastmath=True, nogil=True, cache=True)
+
+
+def _decoded(stored: Any) -> Any:
+    """Return a stored number as float32; `_decoding` says how, by its type."""
+    raise NotImplementedError
+
+
+@numba.extending.overload(_decoded, inline="always")
+def _decoding(stored: Any) -> Any:
+    def bfloat16(stored: Any) -> Any:
+        return np.uint32(np.uint32(stored) << np.uint32(16)).view(np.float32)
+
+    def float16(stored: Any) -> Any:  # exponent and mantissa move to their places, a factor mends the bias, 15 for 127
+        bits = np.uint32(np.uint16(stored))
+        moved = np.uint32((bits & np.uint32(0x7FFF)) << np.uint32(13) | (bits & np.uint32(0x8000)) << np.uint32(16))
+        return moved.view(np.float32) * np.float32(2.0**112)
+
+    def number(stored: Any) -> Any:
+        return np.float32(stored)
+
+    return {numba.types.uint16: bfloat16, numba.types.int16: float16}.get(stored, number)
+
+
+@_compiled
+def _weighted_sum(stored: Any, factor: Any, constant: Any, out: Any) -> None:
+    layers, frames, dim = stored.shape
+    for t in range(frames):
+        row = out[t]
+        for d in range(dim):
+            row[d] = constant[d]
+        for layer in range(layers):
+            values, f = stored[layer, t], factor[layer]
+            for d in range(dim):
+                row[d] += f[d] * _decoded(values[d])
+
+
+@_compiled
+def _frame_sums(stored: Any, gradient: Any, sums: Any) -> None:
+    layers, frames, dim = stored.shape
+    for layer in range(layers):
+        row = sums[layer]
+        for t in range(frames):
+            values, g = stored[layer, t], gradient[t]
+            for d in range(dim):
+                row[d] += g[d] * _decoded(values[d])
+
+
+@_compiled
+def _weighted_sum_int4(stored: Any, factor: Any, constant: Any, out: Any) -> None:
+    layers, frames, pairs = stored.shape
+    dim = out.shape[1]
+    even, odd = np.empty((layers, pairs), np.float32), np.zeros((layers, pairs), np.float32)
+    for layer in range(layers):
+        for d in range(pairs):
+            even[layer, d] = factor[layer, 2 * d]
+            if 2 * d + 1 < dim:
+                odd[layer, d] = factor[layer, 2 * d + 1]
+    low, high = np.empty(pairs, np.float32), np.empty(pairs, np.float32)
+    for t in range(frames):
+        low[:], high[:] = 0, 0
+        for layer in range(layers):
+            values, f, g = stored[layer, t], even[layer], odd[layer]
+            for d in range(pairs):
+                low[d] += f[d] * np.float32(values[d] & 15)
+                high[d] += g[d] * np.float32(values[d] >> 4)
+        for d in range(pairs):
+            out[t, 2 * d] = constant[2 * d] + low[d]
+            if 2 * d + 1 < dim:
+                out[t, 2 * d + 1] = constant[2 * d + 1] + high[d]
+
+
+@_compiled
+def _frame_sums_int4(stored: Any, gradient: Any, sums: Any) -> None:
+    layers, frames, pairs = stored.shape
+    dim = gradient.shape[1]
+    even, odd = np.empty((frames, pairs), np.float32), np.zeros((frames, pairs), np.float32)
+    for t in range(frames):
+        for d in range(pairs):
+            even[t, d] = gradient[t, 2 * d]
+            if 2 * d + 1 < dim:
+                odd[t, d] = gradient[t, 2 * d + 1]
+    low, high = np.empty(pairs, np.float32), np.empty(pairs, np.float32)
+    for layer in range(layers):
+        low[:], high[:] = 0, 0
+        for t in range(frames):
+            values, f, g = stored[layer, t], even[t], odd[t]
+            for d in range(pairs):
+                low[d] += f[d] * np.float32(values[d] & 15)
+                high[d] += g[d] * np.float32(values[d] >> 4)
+        for d in range(pairs):
+            sums[layer, 2 * d] += low[d]
+            if 2 * d + 1 < dim:
+                sums[layer, 2 * d + 1] += high[d]
+
+
+def weighted_sum(frames: Frames, factor: Floats, constant: Floats, out: Floats) -> None:
+    """Fill ``out`` (frames, dim) with the sum over layers of ``factor`` (layers, dim) * stored, plus ``constant`` (dim).
+
+    The frames must lie so that the channels of a frame are neighbours, as they do in a store.
+    """
+    kernel = _weighted_sum_int4 if frames.dtype == "int4" else _weighted_sum
+    kernel(_typed(frames), factor, constant, out)
+
+
+def frame_sums(frames: Frames, gradient: Floats) -> Floats:
+    """Return the sum over frames of ``gradient`` (frames, dim) * stored, (layers, dim)."""
+    sums = np.zeros((len(frames.values), frames.dim), np.float32)
+    kernel = _frame_sums_int4 if frames.dtype == "int4" else _frame_sums
+    kernel(_typed(frames), gradient, sums)
+    return sums
+
+
+def _typed(frames: Frames) -> npt.NDArray[Any]:
+    """Return what is stored by the type that tells `_decoding` what it is: numba has no float16."""
+    return frames.values.view(np.int16) if frames.dtype == "float16" else frames.values

@@ -1,0 +1,124 @@
+"""A run that is opened again: its models predict any store that has the features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from threadpoolctl import threadpool_limits
+
+import featurestore
+from featurestore.errors import SerError
+from featurestore.store import Store
+from train.evaluate import columns_of
+from train.examples import Examples, load_examples
+from train.folder import RunFolder, Variant
+from train.model import Model
+from train.tensors import read_tensors
+from train.training import make_model, predict_alone
+
+
+class Run:
+    """A run with its models.
+
+    >>> predictions = Run.open("runs/emotale/whisper-base/attention/exp_1").predict("stores/new.zarr")  # doctest: +SKIP
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """Return the run in a folder.
+
+        Raises:
+            SerError: if it is no run, or one of its models is missing.
+        """
+        folder = RunFolder(Path(path))
+        missing = [variant.name for variant in folder.variants if not folder.model(variant).exists()]
+        if missing:
+            raise SerError(f"{path} is unfinished: it lacks {', '.join(missing)}; ser-train resume {path} goes on")
+        return cls(folder)
+
+    def predict(self, store: Store | str | Path, names: list[str] | None = None) -> pd.DataFrame:
+        """Return predictions by name, in the units of the dataset the models were trained on.
+
+        An utterance of a test part of the run is predicted by the models of that fold, exactly as the run did; any other
+        one by all models of the run, which are averaged.
+
+        Args:
+            store: with the features of the run, in any data type.
+            names: of the utterances; all that have the features when absent.
+
+        Returns:
+            For each utterance ``fold``, whose models predicted it (empty: all), ``part``, in which part of the run it
+            was (empty: none), and for each target ``TARGET_model``; where there are several models ``TARGET_sd``, their
+            deviation, or ``TARGET_agreement``, the share of them that chose the same.
+
+        Raises:
+            SerError: if a feature of the store is not what the models were trained on, naming what differs.
+        """
+        return self._predict_store(store, names)[0]
+
+    def predict_all(self, store: Store | str | Path) -> tuple[pd.DataFrame, dict[str, str]]:
+        """Return predictions for all utterances that have the features, and the others with the reason."""
+        return self._predict_store(store, None)
+
+    def _predict_store(self, store: Store | str | Path, names: list[str] | None) -> tuple[pd.DataFrame, dict[str, str]]:
+        store = store if isinstance(store, Store) else featurestore.open(store)
+        self.folder.check_features(store, same_type=False)
+        examples = load_examples(store, self.folder.config, self.folder.goals)
+        wanted = examples.names if names is None else names
+        absent = [name for name in wanted if name not in set(examples.names)]
+        if absent:
+            why = examples.skipped.get(absent[0], "the store has no such utterance")
+            raise SerError(f"{len(absent)} utterances cannot be predicted, e.g. {absent[0]}: {why}")
+        parts = self._parts() if store.dataset == self.folder.protocol.dataset else {}
+        torch.set_num_threads(1)
+        with threadpool_limits(1), torch.random.fork_rng(devices=[]):
+            groups = self._groups(wanted, parts)
+            tables = [self._predict(examples, group, fold) for fold, group in groups.items() if group]
+        table = pd.concat(tables).loc[wanted]
+        table.insert(1, "part", [parts.get(name, ("", None))[0] for name in wanted])
+        return table, examples.skipped
+
+    def _groups(self, names: list[str], parts: dict[str, tuple[str, int | None]]) -> dict[int | None, list[str]]:
+        """Return which utterances the models of each fold predict; None stands for all folds."""
+        groups: dict[int | None, list[str]] = {}
+        for name in names:
+            groups.setdefault(parts.get(name, ("", None))[1], []).append(name)
+        return groups
+
+    def _parts(self) -> dict[str, tuple[str, int | None]]:
+        """Return the part in which each utterance of the run was, and the fold that tested it."""
+        found: dict[str, tuple[str, int | None]] = {}
+        folds = dict.fromkeys(variant.fold for variant in self.folder.variants)
+        for part in ("train", "dev", "test"):
+            for fold in folds:
+                names = getattr(self.folder.protocol.folds[fold], part)
+                found |= dict.fromkeys(names, (part, fold if part == "test" else None))
+        return found
+
+    def _predict(self, examples: Examples, names: list[str], fold: int | None) -> pd.DataFrame:
+        outputs = [
+            predict_alone(self._model(examples, variant), examples, names)
+            for variant in self.folder.variants
+            if fold is None or variant.fold == fold
+        ]
+        columns: dict[str, Any] = {"fold": "" if fold is None else str(fold)}
+        for task, goal in examples.goals.items():
+            represented = goal.represent(torch.stack([output[task] for output in outputs]))
+            columns |= columns_of(goal, represented, "model")
+        return pd.DataFrame(columns, index=pd.Index(names, name="name"))
+
+    def _model(self, examples: Examples, variant: Variant) -> Model:
+        tensors, _ = read_tensors(self.folder.model(variant))
+        model = make_model(examples, self.folder.config, 0)
+        try:
+            model.load_state_dict(tensors)
+        except RuntimeError as error:
+            problem = " ".join(str(error).split())
+            raise SerError(f"{self.folder.model(variant)} does not fit the config of its run: {problem}") from None
+        return model

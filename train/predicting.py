@@ -1,0 +1,33 @@
+"""The predictions of a run for a store, as a CSV file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import featurestore
+from train.files import write_whole
+from train.labels import grouped
+from train.opened import Run
+
+
+def write_predictions(run: Path, store: str, out: Path | None, say: Callable[[str], None]) -> dict[str, str]:
+    """Write what a run predicts for a store, and return the utterances that it cannot predict, with the reason.
+
+    Args:
+        run: its folder.
+        store: path or URL.
+        out: the file; standard output when absent.
+        say: says a line.
+    """
+    opened = featurestore.open(store)
+    table, skipped = Run.open(run).predict_all(opened)
+    if out is None:
+        sys.stdout.write(table.to_csv())
+        return skipped
+    write_whole(out, table.to_csv())
+    say(f"{out}: {len(table)} utterances")
+    for line in grouped(skipped.items()):
+        say(f"skipped: {line}")
+    return skipped

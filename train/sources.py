@@ -1,0 +1,140 @@
+"""A feature of a store as a stream hears it: which layers, and the statistics by which it is standardised."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property, lru_cache
+
+import numpy as np
+import pandas as pd
+
+from featurestore.codec import Floats, Frames
+from featurestore.errors import SerError
+from featurestore.feature import FeatureStore
+from featurestore.layers import Layers
+from featurestore.plan import FeatureSpec, Seconds
+from featurestore.statistics import corpus_statistics
+from train.kernels import frame_sums
+from train.labels import some
+from train.layers import SMALLEST_SD, scale_and_offset
+
+AT_ONCE = 256
+"""Utterances whose statistics are looked at together."""
+Moments = tuple[Floats, Floats]
+"""Mean and standard deviation."""
+
+
+class Source:
+    """A feature and the utterances that it is read of.
+
+    Args:
+        part: the feature.
+        layers: those that are read, by number; all when absent.
+        speakers: of the utterances, by name; empty where they are not known.
+    """
+
+    def __init__(self, part: FeatureStore, layers: int | tuple[int, ...] | None, speakers: pd.Series) -> None:
+        self.part, self.chosen, self.speakers = part, layers, speakers
+        self._compared: set[str] = set()
+        self.layers: Layers = None if layers is None else np.atleast_1d(layers)
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """What the feature is."""
+        return self.part.spec
+
+    @property
+    def name(self) -> str:
+        """The feature's name in the store."""
+        return self.part.name
+
+    @cached_property
+    def count(self) -> int:
+        """The number of layers that are read."""
+        return len(np.arange(self.spec.layers)[slice(None) if self.layers is None else self.layers])
+
+    def times(self, name: str) -> Seconds | None:
+        """Return the time of each frame of an utterance in seconds, None where the feature has no clock."""
+        return self.part.times(name) if self.spec.hop else None
+
+    def read(self, name: str) -> Frames:
+        """Return the stored frames of an utterance, as views of the file where they can be.
+
+        Raises:
+            SerError: if they are read for the first time, and are not those whose statistics were stored.
+        """
+        frames = self.part.read(name, self.layers)
+        if name not in self._compared:
+            self._compared.add(name)
+            if is_damaged(frames, *self.pooled([name], 0)):
+                raise SerError(
+                    f"{self.name} of {name} is not what was written: run ser-store verify {self.part.form.path}"
+                )
+        return frames
+
+    def pooled(self, names: list[str], *first: int) -> Moments:
+        """Return mean and deviation over time, as they were stored, of the chosen layers: (utterances, layers, dim)."""
+        layers = slice(None) if self.layers is None else self.layers
+        mean, sd = (part[:, layers] for part in self.part.pooled(names))
+        return (mean[first], sd[first]) if first else (mean, sd)
+
+    def moments(self, names: list[str]) -> Moments:
+        """Return mean and deviation over all frames of some utterances, (layers, dim), without reading a frame.
+
+        Raises:
+            SerError: if they are not finite, naming the utterances.
+        """
+        layers = slice(None) if self.layers is None else self.layers
+        mean, sd = (part[layers] for part in corpus_statistics(self.part, names))
+        if not (np.isfinite(mean).all() and np.isfinite(sd).all()):
+            self.check(names)
+        return mean, sd
+
+    def check(self, names: list[str]) -> None:
+        """Look at the mean and deviation over time of every utterance.
+
+        Raises:
+            SerError: naming utterances for which they are not finite.
+        """
+        bad: list[str] = []
+        for first in range(0, len(names), AT_ONCE):
+            group = names[first : first + AT_ONCE]
+            finite = np.all(np.isfinite(self.part.pooled(group)), axis=(0, 2, 3))
+            bad += [name for name, good in zip(group, finite.tolist(), strict=True) if not good]
+        if bad:
+            raise SerError(
+                f"{self.name} of {some(bad)} is not finite: it is damaged; run ser-store repair, and extract again"
+            )
+
+    def company(self, name: str) -> tuple[str, ...]:
+        """Return the names of all utterances of the speaker of an utterance."""
+        return self._by_speaker[self.speakers.loc[name]]
+
+    @cached_property
+    def _by_speaker(self) -> dict[str, tuple[str, ...]]:
+        groups = self.speakers.groupby(self.speakers).groups
+        return {str(speaker): tuple(names) for speaker, names in groups.items()}
+
+
+def standardised(frames: Frames, mean: Floats, sd: Floats) -> Frames:
+    """Return frames whose values are less by ``mean``, in units of ``sd``, both (layers, dim); nothing is copied."""
+    scale, offset = scale_and_offset(frames)
+    unit = np.maximum(sd, SMALLEST_SD)
+    factor = np.broadcast_to(scale / unit, unit.shape).astype(np.float32)
+    return replace(frames, scale=factor, offset=((offset - mean) / unit).astype(np.float32))
+
+
+def is_damaged(frames: Frames, mean: Floats, sd: Floats) -> bool:
+    """Return whether stored frames cannot be those whose mean and deviation over time, (layers, dim), were stored."""
+    scale, offset = scale_and_offset(frames)
+    count = frames.values.shape[1]
+    found = scale * frame_sums(frames, np.ones((count, frames.dim), np.float32)) / count + offset
+    step = np.abs(scale) if frames.scale is not None else 0
+    rounding = step / 2 + 2**-7 * (np.abs(mean) + sd) + 1e-6  # of bfloat16 2**-8 of each value
+    return not bool((np.abs(found - mean) <= rounding).all())  # NaN is not
+
+
+@lru_cache(maxsize=1024)
+def moments_of(source: Source, names: tuple[str, ...]) -> Moments:
+    """Return `Source.moments`, which are kept: those of a speaker are wanted for each of their utterances."""
+    return source.moments(list(names))

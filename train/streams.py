@@ -1,0 +1,112 @@
+"""Streams: the features of a store that a model hears, and how it hears each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+from pydantic import Field
+
+from featurestore.config import Config
+from featurestore.errors import SerError
+from featurestore.store import Store
+from train.embeddings import Embedding
+from train.embeddings.linear import Linear
+from train.fronts import Front
+from train.fronts.layer_sum import WeightedLayers
+from train.fronts.log_f0 import LogF0
+from train.fronts.standardize import Standardize
+from train.fusions import Fusion
+from train.layers import WIDEST
+from train.sources import Source
+
+DROPOUT = 0.5
+"""Share of the channels of hidden states that a training step leaves out."""
+
+
+class Stream(Config):
+    """One feature as a model hears it."""
+
+    feature: str | None = None
+    """Its name in the store; the only one with layers when absent."""
+    layers: int | tuple[int, ...] | None = None
+    """Which are read, by number from 0, or from the end below 0; all when absent."""
+    front: Front | None = None
+    """How it is standardised, and its layers summed; when absent layer_sum for layers, log_f0 for pitch, standardize for
+    others."""
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    """Share of channels that a training step leaves out, the same in all frames of an utterance; when absent 0.5 of
+    hidden states, and none of others."""
+    embedding: Embedding = Linear()
+    """From its channels to its width."""
+    width: int | None = Field(default=None, gt=0, le=WIDEST)
+    """Channels at which the fusion takes it; when absent the width of the model, or as the fusion has it."""
+
+
+def resolve(streams: Mapping[str, Stream], store: Store, fusion: Fusion, width: int) -> dict[str, Stream]:
+    """Return the streams of a model with all that was left open.
+
+    Without any the first is ``speech``, the hidden states of the store; a fusion of two or more hears ``pitch`` beside a
+    stream that is alone.
+
+    Raises:
+        SerError: if the store lacks a feature, or the fusion takes another number of streams.
+    """
+    named = dict(streams) or {"speech": Stream()}
+    if len(named) == 1 and fusion.least > 1:
+        named["pitch" if "pitch" not in named else "pitch_"] = Stream(feature="pitch")
+    if len(named) < fusion.least or (fusion.most is not None and len(named) > fusion.most):
+        wanted = f"{fusion.least} or more" if fusion.most is None else str(fusion.most)
+        raise SerError(f"fusion={fusion.name} takes {wanted} streams, found {len(named)}: {', '.join(named)}")
+    found = {}
+    for number, (name, stream) in enumerate(named.items()):
+        complete = _complete(stream, store)
+        if complete.width is None:
+            complete = complete.model_copy(update={"width": fusion.width_of_others(width) if number else width})
+        found[name] = complete
+    return found
+
+
+def source_of(stream: Stream, store: Store, speakers: pd.Series) -> Source:
+    """Return the feature of a stream, to be read.
+
+    Raises:
+        SerError: if the store lacks it, or one of the layers, or the front cannot hear it.
+    """
+    part = store.feature(stream.feature or only_encoder(store))
+    source = Source(part, stream.layers, speakers)
+    try:
+        source.count  # noqa: B018, it raises what is wrong
+    except IndexError:
+        raise SerError(
+            f"{part.name} has {part.spec.layers} layers, numbered from 0: found layers={stream.layers}"
+        ) from None
+    if stream.front:
+        stream.front.check(source)
+    return source
+
+
+def only_encoder(store: Store) -> str:
+    """Return the only feature that has layers.
+
+    Raises:
+        SerError: if there is another number of them.
+    """
+    layered = [name for name, part in store.parts.items() if part.spec.layers > 1]
+    if len(layered) != 1:
+        found = ", ".join(layered) or "none"
+        raise SerError(
+            f"{store.path}: found {found} with hidden states, expected one: choose with streams.speech.feature=NAME"
+        )
+    return layered[0]
+
+
+def _complete(stream: Stream, store: Store) -> Stream:
+    feature = stream.feature or only_encoder(store)
+    spec = store.feature(feature).spec
+    layered = Source(store.feature(feature), stream.layers, pd.Series(dtype=str)).spec.layers > 1
+    front = stream.front or (
+        WeightedLayers() if layered else LogF0() if spec.channels[:2] == ("f0", "voiced") else Standardize()
+    )
+    dropout = stream.dropout if stream.dropout is not None else DROPOUT if layered else 0.0
+    return stream.model_copy(update={"feature": feature, "front": front, "dropout": dropout})

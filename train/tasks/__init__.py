@@ -1,0 +1,107 @@
+"""Tasks: what is predicted, the loss that trains it, the score that selects, and what is written of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+import torch
+from pydantic import Field
+
+from featurestore.config import Component
+from train.labels import Scale
+from train.metrics import Floats, Groups, Metric
+
+Figures = dict[str, tuple[Floats, Callable[[Floats], Floats]]]
+"""For each target the sums per group, and the metric that is computed from such sums."""
+
+
+class Goal(ABC):
+    """A task and what it takes from the labels: categories, or declared ranges.
+
+    Attributes:
+        weight: of its loss beside those of other tasks.
+        outputs: how many numbers a model predicts for it.
+        metrics: of each target, by name.
+    """
+
+    weight: float
+    outputs: int
+    metrics: dict[str, Metric]
+
+    @abstractmethod
+    def targets(self, table: pd.DataFrame) -> torch.Tensor:
+        """Return what is to be predicted: (utterances, targets), NaN where there is no label, or class numbers
+        (utterances,), below 0 where there is none.
+        """
+
+    @abstractmethod
+    def missing(self, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return for each target which utterances have no label."""
+
+    @abstractmethod
+    def check(self, folds: list[dict[str, torch.Tensor]]) -> list[str]:
+        """Return what is odd about the targets of the train, dev and test part of each fold, a line each.
+
+        Raises:
+            SerError: if nothing can be learned from a training part, or seen in the test parts.
+        """
+
+    @abstractmethod
+    def loss(self, output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the loss on a batch, a scalar; zero where no utterance has a label."""
+
+    @abstractmethod
+    def represent(self, output: torch.Tensor) -> torch.Tensor:
+        """Return outputs (…, utterances, outputs) as what can be averaged over models: values, or probabilities."""
+
+    @abstractmethod
+    def figures(self, targets: torch.Tensor, predicted: torch.Tensor, groups: Groups) -> Figures:
+        """Return for each target the sums per group of what is represented so, and its metric."""
+
+    @abstractmethod
+    def truth(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Return the labels by name, in the units of the dataset."""
+
+    @abstractmethod
+    def decode(self, predicted: torch.Tensor) -> dict[str, Any]:
+        """Return a column for each target: what is represented so, in the units of the dataset."""
+
+    @abstractmethod
+    def spread(self, members: torch.Tensor) -> dict[str, Any]:
+        """Return a column for each target: how far members, (members, utterances, outputs), are from each other."""
+
+    @abstractmethod
+    def described(self) -> dict[str, Any]:
+        """Return what was taken from the labels, as JSON; see `Task.goal`."""
+
+
+class Task(Component, ABC):
+    """Something to be predicted."""
+
+    weight: float = Field(default=1.0, gt=0, le=1e6)
+    """Of its loss beside those of other tasks."""
+
+    @property
+    @abstractmethod
+    def columns(self) -> tuple[str, ...]:
+        """The columns of labels that it takes."""
+
+    @abstractmethod
+    def learn(self, table: pd.DataFrame, scales: Mapping[str, Scale], place: str) -> Goal:
+        """Return the goal that the labels of some utterances give.
+
+        Args:
+            table: of the utterances.
+            scales: that the dataset declares, by column.
+            place: the store, for messages.
+
+        Raises:
+            SerError: if the labels cannot be that.
+        """
+
+    @abstractmethod
+    def goal(self, described: Mapping[str, Any]) -> Goal:
+        """Return a goal that was `described`."""

@@ -1,0 +1,116 @@
+"""Categories, such as emotions, of any column that names them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import torch
+from pydantic import field_validator
+
+from featurestore.errors import SerError
+from train.labels import as_names, first_of
+from train.losses import Loss
+from train.losses.cross_entropy import CrossEntropy
+from train.metrics import Groups, confusion_counts, uar_of
+from train.tasks import Figures, Goal, Task
+
+
+class Classification(Task):
+    """The categories of one column."""
+
+    target: str = "emotion"
+    """The column."""
+    loss: Loss = CrossEntropy()
+    """What is minimised."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:  # noqa: D102
+        return (self.target,)
+
+    @field_validator("loss")
+    @classmethod
+    def _fits(cls, loss: Loss) -> Loss:
+        if loss.task != "classification":
+            raise ValueError(f"{loss.name} is a loss of regressions, expected one of classifications")
+        return loss
+
+    def learn(self, table: pd.DataFrame, scales: object, place: str) -> Goal:  # noqa: ARG002, D102
+        classes = sorted(set(as_names(table[self.target])) - {""})
+        if len(classes) < 2:
+            found = f"one {self.target}, {classes[0]}" if classes else f"no {self.target}"
+            raise SerError(f"all utterances have {found}: expected two or more")
+        return ClassificationGoal(self, classes)
+
+    def goal(self, described: Mapping[str, Any]) -> Goal:  # noqa: D102
+        return ClassificationGoal(self, list(described["classes"]))
+
+
+class ClassificationGoal(Goal):
+    """See `Classification`.
+
+    Args:
+        task: its settings.
+        classes: the categories by class number.
+    """
+
+    def __init__(self, task: Classification, classes: list[str]) -> None:
+        self.task, self.classes, self.target = task, classes, task.target
+        self.weight = task.weight
+        self.outputs, self.metrics = len(classes), {self.target: "UAR"}
+
+    def truth(self, table: pd.DataFrame) -> pd.DataFrame:  # noqa: D102
+        return pd.DataFrame({self.target: as_names(table[self.target])})
+
+    def targets(self, table: pd.DataFrame) -> torch.Tensor:  # noqa: D102
+        return torch.from_numpy(pd.Index(self.classes).get_indexer(pd.Index(as_names(table[self.target]))))
+
+    def missing(self, targets: torch.Tensor) -> dict[str, torch.Tensor]:  # noqa: D102
+        return {self.target: targets < 0}
+
+    def check(self, folds: list[dict[str, torch.Tensor]]) -> list[str]:  # noqa: D102
+        present = [{part: set(values[values >= 0].tolist()) for part, values in fold.items()} for fold in folds]
+        tested = set().union(*(fold["test"] for fold in present))
+        if len(tested) < 2:
+            raise SerError(f"the test parts have {self._only(tested)}: expected two or more")
+        remarks = []
+        for number, fold in enumerate(present):
+            if len(fold["train"]) < 2:
+                raise SerError(f"fold {number}: train has {self._only(fold['train'])}: expected two or more")
+            if len(fold["dev"]) < 2:
+                remarks.append(f"fold {number}: dev has {self._only(fold['dev'])}: it hardly selects")
+            unseen = first_of([self.classes[i] for i in sorted((fold["dev"] | fold["test"]) - fold["train"])])
+            if unseen:
+                remarks.append(
+                    f"fold {number}: train has no utterance of {unseen}, dev or test has: it cannot be recognised"
+                )
+        return remarks
+
+    def _only(self, classes: set[int]) -> str:
+        found = [self.classes[i] for i in classes]
+        return f"one {self.target}, {found[0]}" if found else f"no {self.target}"
+
+    def loss(self, output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:  # noqa: D102
+        there = targets >= 0
+        return self.task.loss(output[there], targets[there]) if bool(there.any()) else output.sum() * 0
+
+    def represent(self, output: torch.Tensor) -> torch.Tensor:  # noqa: D102
+        return output.double().softmax(dim=-1)
+
+    def figures(self, targets: torch.Tensor, predicted: torch.Tensor, groups: Groups) -> Figures:  # noqa: D102
+        there = (targets >= 0).numpy()
+        true, chosen = targets.numpy()[there], predicted.argmax(dim=-1).numpy()[there]
+        counts = confusion_counts(true, chosen, len(self.classes), groups[there], int(groups.max()) + 1)
+        return {self.target: (counts, uar_of)}
+
+    def decode(self, predicted: torch.Tensor) -> dict[str, Any]:  # noqa: D102
+        return {self.target: [self.classes[i] for i in predicted.argmax(dim=-1).tolist()]}
+
+    def spread(self, members: torch.Tensor) -> dict[str, Any]:  # noqa: D102
+        chosen = members.mean(dim=0).argmax(dim=-1)
+        agreeing = (members.argmax(dim=-1) == chosen).double().mean(dim=0)
+        return {f"{self.target}_agreement": agreeing.numpy()}
+
+    def described(self) -> dict[str, Any]:  # noqa: D102
+        return {"classes": self.classes}

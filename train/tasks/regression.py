@@ -1,0 +1,136 @@
+"""Numbers on declared scales, such as valence, arousal and dominance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import field_validator
+
+from featurestore.errors import SerError
+from train.labels import TOLERANCE, Scale, numbers
+from train.losses import Loss
+from train.losses.ccc import CCC
+from train.metrics import Groups, ccc_of, concordance_sums
+from train.tasks import Figures, Goal, Task
+
+
+class Regression(Task):
+    """Any columns of numbers whose ranges are declared."""
+
+    targets: tuple[str, ...] = ("V", "A", "D")
+    """The columns."""
+    loss: Loss = CCC()
+    """What is minimised."""
+    ranges: dict[str, tuple[float, float]] = {}
+    """The range of a column, where the dataset declares none, or another one."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:  # noqa: D102
+        return self.targets
+
+    @field_validator("loss")
+    @classmethod
+    def _fits(cls, loss: Loss) -> Loss:
+        if loss.task != "regression":
+            raise ValueError(f"{loss.name} is a loss of classifications, expected one of regressions")
+        return loss
+
+    def learn(self, table: pd.DataFrame, scales: Mapping[str, Scale], place: str) -> Goal:  # noqa: D102
+        return RegressionGoal(self, {target: self._scale(target, scales, place) for target in self.targets})
+
+    def _scale(self, target: str, scales: Mapping[str, Scale], place: str) -> Scale:
+        scale = self.ranges.get(target, scales.get(target))
+        if scale is None or not (np.isfinite(scale).all() and scale[0] < scale[1]):
+            found = f"{scale[0]:g} to {scale[1]:g}" if scale else "none"
+            raise SerError(f"{place}: expected a scale for {target}, found {found}: extract it with dataset.ranges")
+        return scale
+
+    def goal(self, described: Mapping[str, Any]) -> Goal:  # noqa: D102
+        return RegressionGoal(self, {target: (low, high) for target, (low, high) in described["ranges"].items()})
+
+
+class RegressionGoal(Goal):
+    """See `Regression`.
+
+    Args:
+        task: its settings.
+        ranges: the declared range of each target.
+    """
+
+    def __init__(self, task: Regression, ranges: dict[str, Scale]) -> None:
+        self.task, self.ranges = task, ranges
+        self.weight = task.weight
+        self.outputs, self.metrics = len(ranges), dict.fromkeys(ranges, "CCC")
+
+    def truth(self, table: pd.DataFrame) -> pd.DataFrame:  # noqa: D102
+        return pd.DataFrame({target: numbers(table, target, scale) for target, scale in self.ranges.items()})
+
+    def targets(self, table: pd.DataFrame) -> torch.Tensor:  # noqa: D102
+        return torch.from_numpy((self.truth(table).to_numpy() - self._low) / self._width).float()
+
+    def missing(self, targets: torch.Tensor) -> dict[str, torch.Tensor]:  # noqa: D102
+        return dict(zip(self.ranges, targets.isnan().T, strict=True))
+
+    def check(self, folds: list[dict[str, torch.Tensor]]) -> list[str]:  # noqa: D102
+        remarks = []
+        for column, target in enumerate(self.ranges):
+            parts = [{part: values[:, column] for part, values in fold.items()} for fold in folds]
+            everything = torch.cat([values for fold in parts for values in fold.values()])
+            if not _varies(torch.cat([fold["test"] for fold in parts])):
+                where = "all test parts" if _varies(everything) else "all utterances"
+                raise SerError(
+                    f"label {target} is the same in {where}: there is nothing to predict; leave it out of targets"
+                )
+            for number, fold in enumerate(parts):
+                if not _varies(fold["train"]):
+                    raise SerError(
+                        f"fold {number}: label {target} is the same in all of train: nothing can be learned from it"
+                    )
+                if not _varies(fold["dev"]):
+                    remarks.append(
+                        f"fold {number}: label {target} is the same in all of dev: it has no say in the selection"
+                    )
+        return remarks
+
+    def loss(self, output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:  # noqa: D102
+        return self.task.loss(output, targets)
+
+    def represent(self, output: torch.Tensor) -> torch.Tensor:  # noqa: D102
+        return output
+
+    def figures(self, targets: torch.Tensor, predicted: torch.Tensor, groups: Groups) -> Figures:  # noqa: D102
+        found: Figures = {}
+        for column, target in enumerate(self.ranges):
+            there = targets[:, column].isfinite().numpy()
+            true, values = (part[:, column].double().numpy()[there] for part in (targets, predicted))
+            found[target] = (concordance_sums(true, values, groups[there], int(groups.max()) + 1), ccc_of)
+        return found
+
+    def decode(self, predicted: torch.Tensor) -> dict[str, Any]:  # noqa: D102
+        values = self._low + self._width * predicted.double().numpy()
+        return dict(zip(self.ranges, values.T, strict=True))
+
+    def spread(self, members: torch.Tensor) -> dict[str, Any]:  # noqa: D102
+        deviation = self._width * members.double().std(dim=0, correction=0).numpy()
+        return {f"{target}_sd": column for target, column in zip(self.ranges, deviation.T, strict=True)}
+
+    def described(self) -> dict[str, Any]:  # noqa: D102
+        return {"ranges": {target: list(scale) for target, scale in self.ranges.items()}}
+
+    @cached_property
+    def _low(self) -> Any:
+        return np.array([low for low, _ in self.ranges.values()])
+
+    @cached_property
+    def _width(self) -> Any:
+        return np.array([high - low for low, high in self.ranges.values()])
+
+
+def _varies(values: torch.Tensor) -> bool:
+    there = values[values.isfinite()]
+    return len(there) > 0 and float(there.max() - there.min()) > TOLERANCE

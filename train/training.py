@@ -1,0 +1,263 @@
+"""The training of one model: a pure function of the examples, the config, the parts and the seed.
+
+Nothing of it depends on what else is trained, where or in which order: every draw is seeded by the model's own seed,
+the epoch and the step. After each epoch it can be put down and taken up again.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from featurestore.errors import SerError
+from featurestore.plan import Ints
+from train.batch import Batch
+from train.config import OptimConfig, TrainConfig
+from train.examples import Examples
+from train.model import Model
+from train.scores import selection_score
+from train.tensors import Tensors
+
+WEIGHTS, ORDER, DROPOUT = range(3)
+"""What is drawn."""
+BUCKET_BATCHES = 16
+"""Batches whose utterances are sorted by length together, so that a batch has little padding."""
+Outputs = dict[str, torch.Tensor]
+"""Of each task, (utterances, outputs)."""
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass
+class Progress:
+    """How far a model has come.
+
+    Attributes:
+        history: loss and dev score of each epoch, and what its time went into.
+        best_epoch: from 1; 0 before the first.
+        best_score: on dev.
+        best_state: the weights that had it.
+    """
+
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+    best_score: float = -math.inf
+    best_state: Tensors = field(default_factory=dict)
+
+
+class Training:
+    """A model in training.
+
+    Args:
+        examples: the data.
+        config: the settings.
+        train: names of the utterances that train it.
+        dev: names of those that select its best epoch; without any, that is the last one.
+        epochs: most passes over ``train``.
+        seed: of all that is drawn.
+
+    Raises:
+        SerError: if there is too little to learn from.
+    """
+
+    def __init__(
+        self, examples: Examples, config: TrainConfig, train: list[str], dev: list[str], epochs: int, seed: int
+    ) -> None:
+        if len(train) < 2:
+            raise SerError(f"found {len(train)} utterance to train on, expected two or more")
+        self._examples, self._config, self._seed, self._epochs = examples, config, seed, epochs
+        self._train, self._dev = examples.rows(train), examples.rows(dev)
+        self._steps = count_batches(len(train), config.optim.batch_size)
+        self.model = make_model(examples, config, seed)
+        self.model.fit(examples, train)
+        self._optimiser = _optimiser(self.model, config.optim)
+        self.progress = Progress()
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing more to be gained."""
+        done = len(self.progress.history)
+        return done >= min(self._epochs, self.progress.best_epoch + self._config.optim.patience) and done > 0
+
+    def epoch(self) -> dict[str, float]:
+        """Go over the training part once, and return the loss, the dev score, and what the time went into.
+
+        Raises:
+            SerError: if the loss, or what is predicted, is not finite.
+        """
+        number, start = len(self.progress.history) + 1, time.monotonic()
+        lengths, generator = self._examples.lengths, np.random.default_rng(_seed_of(self._seed, ORDER, number))
+        order = epoch_order(self._train, lengths, self._config.optim.batch_size, generator)
+        losses, waited, before = [], 0.0, time.monotonic()
+        for step, batch in enumerate(self._examples.batches(order)):
+            waited += time.monotonic() - before
+            losses.append(self._step(number, step, batch))
+            before = time.monotonic()
+        trained = time.monotonic() - start
+        loss = sum(losses) / len(losses)
+        if not math.isfinite(loss):
+            raise SerError(f"the loss is {loss} in epoch {number}; try a smaller optim.lr")
+        score = self._score_on_dev() if len(self._dev) else math.nan
+        note = {"epoch": number, "loss": loss, "dev": score, "read": waited, "train": trained - waited}
+        note |= {"select": time.monotonic() - start - trained, "utterances": len(self._train)}
+        note["frames"] = int(lengths[self._train].sum())
+        self._note(number, score, note)
+        return note
+
+    def state(self) -> tuple[Tensors, dict[str, Any]]:
+        """Return all that it takes to go on, as tensors and a note."""
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self.progress.best_state.items()}
+        for number, values in self._optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{number}.{name}": tensor for name, tensor in values.items()}
+        note = {"history": self.progress.history, "best_epoch": self.progress.best_epoch}
+        return tensors, note | {"best_score": self.progress.best_score}
+
+    def resume(self, tensors: Tensors, note: dict[str, Any]) -> None:
+        """Go on from a `state`."""
+        self.model.load_state_dict(_below(tensors, "model."))
+        optimiser = self._optimiser.state_dict()
+        for name, tensor in _below(tensors, "optimiser.").items():
+            number, _, key = name.partition(".")
+            optimiser["state"].setdefault(int(number), {})[key] = tensor
+        self._optimiser.load_state_dict(optimiser)
+        self.progress = Progress(note["history"], note["best_epoch"], note["best_score"], _below(tensors, "best."))
+
+    def best(self) -> Model:
+        """Return the model in its best state."""
+        self.model.load_state_dict(self.progress.best_state)
+        return self.model
+
+    def _step(self, epoch: int, step: int, batch: Batch) -> float:
+        optim, done = self._config.optim, (epoch - 1) * self._steps + step
+        factor = learning_rate(done, optim.warmup * self._steps, optim.epochs * self._steps)
+        for group in self._optimiser.param_groups:
+            group["lr"] = factor * group["peak"]
+        torch.manual_seed(_seed_of(self._seed, DROPOUT, epoch, step))
+        loss = self._loss(self.model.train()(batch), batch)
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), optim.clip)
+        self._optimiser.step()
+        return float(loss.detach())
+
+    def _loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
+        total = torch.zeros((), device=next(iter(outputs.values())).device)
+        for task, goal in self._examples.goals.items():
+            loss = goal.loss(outputs[task], batch.targets[task].to(total.device))
+            if task in self.model.uncertainty:
+                log_variance = self.model.uncertainty[task]
+                loss = loss * torch.exp(-log_variance) + log_variance
+            total = total + goal.weight * loss
+        return total
+
+    def _score_on_dev(self) -> float:
+        rows = self._dev[np.argsort(self._examples.lengths[self._dev], kind="stable")]
+        size = self._config.optim.batch_size
+        outputs = predict(self.model, self._examples, [rows[i : i + size] for i in range(0, len(rows), size)])
+        return selection_score(self._examples, rows, outputs)
+
+    def _note(self, number: int, score: float, note: dict[str, float]) -> None:
+        self.progress.history.append(note)
+        if not score < self.progress.best_score:  # of equal ones the later, which has been trained for longer
+            state = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+            self.progress.best_score, self.progress.best_epoch, self.progress.best_state = score, number, state
+
+
+def make_model(examples: Examples, config: TrainConfig, seed: int) -> Model:
+    """Return a model with the initial weights that a seed gives."""
+    torch.manual_seed(_seed_of(seed, WEIGHTS))
+    model = Model(config, examples.streams, {task: goal.outputs for task, goal in examples.goals.items()})
+    return model.to(device_of(config.device))
+
+
+def predict(model: Model, examples: Examples, order: list[Ints]) -> Outputs:
+    """Return what a model predicts for some rows, in the batches of ``order``.
+
+    Raises:
+        SerError: if that is not finite.
+    """
+    model.eval()
+    with torch.inference_mode():
+        found = [model(batch) for batch in examples.batches(order)]
+    outputs = {task: torch.cat([one[task] for one in found]).float().cpu() for task in examples.goals}
+    if not all(bool(output.isfinite().all()) for output in outputs.values()):
+        raise SerError("a model predicts what is not finite; try a smaller optim.lr")
+    return outputs
+
+
+def predict_alone(model: Model, examples: Examples, names: list[str]) -> Outputs:
+    """Return what a model predicts for some utterances, each alone, so that no other one changes a bit of it."""
+    return predict(model, examples, [row[None] for row in examples.rows(names)])
+
+
+def count_batches(utterances: int, size: int) -> int:
+    """Return the number of batches of at most ``size`` utterances, or one more, none of which has only one.
+
+    >>> count_batches(64, 32), count_batches(65, 32), count_batches(3, 2)
+    (2, 3, 1)
+    """
+    return max(1, min(math.ceil(utterances / size), utterances // 2))
+
+
+def epoch_order(rows: Ints, lengths: Ints, size: int, generator: np.random.Generator) -> list[Ints]:
+    """Return the batches of an epoch: of sizes as even as can be, of similar lengths, in random order.
+
+    Args:
+        rows: that are trained on.
+        lengths: frames of every row.
+        size: most utterances in a batch.
+        generator: of the order.
+    """
+    shuffled = generator.permutation(rows)
+    count = count_batches(len(rows), size)
+    ends = np.cumsum([len(part) for part in np.array_split(shuffled, count)])
+    begins, batches = np.concatenate([[0], ends[:-1]]), []
+    for first in range(0, count, BUCKET_BATCHES):
+        last = min(first + BUCKET_BATCHES, count)
+        bucket = shuffled[begins[first] : ends[last - 1]]
+        bucket = bucket[np.argsort(lengths[bucket], kind="stable")]
+        batches += np.split(bucket, ends[first : last - 1] - begins[first])
+    return [batches[number] for number in generator.permutation(count)]
+
+
+def learning_rate(step: int, rising: float, total: int) -> float:
+    """Return the learning rate of a step (from 0), as a share of its peak: a rise over the warm-up, then a cosine."""
+    return min(1.0, (step + 1) / max(1.0, rising)) * 0.5 * (1 + math.cos(math.pi * step / total))
+
+
+def device_of(name: str | None) -> torch.device:
+    """Return a device that can be used; the first GPU, or the CPU, where none is named.
+
+    Raises:
+        SerError: if it cannot be used.
+    """
+    try:
+        probe = torch.zeros(1, device=name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        probe.tolist()  # some devices hold no values
+    except (RuntimeError, AssertionError, ImportError) as error:
+        raise SerError(f"device={name} cannot be used: {str(error).splitlines()[0]}") from None
+    return probe.device
+
+
+def _optimiser(model: Model, optim: OptimConfig) -> torch.optim.Optimizer:
+    learned = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    layers = [parameter for name, parameter in learned.items() if name.endswith("layers.logits")]
+    others = [parameter for name, parameter in learned.items() if not name.endswith("layers.logits")]
+    groups: list[dict[str, Any]] = [{"params": others, "peak": optim.lr}]
+    if layers:
+        groups.append({"params": layers, "peak": optim.layer_lr, "weight_decay": 0.0})
+    return torch.optim.AdamW(groups, weight_decay=optim.weight_decay)
+
+
+def _seed_of(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0]) >> 1
+
+
+def _below(tensors: Tensors, prefix: str) -> Tensors:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

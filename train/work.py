@@ -1,0 +1,112 @@
+"""The work on one model or one ridge of a run: a pure function of the run's folder, for any process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from threadpoolctl import threadpool_limits
+
+from featurestore.errors import SerError
+from train.examples import Examples, load_examples
+from train.folder import RunFolder, Variant
+from train.memory import keep_freed_memory
+from train.ridge import ridge_predictions
+from train.tensors import read_tensors, write_tensors
+from train.training import Training, predict_alone
+
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A model to be trained and tested, or the ridge of a fold."""
+
+    fold: int
+    member: int | None
+
+    @property
+    def variant(self) -> Variant:
+        """The model, if it is one."""
+        return Variant(self.fold, self.member or 0)
+
+    def result(self, folder: RunFolder) -> Path:
+        """Return the file by which it is done."""
+        return folder.ridge(self.fold) if self.member is None else folder.outputs(self.variant)
+
+
+def jobs_of(folder: RunFolder) -> list[Job]:
+    """Return what a run consists of."""
+    variants = folder.variants
+    folds = dict.fromkeys(variant.fold for variant in variants)
+    jobs = [Job(variant.fold, variant.member) for variant in variants]
+    return jobs + [Job(fold, None) for fold in folds if folder.config.baseline]
+
+
+def do_job(path: str, job: Job, report: Report) -> None:
+    """Do a job, from where it was left, in one thread.
+
+    Args:
+        path: of the run's folder.
+        job: to be done.
+        report: told of each epoch.
+    """
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    folder, examples = _load(path)
+    with threadpool_limits(1), torch.random.fork_rng(devices=[]):
+        try:
+            if job.member is None:
+                write_tensors(folder.ridge(job.fold), ridge_predictions(examples, folder.protocol.folds[job.fold]), {})
+            else:
+                _train(folder, examples, job.variant, report)
+        except SerError as error:
+            raise SerError(f"fold {job.fold}: {error}") from None
+
+
+def _train(folder: RunFolder, examples: Examples, variant: Variant, report: Report) -> None:
+    config, fold = folder.config, folder.protocol.folds[variant.fold]
+    seed, checkpoint = config.seed + variant.member, folder.checkpoint(variant)
+    selected: dict[str, Any] = {}
+    tensors, note = read_tensors(checkpoint) if checkpoint.exists() else ({}, {"selected": {}})
+    selected = note["selected"]
+    while True:
+        again = bool(selected)
+        if again:
+            training = Training(examples, config, fold.train + fold.dev, [], selected["best_epoch"], seed)
+        else:
+            training = Training(examples, config, fold.train, fold.dev, config.optim.epochs, seed)
+        if tensors:
+            training.resume(tensors, note["training"])
+        while not training.finished:
+            reached = training.epoch()
+            tensors, state = training.state()
+            write_tensors(checkpoint, tensors, {"selected": selected, "training": state})
+            report({"fold": variant.fold, "member": variant.member, "again": again, **reached})
+        progress = training.progress
+        if again or not config.optim.refit:
+            break
+        selected = {"best_epoch": progress.best_epoch, "best_score": progress.best_score, "history": progress.history}
+        tensors = {}
+    selected = selected or {
+        "best_epoch": progress.best_epoch,
+        "best_score": progress.best_score,
+        "history": progress.history,
+    }
+    model = training.best()
+    outputs = predict_alone(model, examples, fold.test)
+    learned = {"layer_weights": model.layer_weights(), **selected}
+    write_tensors(folder.model(variant), model.state_dict(), learned)
+    write_tensors(folder.outputs(variant), outputs, learned)
+    checkpoint.unlink(missing_ok=True)
+
+
+@lru_cache(maxsize=1)
+def _load(path: str) -> tuple[RunFolder, Examples]:
+    """Return a run and its examples, which stay loaded from job to job."""
+    folder = RunFolder(Path(path))
+    return folder, load_examples(folder.open_store(), folder.config, folder.goals, labelled=True)
