@@ -13,6 +13,7 @@ from cyclopts import App, Parameter
 
 from featurestore.command import INCOMPLETE, progress, run, say
 from featurestore.config import load
+from featurestore.listing import say_list
 
 app = App(name="ser-extract", version_flags=[], default_parameter=Parameter(negative=()))
 
@@ -40,6 +41,7 @@ def main_command(
     workers: int | None = None,
     scheduler: str | None = None,
     allow_partial: bool = False,
+    list_: Annotated[tuple[str, ...] | None, Parameter(name="--list", consume_multiple=True)] = None,
 ) -> int:
     """Write the hidden states of every layer of a frozen encoder, and other features, into a keyed store.
 
@@ -50,7 +52,7 @@ def main_command(
         overrides: Any setting as KEY=VALUE: encoder.trim=true pitch.floor=60 dataset.ranges.V=[-2,2]
         dataset: Its name.
         root: Folder of the dataset, or its label file.
-        encoder: Short name of a checkpoint (hubert-large, wavlm-large, whisper-base, …) or a local folder.
+        encoder: Short name of a checkpoint (hubert-large, wavlm-large, …: --list encoder) or a local folder.
         features: Further features.
         like: A store, whose encoder, features and settings are taken where nothing else is said.
         store: Where the store goes; stores/DATASET.zarr when absent.
@@ -60,8 +62,13 @@ def main_command(
         workers: Processes that work on shards side by side; as many as there are cores, for little audio fewer.
         scheduler: Address of a dask.distributed scheduler, whose workers do the work.
         allow_partial: Go on when utterances of the dataset are not there.
+        list_: Print what can be set, or all of a setting, section, kind of parts or part: --list encoder dataset.csv
     """
     from extract.config import ExtractConfig, SelftestConfig
+
+    if list_ is not None:
+        say_list(ExtractConfig, list_)
+        return 0
     from extract.reasons import say_reasons
     from extract.run import extract
 

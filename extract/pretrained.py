@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
-from extract.encoders.checkpoint import MODELS, Checkpoint, find, hash_weights, load_config
+from extract.encoders.checkpoint import MODELS, Checkpoint, find, hash_weights, load_config, short_names
 from extract.encoders.device import find_device
 from extract.features import Feature, versions_of
 
@@ -26,7 +26,7 @@ class PretrainedFeature(Feature):
     models: ClassVar[Mapping[str, str]] = MODELS
     """The classes of transformers by the types of model that are expected."""
 
-    checkpoint: str
+    checkpoint: str = Field(examples=short_names(text=False))
     """A short name of checkpoints.yaml, or a local folder in Hugging Face's layout."""
     revision: str | None = None
     """A commit, tag or branch on the hub, in place of the one in checkpoints.yaml."""

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
-from extract.encoders.checkpoint import TEXT_MODELS, load_with
+from pydantic import Field
+
+from extract.encoders.checkpoint import TEXT_MODELS, load_with, short_names
 from extract.features import Row
 from extract.pretrained import PretrainedFeature
 from featurestore.errors import SerError
@@ -37,7 +39,7 @@ class TranscriptFeature(PretrainedFeature):
     """A feature of the tokens of the column ``transcript``."""
 
     models: ClassVar[Mapping[str, str]] = TEXT_MODELS
-    checkpoint: str = "roberta-base"
+    checkpoint: str = Field(default="roberta-base", examples=short_names(text=True))
     """A short name of checkpoints.yaml, or a local folder in Hugging Face's layout, with the tokenizer."""
 
     @property

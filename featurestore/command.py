@@ -35,6 +35,8 @@ LACKS = {
 def run(app: App, interrupted: str = INTERRUPTED) -> NoReturn:
     """Run a command and exit with 0 only if all of it worked; ``--debug`` shows the traceback of an error.
 
+    Beside what the command has of its own there is ``--install-completion``, for the shell.
+
     Args:
         app: the command.
         interrupted: what to say after Ctrl-C.
@@ -42,6 +44,7 @@ def run(app: App, interrupted: str = INTERRUPTED) -> NoReturn:
     from cyclopts import CycloptsError
 
     app.suppress_keyboard_interrupt = False  # it would end without a word
+    app.register_install_completion_command()
     outputs = _dependable_outputs()
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     problems: list[str] = []

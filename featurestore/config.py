@@ -114,15 +114,20 @@ class Component(Config):
         return {"name": self.name, **handler(self)}
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
-    """Return the end of a message about an unknown ``word``: the nearest known one, or all of them.
+def suggest(word: str, known: Iterable[str], expected: Iterable[str] | None = None) -> str:
+    """Return the end of a message about an unknown ``word``: the nearest known one, or all that are expected.
+
+    Args:
+        word: is unknown.
+        known: the words that it may be meant to be.
+        expected: named where none is near; all that are known when absent.
 
     >>> suggest("concta", ["attention", "concat"])
     "; did you mean 'concat'?"
     """
     known = list(known)
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else f"; expected one of {', '.join(known)}"
+    return f"; did you mean {near[0]!r}?" if near else f"; expected one of {', '.join(expected or known)}"
 
 
 class _Section(dict[str, "_Section | Leaf"]):

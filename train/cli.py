@@ -12,6 +12,8 @@ from cyclopts import App, Parameter
 
 from featurestore.command import INCOMPLETE, run, say
 from featurestore.config import load
+from featurestore.errors import ConfigError
+from featurestore.listing import say_list
 
 app = App(name="ser-train", version_flags=[], default_parameter=Parameter(negative=()))
 
@@ -19,10 +21,11 @@ app = App(name="ser-train", version_flags=[], default_parameter=Parameter(negati
 @app.default
 def main_command(
     *overrides: Annotated[str, Parameter(allow_leading_hyphen=False)],
-    store: str,
+    store: str | None = None,
     config: tuple[Path, ...] = (),
     workers: int | None = None,
     scheduler: str | None = None,
+    list_: Annotated[tuple[str, ...] | None, Parameter(name="--list", consume_multiple=True)] = None,
 ) -> int:
     """Train a layer-weighted fusion model on stored features, and test it once, on every fold.
 
@@ -31,13 +34,20 @@ def main_command(
 
     Args:
         overrides: Any setting as KEY=VALUE: fusion=concat targets=[V,A] splits=leave_one_out optim.lr=3e-4
-        store: The feature store that ser-extract wrote, or its URL.
+        store: The feature store that ser-extract wrote, or its URL; needed except with --list.
         config: YAML file with settings; given more than once, the last one wins.
         workers: Processes of one thread each; the results are the same with any number.
         scheduler: The address of a dask scheduler whose workers do the work instead.
+        list_: Print what can be set, or all of a setting, section, kind of parts or part: --list optim fusion.attention
     """
-    import featurestore
     from train.config import TrainConfig
+
+    if list_ is not None:
+        say_list(TrainConfig, list_)
+        return 0
+    if store is None:
+        raise ConfigError("--store is missing: expected the feature store that ser-extract wrote, or its URL")
+    import featurestore
     from train.run import run as train
 
     asked = {"workers": workers, "scheduler": scheduler}

@@ -50,14 +50,14 @@ class OptimConfig(Config):
 class TrainConfig(Config):
     """The settings of ser-train."""
 
-    streams: dict[str, Stream] = {}
+    streams: dict[str, Stream] = Field(default={})
     """The features that are heard, the first of which gives the clock; when absent the hidden states as ``speech``, and
     ``pitch`` beside them where the fusion takes two."""
     targets: tuple[str, ...] | None = None
     """Any columns of labels: numbers with a declared range are regressed, names classified; [V,A,D] when absent."""
     loss: Loss | None = None
     """Of the targets; when absent ccc of numbers, cross_entropy of names."""
-    tasks: dict[str, Task] = {}
+    tasks: dict[str, Task] = Field(default={})
     """Tasks with settings of their own, instead of targets and loss."""
     missing: Literal["skip", "mask"] = "skip"
     """What becomes of an utterance that lacks a label: it is left out, or trains and tests the targets that it has."""
@@ -75,7 +75,7 @@ class TrainConfig(Config):
     folds: tuple[int, ...] | None = None
     """The numbers of the folds that are trained and tested; all when absent."""
     members: int = Field(default=1, ge=1, le=MOST_MEMBERS)
-    """Models that are trained side by side on each fold, with seeds one after another; their predictions are averaged."""
+    """Models that are trained on each fold, with seeds one after another; their predictions are averaged."""
     baseline: bool = True
     """Also fit a ridge on the mean over time of the first stream, on the same folds."""
     seed: int = Field(default=0, ge=0, lt=2**31)

@@ -16,7 +16,7 @@ from featurestore.errors import SerError
 from featurestore.plan import Ints
 from featurestore.remote import RemoteFiles
 from featurestore.store import Store
-from train.align import Alignment, align_repeated
+from train.align import align_repeated
 from train.batch import Batch, StreamBatch
 from train.config import TrainConfig
 from train.fronts import Front
@@ -216,6 +216,6 @@ def _check_clocks(examples: Examples) -> None:
         for lacking, stream in ((name, hearing), (first[0], first[1])):
             if not stream.has_clock:
                 raise SerError(
-                    f"streams.{lacking}: {stream.source.name} has no clock, so {name} and {first[0]} cannot meet in time: "
-                    "take front=pooled, or fusion=attention with fusion.clocks=own"
+                    f"streams.{lacking}: {stream.source.name} has no clock, so {name} and {first[0]} cannot meet in "
+                    "time: take front=pooled, or fusion=attention with fusion.clocks=own"
                 )

@@ -70,7 +70,5 @@ def _check(columns: list[str], table: pd.DataFrame, place: str) -> None:
         raise SerError(f"each target is expected once, found {', '.join(twice)} more than once")
     absent = [column for column in columns if column not in table]
     if absent:
-        there = [column for column in table if column not in OWN]
-        raise SerError(
-            f"{place} has no labels {', '.join(absent)}; it has {first_of([str(column) for column in there], 12) or 'none'}"
-        )
+        there = first_of([str(column) for column in table if column not in OWN], 12)
+        raise SerError(f"{place} has no labels {', '.join(absent)}; it has {there or 'none'}")

@@ -113,7 +113,7 @@ def _frame_sums_int4(stored: Any, gradient: Any, sums: Any) -> None:
 
 
 def weighted_sum(frames: Frames, factor: Floats, constant: Floats, out: Floats) -> None:
-    """Fill ``out`` (frames, dim) with the sum over layers of ``factor`` (layers, dim) * stored, plus ``constant`` (dim).
+    """Fill ``out`` (frames, dim): the sum over layers of ``factor`` (layers, dim) * stored, and ``constant`` (dim).
 
     The frames must lie so that the channels of a frame are neighbours, as they do in a store.
     """

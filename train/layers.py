@@ -118,8 +118,12 @@ def scale_and_offset(frames: Frames) -> tuple[Any, Any]:
 
 
 def _packed(utterances: list[Frames], mean: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Return on a device the stored values, (layers, frames of all, width), their scales and offsets, (utterances,
-    layers, dim), and to which utterance each frame belongs."""
+    """Return what is stored on the device of ``mean``.
+
+    Returns:
+        The values (layers, frames of all, width), their scales and offsets (utterances, layers, dim), and to which
+        utterance each frame belongs.
+    """
     device = mean.device
     stored = torch.cat([torch.as_tensor(frames.values, device=device) for frames in utterances], dim=1)
     pairs = [scale_and_offset(frames) for frames in utterances]

@@ -20,7 +20,8 @@ class StreamModel(nn.Module):
     def __init__(self, hearing: Hearing) -> None:
         super().__init__()
         stream = hearing.stream
-        assert stream.width is not None and stream.dropout is not None  # they are resolved
+        assert stream.width is not None  # they are resolved
+        assert stream.dropout is not None
         self.front = hearing.front.build(hearing.source)
         self.dropout = nn.Dropout1d(stream.dropout)
         self.embed = stream.embedding.build(self.front.dim, stream.width)

@@ -45,8 +45,8 @@ class Run:
     def predict(self, store: Store | str | Path, names: list[str] | None = None) -> pd.DataFrame:
         """Return predictions by name, in the units of the dataset the models were trained on.
 
-        An utterance of a test part of the run is predicted by the models of that fold, exactly as the run did; any other
-        one by all models of the run, which are averaged.
+        An utterance of a test part of the run is predicted by the models of that fold, exactly as the run did; any
+        other one by all models of the run, which are averaged.
 
         Args:
             store: with the features of the run, in any data type.

@@ -85,8 +85,9 @@ def fitting(protocol: Protocol, names: list[str], dataset: str, path: Path) -> l
     known = set(names)
     absent = [name for fold in protocol.folds for part in PARTS for name in getattr(fold, part) if name not in known]
     if absent:
+        names = list(dict.fromkeys(absent))
         raise SerError(
-            f"{path} names {len(set(absent))} utterances that cannot be used here ({first_of(list(dict.fromkeys(absent)))}): "
+            f"{path} names {len(names)} utterances that cannot be used here ({first_of(names)}): "
             "they lack a feature or a label, or the store lacks them"
         )
     return protocol.folds

@@ -32,8 +32,8 @@ class Stream(Config):
     layers: int | tuple[int, ...] | None = None
     """Which are read, by number from 0, or from the end below 0; all when absent."""
     front: Front | None = None
-    """How it is standardised, and its layers summed; when absent layer_sum for layers, log_f0 for pitch, standardize for
-    others."""
+    """How it is standardised, and its layers summed; when absent layer_sum for layers, log_f0 for pitch, standardize
+    for others."""
     dropout: float | None = Field(default=None, ge=0, lt=1)
     """Share of channels that a training step leaves out, the same in all frames of an utterance; when absent 0.5 of
     hidden states, and none of others."""
@@ -46,8 +46,8 @@ class Stream(Config):
 def resolve(streams: Mapping[str, Stream], store: Store, fusion: Fusion, width: int) -> dict[str, Stream]:
     """Return the streams of a model with all that was left open.
 
-    Without any the first is ``speech``, the hidden states of the store; a fusion of two or more hears ``pitch`` beside a
-    stream that is alone.
+    Without any the first is ``speech``, the hidden states of the store; a fusion of two or more hears ``pitch`` beside
+    a stream that is alone.
 
     Raises:
         SerError: if the store lacks a feature, or the fusion takes another number of streams.

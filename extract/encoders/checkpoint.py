@@ -50,6 +50,8 @@ class Checkpoint(Config):
     """A commit, tag or branch on the hub."""
     normalize: bool | None = None
     """Whether it was trained on waveforms of zero mean and unit variance; what its own files say when absent."""
+    text: bool = False
+    """Whether it is an encoder of text."""
     seed: int | None = None
     """For random weights."""
     config: dict[str, Any] | None = None
@@ -67,6 +69,11 @@ def known() -> dict[str, Checkpoint]:
     """Return the checkpoints that have short names."""
     entries = yaml.safe_load((files("extract") / "checkpoints.yaml").read_text(encoding="utf-8"))
     return {name: Checkpoint(**entry) for name, entry in entries.items()}
+
+
+def short_names(*, text: bool) -> list[str]:
+    """Return the short names of the encoders of text, or those of speech."""
+    return [name for name, checkpoint in known().items() if checkpoint.text == text]
 
 
 def find(name: str) -> Checkpoint:

@@ -58,6 +58,7 @@ class Encoder(ModelFeature):
     batch_seconds: float = Field(default=40.0, gt=0)
     """Audio in a batch; does not change the features."""
     dtype: Dtype = "int8"
+    """How its frames are stored."""
 
     @property
     def key(self) -> str:

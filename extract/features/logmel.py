@@ -46,6 +46,7 @@ class LogMel(Feature):
     padding: Literal["zeros", "reflect"] = "zeros"
     """What lies beyond the ends."""
     dtype: Dtype = "float16"
+    """How its frames are stored."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -38,6 +38,7 @@ class Text(TranscriptFeature, ModelFeature):
     batch_tokens: int = Field(default=2048, gt=0)
     """Tokens in a batch, padding included; does not change the features."""
     dtype: Dtype = "float16"
+    """How its frames are stored."""
 
     def spec(self) -> FeatureSpec:  # noqa: D102
         return FeatureSpec(

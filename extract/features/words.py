@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 
 import numpy as np
+from pydantic import Field
 
 from extract.alignments import Word, parse_words
 from extract.audio import SAMPLING_RATE, Wave
+from extract.encoders.checkpoint import short_names
 from extract.features import NO_ROW, Computed, Row, versions_of
 from extract.transcripts import Tokens, TranscriptFeature
 from featurestore.codec import Floats
@@ -25,7 +27,7 @@ class Words(TranscriptFeature):
     stands between white space, and is matched in order, whatever its case and punctuation.
     """
 
-    checkpoint: str = "roberta-base"
+    checkpoint: str = Field(default="roberta-base", examples=short_names(text=True))
     """Whose tokens; those of the feature ``text`` when that is asked for in the same command."""
 
     @property

@@ -199,6 +199,21 @@ def test_help_is_instant():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_what_can_be_set_is_listed():
+    result = ser_extract("--list")
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"^check_disk +true +Refuse to start", result.stdout, re.MULTILINE)
+    assert re.search(r"^dataset +required +audformat \| .* ravdess$", result.stdout, re.MULTILINE)
+    result = ser_extract("--list", "encoder", "dataset.csv", "pitch.floor")
+    assert {"wavlm-large,", "hubert-tiny-untrained"} <= set(result.stdout.split())
+    assert "roberta" not in result.stdout
+    assert "\ndataset.ranges.V: [number, number]; default [1.0, 5.0]\n    Valence.\n" in result.stdout
+    assert result.stdout.endswith("pitch.floor: number, > 0; default 75\n    The lowest F0 looked for, in Hz.\n")
+    result = ser_extract("--list", "encodr")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "ser-extract: nothing is called 'encodr'; did you mean 'encoder'?\n"
+
+
 def test_a_full_disk_loses_nothing(labelled, tmp_path):
     """A limit on the size of files stands for the disk: the error is said, and the command can be given again."""
     store = tmp_path / "s.zarr"

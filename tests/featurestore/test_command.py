@@ -209,3 +209,17 @@ def test_a_real_lack_of_memory(command):
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
     )
     assert (result.returncode, result.stderr) == (1, "ser-test: there is not enough memory\n")
+
+
+@pytest.mark.parametrize(
+    ("stage", "word", "completed"),
+    [("extract", "--lik", "--like"), ("train", "--li", "--list"), ("featurestore", "verif", "verify")],
+)
+def test_tab_completion_in_bash(environment, tmp_path, stage, word, completed):
+    code = f"from {stage}.cli import main; main()"
+    arguments = [sys.executable, "-c", code, "--install-completion", "--shell", "bash"]
+    subprocess.run(arguments, env={**environment, "HOME": str(tmp_path)}, check=True, stdout=subprocess.DEVNULL)
+    name = f"ser-{stage}".replace("featurestore", "store")
+    ask = f"COMP_WORDS=({name} {word}) COMP_CWORD=1; _{name.replace('-', '_')}; echo ${{COMPREPLY[@]}}"
+    bash = ["bash", "--norc", "-c", f"source {tmp_path}/.bashrc; {ask}"]
+    assert subprocess.run(bash, capture_output=True, text=True, check=True).stdout.split() == [completed]

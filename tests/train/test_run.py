@@ -200,6 +200,27 @@ def test_help_needs_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_what_can_be_set_is_listed():
+    """Without a store; what the settings are called is of train/config.py."""
+    result = ser_train("--list")
+    assert result.returncode == 0, result.stderr
+    words = [line.split()[0] for line in result.stdout.splitlines() if line]
+    assert {"setting", "seed", "optim", "kind", "splits"} <= set(words)
+    result = ser_train("--list", "splits.kfold", "optim.lr")
+    assert result.stdout.startswith("splits.kfold: a part, chosen by splits=kfold\n    Speaker-independent k folds")
+    assert "\nsplits.k: whole number, >= 3; default 5\n    Number of folds.\n" in result.stdout
+    assert "\noptim.lr: number, > 0" in result.stdout
+    result = ser_train("--list", "optim.lrr")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "ser-train: nothing is called 'optim.lrr'; did you mean 'optim.lr'?\n"
+
+
+def test_a_run_needs_a_store():
+    result = ser_train("seed=1")
+    assert result.returncode == 1
+    assert "--store is missing" in result.stderr
+
+
 def test_the_trainer_imports_without_the_libraries_of_extraction():
     blocked = "import sys; sys.modules.update(dict.fromkeys(['transformers', 'parselmouth', 'soundfile', 'soxr']))"
     code = f"{blocked}; import train, train.cli, train.run, featurestore.cli"

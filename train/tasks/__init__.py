@@ -33,8 +33,11 @@ class Goal(ABC):
 
     @abstractmethod
     def targets(self, table: pd.DataFrame) -> torch.Tensor:
-        """Return what is to be predicted: (utterances, targets), NaN where there is no label, or class numbers
-        (utterances,), below 0 where there is none.
+        """Return what is to be predicted.
+
+        Returns:
+            (utterances, targets), NaN where there is no label; or class numbers (utterances,), below 0 where there is
+            none.
         """
 
     @abstractmethod

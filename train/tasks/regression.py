@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from featurestore.errors import SerError
 from train.labels import TOLERANCE, Scale, numbers
@@ -26,7 +26,7 @@ class Regression(Task):
     """The columns."""
     loss: Loss = CCC()
     """What is minimised."""
-    ranges: dict[str, tuple[float, float]] = {}
+    ranges: dict[str, tuple[float, float]] = Field(default={})
     """The range of a column, where the dataset declares none, or another one."""
 
     @property
@@ -40,7 +40,7 @@ class Regression(Task):
             raise ValueError(f"{loss.name} is a loss of classifications, expected one of regressions")
         return loss
 
-    def learn(self, table: pd.DataFrame, scales: Mapping[str, Scale], place: str) -> Goal:  # noqa: D102
+    def learn(self, table: pd.DataFrame, scales: Mapping[str, Scale], place: str) -> Goal:  # noqa: ARG002, D102
         return RegressionGoal(self, {target: self._scale(target, scales, place) for target in self.targets})
 
     def _scale(self, target: str, scales: Mapping[str, Scale], place: str) -> Scale:
