@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 from featurestore.batches import read_ahead
+from featurestore.codec import Frames, bytes_per_frame
 from featurestore.errors import SerError
 from featurestore.plan import Ints
 from featurestore.remote import RemoteFiles
@@ -22,9 +23,14 @@ from train.config import TrainConfig
 from train.fronts import Front
 from train.goals import goals_of
 from train.labels import clean_names, grouped
+from train.layers import on_device
 from train.sources import Source
 from train.streams import Stream, resolve, source_of
 from train.tasks import Goal
+
+
+SHARE_OF_DEVICE = 0.6
+"""Of the memory of a device that is free, which a store may take."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +122,36 @@ class Examples:
             streams[name] = clock if hearing is self.clock else self._read(hearing, names, clock)
         return Batch(rows, streams, targets)
 
+    def keep_on(self, device: torch.device) -> None:
+        """Keep what is stored of every utterance that is read on a device, if it has room for all of it."""
+        rows = np.array([self.store.index[name] for name in self.names], np.int64)
+        needed = sum(
+            int(hearing.lengths(rows).sum())
+            * bytes_per_frame(hearing.source.spec.dtype, hearing.source.count, hearing.source.spec.dim)
+            for hearing in self.streams.values()
+        )
+        room = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+        self._device[:] = [device] if needed < SHARE_OF_DEVICE * room else []
+
+    @cached_property
+    def _device(self) -> list[torch.device]:
+        return []
+
+    @cached_property
+    def _kept(self) -> dict[tuple[str, str], Frames]:
+        return {}
+
+    def _frames(self, hearing: Hearing, name: str) -> Frames:
+        """Return the frames of an utterance, from the device where they are kept there."""
+        if not (self._device and hearing.front.sums_layers):
+            return hearing.front.read(hearing.source, name)
+        key = hearing.source.name, name
+        if key not in self._kept:
+            self._kept[key] = on_device(hearing.front.read(hearing.source, name), self._device[0])
+        return self._kept[key]
+
     def _read(self, hearing: Hearing, names: list[str], clock: StreamBatch | None) -> StreamBatch:
-        frames = [hearing.front.read(hearing.source, name) for name in names]
+        frames = [self._frames(hearing, name) for name in names]
         lengths = [one.values.shape[1] for one in frames]
         if clock is None or self.own_clocks:
             return StreamBatch(frames, lengths, None)

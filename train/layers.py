@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -124,14 +125,23 @@ def _packed(utterances: list[Frames], mean: torch.Tensor) -> tuple[torch.Tensor,
         The values (layers, frames of all, width), their scales and offsets (utterances, layers, dim), and to which
         utterance each frame belongs.
     """
-    device = mean.device
-    stored = torch.cat([torch.as_tensor(frames.values, device=device) for frames in utterances], dim=1)
-    pairs = [scale_and_offset(frames) for frames in utterances]
+    stored = torch.cat([on_device(frames, mean.device).values for frames in utterances], dim=1)
+    pairs = [scale_and_offset(on_device(frames, mean.device)) for frames in utterances]
     scale, offset = (
-        torch.stack([torch.as_tensor(pair[i], device=device).expand_as(mean) for pair in pairs]) for i in (0, 1)
+        torch.stack([torch.as_tensor(pair[i], device=mean.device).expand_as(mean) for pair in pairs]) for i in (0, 1)
     )
-    lengths = torch.tensor([frames.values.shape[1] for frames in utterances], device=device)
-    return stored, scale, offset, torch.repeat_interleave(torch.arange(len(utterances), device=device), lengths)
+    lengths = torch.tensor([frames.values.shape[1] for frames in utterances], device=mean.device)
+    return stored, scale, offset, torch.repeat_interleave(torch.arange(len(utterances), device=mean.device), lengths)
+
+
+def on_device(frames: Frames, device: torch.device) -> Frames:
+    """Return frames whose parts are tensors of a device, as they are stored."""
+    if isinstance(frames.values, torch.Tensor):
+        return frames
+    parts = {part: getattr(frames, part) for part in ("values", "scale", "offset")}
+    return replace(
+        frames, **{part: torch.tensor(value, device=device) for part, value in parts.items() if value is not None}
+    )
 
 
 def _decoded(stored: torch.Tensor, layer: int, like: Frames, dim: int) -> torch.Tensor:

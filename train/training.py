@@ -74,6 +74,8 @@ class Training:
         self._train, self._dev = examples.rows(train), examples.rows(dev)
         self._steps = count_batches(len(train), config.optim.batch_size)
         self.model = make_model(examples, config, seed)
+        if (device := device_of(config.device)).type != "cpu":
+            examples.keep_on(device)
         self.model.fit(examples, train)
         self._optimiser = _optimiser(self.model, config.optim)
         self.progress = Progress()

@@ -43,6 +43,8 @@ class Front(Component, ABC):
 
     keeps_time: ClassVar[bool] = True
     """Whether it gives the frames of the feature; otherwise one for each utterance."""
+    sums_layers: ClassVar[bool] = False
+    """Whether its module is a `LayerSum`, which takes stored frames wherever they are."""
 
     def check(self, source: Source) -> None:
         """Check that a feature can be heard so.
@@ -75,6 +77,8 @@ class Front(Component, ABC):
 
 class Layered(Front):
     """What the fronts of hidden states have in common."""
+
+    sums_layers: ClassVar[bool] = True
 
     normalize: Normalize = "train"
     """By which mean and deviation each layer and channel is standardised: of the training part, of the speaker, of the
