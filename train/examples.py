@@ -28,7 +28,6 @@ from train.sources import Source
 from train.streams import Stream, resolve, source_of
 from train.tasks import Goal
 
-
 SHARE_OF_DEVICE = 0.6
 """Of the memory of a device that is free, which a store may take."""
 

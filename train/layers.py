@@ -138,10 +138,12 @@ def on_device(frames: Frames, device: torch.device) -> Frames:
     """Return frames whose parts are tensors of a device, as they are stored."""
     if isinstance(frames.values, torch.Tensor):
         return frames
-    parts = {part: getattr(frames, part) for part in ("values", "scale", "offset")}
-    return replace(
-        frames, **{part: torch.tensor(value, device=device) for part, value in parts.items() if value is not None}
-    )
+    found: dict[str, Any] = {part: getattr(frames, part) for part in ("values", "scale", "offset")}
+    return replace(frames, **{part: _tensor(value, device) for part, value in found.items() if value is not None})
+
+
+def _tensor(values: Any, device: torch.device) -> Any:
+    return torch.tensor(values, device=device)
 
 
 def _decoded(stored: torch.Tensor, layer: int, like: Frames, dim: int) -> torch.Tensor:
