@@ -125,7 +125,8 @@ def _packed(utterances: list[Frames], mean: torch.Tensor) -> tuple[torch.Tensor,
         The values (layers, frames of all, width), their scales and offsets (utterances, layers, dim), and to which
         utterance each frame belongs.
     """
-    stored = torch.cat([on_device(frames, mean.device).values for frames in utterances], dim=1)
+    values: list[Any] = [on_device(frames, mean.device).values for frames in utterances]
+    stored = torch.cat(values, dim=1)
     pairs = [scale_and_offset(on_device(frames, mean.device)) for frames in utterances]
     scale, offset = (
         torch.stack([torch.as_tensor(pair[i], device=mean.device).expand_as(mean) for pair in pairs]) for i in (0, 1)
