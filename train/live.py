@@ -13,6 +13,7 @@ from featurestore.command import progress
 from train.examples import Examples
 from train.files import append_line
 from train.folder import RunFolder
+from train.tensors import read_tensors
 from train.work import Job
 
 
@@ -35,7 +36,7 @@ class Live:
         update: Callable[[float, float, str], None],
         log: Callable[[str], None],
     ) -> None:
-        self._file, self._metric, self._update, self._log = folder.path / "metrics.jsonl", metric, update, log
+        self._folder, self._metric, self._update, self._log = folder, metric, update, log
         self._most = folder.config.optim.epochs * (2 if folder.config.optim.refit else 1)
         self._epochs = {job: 0 for job in jobs if job.member is not None}
         self._dev: dict[Job, float] = {}
@@ -45,8 +46,7 @@ class Live:
     def epoch(self, reached: dict[str, Any]) -> None:
         """Note what a model has reached."""
         job = Job(reached["fold"], reached["member"])
-        plain = {key: value for key, value in reached.items() if not (isinstance(value, float) and math.isnan(value))}
-        append_line(self._file, json.dumps(plain))
+        append_line(self._folder.path / "metrics.jsonl", epoch_line(reached).rstrip())
         self._epochs[job] = self._epochs.get(job, 0) + 1
         if not math.isnan(reached["dev"]):
             self._dev[job] = reached["dev"]
@@ -61,9 +61,10 @@ class Live:
         if job.member is None:
             return
         self._finished += 1
-        epochs = self._epochs.pop(job, 0)
-        dev = f", dev {self._metric} {self._dev[job]:.3f}" if job in self._dev else ""
-        self._log(f"{_named(job)}: done after {epochs} epochs{dev} in the last that had one")
+        self._epochs.pop(job, None)
+        note = read_tensors(self._folder.model(job.variant))[1]
+        best, last = note["best_epoch"], len(note["history"])
+        self._log(f"{_named(job)}: dev {self._metric} {note['best_score']:.3f} in epoch {best} of {last}")
         self._show(f"{_named(job)} done")
 
     def _show(self, what: str) -> None:
@@ -73,7 +74,26 @@ class Live:
         dev = f", dev {self._metric} {sum(self._dev.values()) / len(self._dev):.3f}" if self._dev else ""
         speed = f"{self._utterances / seconds:.0f} utterances/s, {self._frames / seconds:.0f} frames/s"
         shares = ", ".join(f"{part / spent:.0%} {name}" for name, part in self._spent.items())
-        self._update(self._finished + share, total, f"{what}{dev}, {speed} ({shares})")
+        left = seconds * (total / max(self._finished + share, 1e-6) - 1)
+        text = f"{what}{dev}, {speed} ({shares}), at most {describe_seconds(left)} left"
+        self._update(self._finished + share, total, text)
+
+
+def epoch_line(reached: dict[str, Any]) -> str:
+    """Return what a model has reached in an epoch as a line of JSON, which has no word for what is no number."""
+    plain = {key: value for key, value in reached.items() if not (isinstance(value, float) and math.isnan(value))}
+    return json.dumps(plain) + "\n"
+
+
+def describe_seconds(seconds: float) -> str:
+    """Return a time in the unit that shows it.
+
+    >>> describe_seconds(42), describe_seconds(250), describe_seconds(9000)
+    ('42 s', '4 min', '2.5 h')
+    """
+    if seconds >= 7200:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
 
 
 @contextmanager

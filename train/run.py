@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from train.config import TrainConfig
 from train.evaluate import System, compare, predictions_table
 from train.examples import Examples, load_examples, survey
 from train.files import append_line, write_whole
-from train.folder import RunFolder, make_run_folder
+from train.folder import RunFolder, Variant, make_run_folder
 from train.labels import grouped
-from train.live import Live, following
+from train.live import Live, epoch_line, following
 from train.plots import plot_curves, plot_layer_weights, plot_predictions
 from train.protocol import Protocol, fitting, read_protocol
 from train.tensors import read_tensors
@@ -27,6 +27,8 @@ from train.work import jobs_of
 from train.workers import run_jobs
 
 Say = Callable[[str], None]
+LEARNED = ("best_epoch", "best_score", "layer_weights")
+"""What metrics.json says of each model."""
 
 
 def run(store: Store, config: TrainConfig, say: Say) -> tuple[Path, dict[str, Any]]:
@@ -104,11 +106,7 @@ def _results(folder: RunFolder, examples: Examples, log: _Log) -> dict[str, Any]
         "metrics": examples.metrics,
         "results": compare(examples, folds, systems),
         "models": [
-            {
-                "fold": variant.fold,
-                "member": variant.member,
-                **{key: value for key, value in note.items() if key != "history"},
-            }
+            {"fold": variant.fold, "member": variant.member, **{key: note[key] for key in LEARNED}}
             for variant, note in zip(folder.variants, notes, strict=True)
         ],
         "utterances": {part: [len(getattr(fold, part)) for fold in folds] for part in ("train", "dev", "test")},
@@ -121,10 +119,19 @@ def _results(folder: RunFolder, examples: Examples, log: _Log) -> dict[str, Any]
     plot_layer_weights(folder.path, [note["layer_weights"] for note in notes])
     plot_predictions(folder.path, examples, table)
     write_whole(folder.path / "predictions.csv", table.to_csv())
+    write_whole(folder.path / "metrics.jsonl", "".join(map(epoch_line, _epochs(folder.variants, notes))))
     for line in result_lines(results):
         log(line)
     write_whole(folder.path / "metrics.json", json.dumps(results, indent=1, ensure_ascii=False))
     return results
+
+
+def _epochs(variants: list[Variant], notes: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield what every model reached in every epoch, in the order of the models."""
+    for variant, note in zip(variants, notes, strict=True):
+        for again in (False, True):
+            for epoch in note.get("again" if again else "history", []):
+                yield {"fold": variant.fold, "member": variant.member, "again": again, **epoch}
 
 
 def _members(folder: RunFolder, examples: Examples, numbers: list[int]) -> System:

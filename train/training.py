@@ -117,8 +117,7 @@ class Training:
         tensors |= {f"best.{name}": tensor for name, tensor in self.progress.best_state.items()}
         for number, values in self._optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{number}.{name}": tensor for name, tensor in values.items()}
-        note = {"history": self.progress.history, "best_epoch": self.progress.best_epoch}
-        return tensors, note | {"best_score": self.progress.best_score}
+        return tensors, self.outcome()
 
     def resume(self, tensors: Tensors, note: dict[str, Any]) -> None:
         """Go on from a `state`."""
@@ -129,6 +128,11 @@ class Training:
             optimiser["state"].setdefault(int(number), {})[key] = tensor
         self._optimiser.load_state_dict(optimiser)
         self.progress = Progress(note["history"], note["best_epoch"], note["best_score"], _below(tensors, "best."))
+
+    def outcome(self) -> dict[str, Any]:
+        """Return which epoch was the best, its score, and the history."""
+        progress = self.progress
+        return {"best_epoch": progress.best_epoch, "best_score": progress.best_score, "history": progress.history}
 
     def best(self) -> Model:
         """Return the model in its best state."""

@@ -69,40 +69,43 @@ def do_job(path: str, job: Job, report: Report) -> None:
 
 
 def _train(folder: RunFolder, examples: Examples, variant: Variant, report: Report) -> None:
+    """Train a model on the training part, select its best epoch on dev, and predict its test part.
+
+    With ``optim.refit`` another one is trained on train and dev together, for as many epochs, and predicts it.
+    """
     config, fold = folder.config, folder.protocol.folds[variant.fold]
     seed, checkpoint = config.seed + variant.member, folder.checkpoint(variant)
-    selected: dict[str, Any] = {}
-    tensors, note = read_tensors(checkpoint) if checkpoint.exists() else ({}, {"selected": {}})
-    selected = note["selected"]
-    while True:
-        again = bool(selected)
-        if again:
-            training = Training(examples, config, fold.train + fold.dev, [], selected["best_epoch"], seed)
-        else:
-            training = Training(examples, config, fold.train, fold.dev, config.optim.epochs, seed)
-        if tensors:
-            training.resume(tensors, note["training"])
-        while not training.finished:
-            reached = training.epoch()
-            tensors, state = training.state()
-            write_tensors(checkpoint, tensors, {"selected": selected, "training": state})
-            report({"fold": variant.fold, "member": variant.member, "again": again, **reached})
-        progress = training.progress
-        if again or not config.optim.refit:
-            break
-        selected = {"best_epoch": progress.best_epoch, "best_score": progress.best_score, "history": progress.history}
-        tensors = {}
-    selected = selected or {
-        "best_epoch": progress.best_epoch,
-        "best_score": progress.best_score,
-        "history": progress.history,
-    }
+    note = {"fold": variant.fold, "member": variant.member, "again": False}
+    selected = read_tensors(checkpoint)[1]["selected"] if checkpoint.exists() else None
+    if selected is None:
+        training = Training(examples, config, fold.train, fold.dev, config.optim.epochs, seed)
+        _advance(training, checkpoint, None, lambda epoch: report({**note, **epoch}))
+        selected = training.outcome()
+    learned = selected
+    if config.optim.refit:
+        note["again"] = True
+        training = Training(examples, config, fold.train + fold.dev, [], selected["best_epoch"], seed)
+        _advance(training, checkpoint, selected, lambda epoch: report({**note, **epoch}))
+        learned = {**selected, "again": training.progress.history}
     model = training.best()
     outputs = predict_alone(model, examples, fold.test)
-    learned = {"layer_weights": model.layer_weights(), **selected}
+    learned = {**learned, "layer_weights": model.layer_weights()}
     write_tensors(folder.model(variant), model.state_dict(), learned)
     write_tensors(folder.outputs(variant), outputs, learned)
     checkpoint.unlink(missing_ok=True)
+
+
+def _advance(training: Training, checkpoint: Path, selected: dict[str, Any] | None, report: Report) -> None:
+    """Train to the end, from the checkpoint if it is of the same stage; ``selected`` is what the one before gave."""
+    if checkpoint.exists():
+        tensors, note = read_tensors(checkpoint)
+        if note["selected"] == selected:
+            training.resume(tensors, note["training"])
+    while not training.finished:
+        reached = training.epoch()
+        tensors, state = training.state()
+        write_tensors(checkpoint, tensors, {"selected": selected, "training": state})
+        report(reached)
 
 
 @lru_cache(maxsize=1)
