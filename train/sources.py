@@ -125,12 +125,15 @@ def standardised(frames: Frames, mean: Floats, sd: Floats) -> Frames:
 
 
 def is_damaged(frames: Frames, mean: Floats, sd: Floats) -> bool:
-    """Return whether stored frames cannot be those whose mean and deviation over time, (layers, dim), were stored."""
+    """Return whether stored frames cannot be those whose mean and deviation over time, (layers, dim), were stored.
+
+    These are of the frames as they were extracted: a copy may have been through any data type.
+    """
     scale, offset = scale_and_offset(frames)
     count = frames.values.shape[1]
     found = scale * frame_sums(frames, np.ones((count, frames.dim), np.float32)) / count + offset
     step = np.abs(scale) if frames.scale is not None else 0
-    rounding = step / 2 + 2**-7 * (np.abs(mean) + sd) + 1e-6  # of bfloat16 2**-8 of each value
+    rounding = step / 2 + 2**-7 * np.abs(mean) + sd / 4 + 1e-6  # bfloat16: 2**-8 of a value; int4: a fraction of sd
     return not bool((np.abs(found - mean) <= rounding).all())  # NaN is not
 
 
