@@ -45,15 +45,13 @@ class Model(nn.Module):
 
     def __init__(self, config: TrainConfig, streams: Mapping[str, Hearing], outputs: Mapping[str, int]) -> None:
         super().__init__()
-        self.streams = nn.ModuleDict({name: StreamModel(hearing) for name, hearing in streams.items()})
+        self.heard, self.tasks = tuple(streams), tuple(outputs)
+        self.streams = nn.ModuleList(StreamModel(hearing) for hearing in streams.values())
         self.fusion = config.fusion.build({name: int(hearing.stream.width or 0) for name, hearing in streams.items()})
         self.pooling = config.pooling.build(self.fusion.dim)
-        self.heads = nn.ModuleDict(
-            {task: config.head.build(self.pooling.dim, count) for task, count in outputs.items()}
-        )
-        self.uncertainty = nn.ParameterDict(
-            {task: nn.Parameter(torch.zeros(())) for task in outputs} if config.weights == "learned" else {}
-        )
+        self.heads = nn.ModuleList(config.head.build(self.pooling.dim, count) for count in outputs.values())
+        learned = len(outputs) if config.weights == "learned" else 0
+        self.log_variances = nn.Parameter(torch.zeros(learned), requires_grad=learned > 0)
 
     def fit(self, examples: Examples, names: list[str]) -> None:
         """Take the statistics of the training part."""
@@ -61,10 +59,10 @@ class Model(nn.Module):
             front.fit(examples.streams[name].source, names)
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:  # noqa: D102
-        heard = {name: stream(batch.streams[name]) for name, stream in self.streams.items()}
+        heard = {name: stream(batch.streams[name]) for name, stream in zip(self.heard, self.streams, strict=True)}
         frames, mask = self.fusion(heard)
         vector = self.pooling(frames, mask)
-        return {task: head(vector) for task, head in self.heads.items()}
+        return {task: head(vector) for task, head in zip(self.tasks, self.heads, strict=True)}
 
     def layer_weights(self) -> dict[str, list[float]]:
         """Return the weights of the layers of each stream that learns them."""
@@ -72,6 +70,6 @@ class Model(nn.Module):
         return {name: found.tolist() for name, found in weights.items() if found is not None}
 
     def _fronts(self) -> Iterator[tuple[str, FrontModule]]:
-        for name, stream in self.streams.items():
+        for name, stream in zip(self.heard, self.streams, strict=True):
             assert isinstance(stream, StreamModel)
             yield name, stream.front

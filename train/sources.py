@@ -66,17 +66,22 @@ class Source:
         frames = self.part.read(name, self.layers)
         if name not in self._compared:
             self._compared.add(name)
-            if is_damaged(frames, *self.pooled([name], 0)):
+            if is_damaged(frames, *self.own_moments(name)):
                 raise SerError(
                     f"{self.name} of {name} is not what was written: run ser-store verify {self.part.form.path}"
                 )
         return frames
 
-    def pooled(self, names: list[str], *first: int) -> Moments:
+    def pooled(self, names: list[str]) -> Moments:
         """Return mean and deviation over time, as they were stored, of the chosen layers: (utterances, layers, dim)."""
         layers = slice(None) if self.layers is None else self.layers
         mean, sd = (part[:, layers] for part in self.part.pooled(names))
-        return (mean[first], sd[first]) if first else (mean, sd)
+        return mean, sd
+
+    def own_moments(self, name: str) -> Moments:
+        """Return the same of one utterance, (layers, dim)."""
+        mean, sd = self.pooled([name])
+        return mean[0], sd[0]
 
     def moments(self, names: list[str]) -> Moments:
         """Return mean and deviation over all frames of some utterances, (layers, dim), without reading a frame.

@@ -154,10 +154,10 @@ class Training:
 
     def _loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
         total = torch.zeros((), device=next(iter(outputs.values())).device)
-        for task, goal in self._examples.goals.items():
+        for number, (task, goal) in enumerate(self._examples.goals.items()):
             loss = goal.loss(outputs[task], batch.targets[task].to(total.device))
-            if task in self.model.uncertainty:
-                log_variance = self.model.uncertainty[task]
+            if len(self.model.log_variances):
+                log_variance = self.model.log_variances[number]
                 loss = loss * torch.exp(-log_variance) + log_variance
             total = total + goal.weight * loss
         return total

@@ -91,7 +91,7 @@ class Layered(Front):
     def read(self, source: Source, name: str) -> Frames:  # noqa: D102
         frames = source.read(name)
         if self.normalize == "utterance":
-            return standardised(frames, *source.pooled([name], 0))
+            return standardised(frames, *source.own_moments(name))
         if self.normalize == "speaker":
             return standardised(frames, *moments_of(source, source.company(name)))
         return frames
