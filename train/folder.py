@@ -20,7 +20,6 @@ from featurestore.store import Store
 from train.config import TrainConfig
 from train.examples import Examples
 from train.files import write_whole
-from train.goals import tasks_of
 from train.protocol import Protocol, read_protocol
 from train.tasks import Goal
 
@@ -59,7 +58,7 @@ class RunFolder:
         tree = config.model_copy(
             update={
                 "streams": {name: hearing.stream for name, hearing in examples.streams.items()},
-                "tasks": tasks_of(config, examples.table, store.ranges, str(store.path)),
+                "tasks": {name: goal.task for name, goal in examples.goals.items()},
                 "targets": None,
                 "loss": None,
                 "protocol": None,

@@ -159,7 +159,7 @@ class Training:
             if len(self.model.log_variances):
                 log_variance = self.model.log_variances[number]
                 loss = loss * torch.exp(-log_variance) + log_variance
-            total = total + goal.weight * loss
+            total = total + goal.task.weight * loss
         return total
 
     def _score_on_dev(self) -> float:

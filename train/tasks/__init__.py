@@ -22,12 +22,12 @@ class Goal(ABC):
     """A task and what it takes from the labels: categories, or declared ranges.
 
     Attributes:
-        weight: of its loss beside those of other tasks.
+        task: its settings.
         outputs: how many numbers a model predicts for it.
         metrics: of each target, by name.
     """
 
-    weight: float
+    task: Task
     outputs: int
     metrics: dict[str, Metric]
 

@@ -55,9 +55,10 @@ class ClassificationGoal(Goal):
         classes: the categories by class number.
     """
 
+    task: Classification
+
     def __init__(self, task: Classification, classes: list[str]) -> None:
         self.task, self.classes, self.target = task, classes, task.target
-        self.weight = task.weight
         self.outputs, self.metrics = len(classes), {self.target: "UAR"}
 
     def truth(self, table: pd.DataFrame) -> pd.DataFrame:  # noqa: D102

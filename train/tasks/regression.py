@@ -62,9 +62,10 @@ class RegressionGoal(Goal):
         ranges: the declared range of each target.
     """
 
+    task: Regression
+
     def __init__(self, task: Regression, ranges: dict[str, Scale]) -> None:
         self.task, self.ranges = task, ranges
-        self.weight = task.weight
         self.outputs, self.metrics = len(ranges), dict.fromkeys(ranges, "CCC")
 
     def truth(self, table: pd.DataFrame) -> pd.DataFrame:  # noqa: D102
