@@ -246,6 +246,11 @@ def _check_clocks(examples: Examples) -> None:
     for name, hearing in others:
         if (hearing.lengths(rows) == 1).all():
             continue
+        if (first[1].lengths(rows) == 1).all():
+            raise SerError(
+                f"streams.{first[0]} is the first and gives the clock, and {first[1].source.name} has one frame an "
+                f"utterance, {hearing.source.name} has many: name streams.{name} first"
+            )
         for lacking, stream in ((name, hearing), (first[0], first[1])):
             if not stream.has_clock:
                 raise SerError(
