@@ -1,7 +1,9 @@
-"""A small store whose labels can be learned from its features."""
+"""A small store whose labels can be learned from its features, and changed copies of it."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ import featurestore
 from featurestore.plan import FeaturePlan, FeatureSpec, Plan
 from featurestore.store import Store
 from featurestore.writer import StoreWriter
+from tests.train.commands import Commands
 
 LAYERS, DIM, HOP = 3, 16, 0.02
 EMOTIONS = ("anger", "calm", "joy")
@@ -71,3 +74,32 @@ def store_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def store(store_path: Path) -> Store:
     return featurestore.open(store_path)
+
+
+@pytest.fixture
+def copied(store_path: Path, tmp_path: Path) -> Path:
+    """The path of a copy that a test may change."""
+    return shutil.copytree(store_path, tmp_path / "toy.zarr")
+
+
+@pytest.fixture
+def changed(store_path: Path, tmp_path: Path) -> Callable[[pd.DataFrame], Store]:
+    """Return a copy of the store with another table, on the disk: what trains opens it by its path."""
+
+    def change(table: pd.DataFrame) -> Store:
+        path = tmp_path / f"changed_{len(list(tmp_path.glob('changed_*.zarr')))}.zarr"
+        shutil.copytree(store_path, path)
+        writer = StoreWriter(path)
+        with writer.change_at_once():
+            writer.replace_table(table)
+        return featurestore.open(path)
+
+    return change
+
+
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    """Starts ser-train in processes."""
+    found = Commands(tmp_path_factory.mktemp("printed"))
+    yield found
+    found.close()

@@ -39,14 +39,14 @@ def test_a_batch_of_four_can_reach_a_ccc_of_one():
 def test_sums_per_group_add_up():
     rng = np.random.default_rng(1)
     true, predicted, groups = rng.normal(100, 1, 60), rng.normal(100, 1, 60), rng.integers(0, 7, 60)
-    sums = concordance_sums(true, predicted, groups)
+    sums = concordance_sums(true, predicted, groups, 7)
     assert float(ccc_of(sums.sum(axis=0))) == pytest.approx(ccc(true, predicted), abs=1e-9)
 
 
 def test_uar_is_that_of_scikit_learn():
     rng = np.random.default_rng(2)
     true, predicted, groups = rng.integers(0, 5, 200), rng.integers(0, 5, 200), rng.integers(0, 9, 200)
-    counts = confusion_counts(true, predicted, 5, groups)
+    counts = confusion_counts(true, predicted, 5, groups, 9)
     assert float(uar_of(counts.sum(axis=0))) == pytest.approx(recall_score(true, predicted, average="macro"))
 
 
