@@ -23,6 +23,7 @@ from train.live import Live, epoch_line, following
 from train.plots import plot_curves, plot_layer_weights, plot_predictions
 from train.protocol import Protocol, fitting, read_protocol
 from train.tensors import read_tensors
+from train.training import make_model
 from train.work import jobs_of
 from train.workers import run_jobs
 
@@ -45,6 +46,8 @@ def run(store: Store, config: TrainConfig, say: Say) -> tuple[Path, dict[str, An
     examples = load_examples(store, config)
     protocol = _protocol(config, examples)
     warnings = [*examples.remarks, *survey(examples), *check_folds(examples, protocol.folds)]
+    with torch.random.fork_rng(devices=[]):
+        make_model(examples, config, config.seed)  # parts that do not fit are refused before there is a folder
     folder = RunFolder(make_run_folder(config, store.dataset, examples.clock.source.name))
     folder.write(config, examples, protocol, warnings + shared_speakers(examples, protocol.folds))
     return folder.path, _finish(folder, examples, _Log(folder, say))

@@ -28,7 +28,7 @@ class Stream(Config):
     """One feature as a model hears it."""
 
     feature: str | None = None
-    """Its name in the store; the only one with layers when absent."""
+    """Its name in the store; when absent that of the stream, or of the first stream the only one with layers."""
     layers: int | tuple[int, ...] | None = None
     """Which are read, by number from 0, or from the end below 0; all when absent."""
     front: Front | None = None
@@ -47,20 +47,20 @@ def resolve(streams: Mapping[str, Stream], store: Store, fusion: Fusion, width: 
     """Return the streams of a model with all that was left open.
 
     Without any the first is ``speech``, the hidden states of the store; a fusion of two or more hears ``pitch`` beside
-    a stream that is alone.
+    a stream that is alone, or ``speech`` before it if that one is ``pitch``.
 
     Raises:
         SerError: if the store lacks a feature, or the fusion takes another number of streams.
     """
     named = dict(streams) or {"speech": Stream()}
     if len(named) == 1 and fusion.least > 1:
-        named["pitch" if "pitch" not in named else "pitch_"] = Stream(feature="pitch")
+        named = {"speech": Stream(), **named} if "pitch" in named else {**named, "pitch": Stream(feature="pitch")}
     if len(named) < fusion.least or (fusion.most is not None and len(named) > fusion.most):
         wanted = f"{fusion.least} or more" if fusion.most is None else str(fusion.most)
         raise SerError(f"fusion={fusion.name} takes {wanted} streams, found {len(named)}: {', '.join(named)}")
     found = {}
     for number, (name, stream) in enumerate(named.items()):
-        complete = _complete(stream, store)
+        complete = _complete(stream, _feature(name, stream, store, first=number == 0), store)
         if complete.width is None:
             complete = complete.model_copy(update={"width": fusion.width_of_others(width) if number else width})
         found[name] = complete
@@ -101,8 +101,13 @@ def only_encoder(store: Store) -> str:
     return layered[0]
 
 
-def _complete(stream: Stream, store: Store) -> Stream:
-    feature = stream.feature or only_encoder(store)
+def _feature(name: str, stream: Stream, store: Store, first: bool) -> str:
+    if stream.feature is not None:
+        return stream.feature
+    return only_encoder(store) if first and name not in store.parts else name
+
+
+def _complete(stream: Stream, feature: str, store: Store) -> Stream:
     spec = store.feature(feature).spec
     layered = Source(store.feature(feature), stream.layers, pd.Series(dtype=str)).spec.layers > 1
     front = stream.front or (

@@ -44,7 +44,7 @@ class Commands:
         )
 
     def start(self, *words: object, stdout: Path | None = None, **limits: int) -> Running:
-        """Start ser-train, with limits of `resource`, such as FSIZE; what it prints goes to a file, or to ``stdout``."""
+        """Start ser-train, with limits of `resource`, such as FSIZE; it prints to files, or to ``stdout``."""
         self._count += 1
         out, err = (self._folder / f"{self._count}.{what}" for what in ("out", "err"))
         asked = {"words": [*map(str, words)], "out": str(stdout or out), "err": str(err), "limits": limits}
@@ -60,8 +60,8 @@ class Commands:
         return int(self._server.stdout.readline())
 
     def close(self) -> None:
-        self._server.stdin.close()
-        self._server.wait()
+        with self._server:
+            self._server.stdin.close()
 
 
 @dataclass
@@ -115,13 +115,32 @@ def become(words: list[str], out: str, err: str, limits: dict[str, int]) -> None
         os._exit(1)
 
 
+def warm_up() -> None:
+    """Do a little of all that imports or compiles something when it is first done."""
+    parameter = torch.nn.Parameter(torch.zeros(3))
+    optimiser = torch.optim.AdamW([parameter])
+    parameter.grad = torch.ones(3)
+    optimiser.step()
+    for dtype in ("float32", "int8"):
+        frames = encode(np.ones((3, 4, 5), np.float32), dtype)
+        LayerSum(3, 5, learned=True)([frames]).sum().backward()
+    figure = Figure(layout="constrained")
+    figure.subplots().set(xlabel="x")
+    figure.savefig(io.BytesIO(), format="png")
+
+
 if __name__ == "__main__":
+    import numpy as np
     import torch
+    from matplotlib.figure import Figure
 
     import train.opened
     import train.predicting
     import train.run  # noqa: F401
+    from featurestore.codec import encode
     from train.cli import main
+    from train.layers import LayerSum
 
     torch.set_num_threads(1)
+    warm_up()
     serve()

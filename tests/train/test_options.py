@@ -3,31 +3,25 @@
 import io
 import os
 import re
-import resource
 import signal
-import subprocess
-import sys
 import threading
+import time
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import pytest
-import torch
 
+import featurestore
 from featurestore.config import load
 from featurestore.copying import copy_stores
 from featurestore.errors import ConfigError, SerError
 from train.config import OptimConfig, TrainConfig
-from train.examples import load_examples
 from train.files import write_whole
-from train.loop import _rate
-from train.run import make_run_folder, run
+from train.folder import make_run_folder
+from train.run import run
+from train.training import count_batches, epoch_order, learning_rate
 
-QUICK = ["splits.k=3", "width=8", "optim.epochs=2", "threads=1", "baseline=false"]
-MAIN = [sys.executable, "-W", "error", "-c", "from train.cli import main; main()"]
-
-
-def ser_train(*words, **how):
-    return subprocess.run([*MAIN, *map(str, words)], capture_output=True, text=True, check=False, **how)
+QUICK = ["splits.k=3", "width=8", "optim.epochs=2", "workers=1", "baseline=false"]
 
 
 @pytest.mark.parametrize(
@@ -40,10 +34,20 @@ def ser_train(*words, **how):
         "width=0",
         "head.hidden=1000000000",
         "fusion={name: concat, width: 1000000000}",
-        "fusion.embedding={name: cnn, layers: 1000000}",
-        "fusion.embedding={name: cnn, kernel: 1000000001}",
-        "threads=100000",
-        "threads=0",
+        "streams.pitch.embedding={name: cnn, layers: 1000000}",
+        "streams.pitch.embedding={name: cnn, kernel: 1000000001}",
+        "streams.pitch.width=1000000000",
+        "streams.pitch.width=0",
+        "workers=100000",
+        "workers=0",
+        "members=0",
+        "members=100000",
+        "folds=1",
+        "missing=never",
+        "weights=none",
+        "tasks.V={name: regression, weight: 0}",
+        "tasks.V={name: regression, loss: cross_entropy}",
+        "tasks.e={name: classification, loss: ccc}",
         "splits.seed=-1",
         "splits.seed=99999999999999999999",
         "splits.k=2",
@@ -58,7 +62,7 @@ def ser_train(*words, **how):
         "method=..",
         "method=''",
         "method=" + "x" * 300,
-        "dropout=1",
+        "streams.speech.dropout=1",
         "targets=V",
     ],
 )
@@ -90,10 +94,10 @@ def test_groups_that_are_not_there(store, column):
         run(store, load(TrainConfig, [], [f"splits.group={column}"]), lambda _: None)
 
 
-def test_runs_where_no_folder_can_be(store, store_path, tmp_path):
+def test_runs_where_no_folder_can_be(commands, store_path, tmp_path):
     (tmp_path / "file").write_text("")
     for runs, reason in ((tmp_path / "file", "Not a directory"), ("/dev/null/x", "Not a directory")):
-        result = ser_train("--store", store_path, *QUICK, f"runs={runs}")
+        result = commands.run("--store", store_path, *QUICK, f"runs={runs}")
         assert result.returncode == 1
         assert re.fullmatch(rf"ser-train: no folder .* in {runs}/toy/.*: {reason}; .*runs=\n", result.stderr)
     settings = tmp_path / "zero.yaml"
@@ -124,25 +128,32 @@ def test_run_folders_are_numbered_on(tmp_path):
     assert make_run_folder(config, "d", "e").name == "exp_8"
 
 
-def limit_files(size):
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-
-def test_a_file_that_cannot_be_written_is_named_and_not_half_there(store_path, tmp_path):
-    result = ser_train("--store", store_path, *QUICK, f"runs={tmp_path}", preexec_fn=limit_files(8000))
+@pytest.mark.parametrize(
+    ("size", "file", "where"),
+    [
+        (500, "config.yaml", ""),
+        (8000, "checkpoints/fold_0_member_0.safetensors", "fold 0: "),
+        (24000, "scatter.png", ""),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_named_and_not_half_there(commands, store_path, tmp_path, size, file, where):
+    settings = [*QUICK, "fusion=none", "head.hidden=32", "optim.epochs=1", f"runs={tmp_path}"]
+    result = commands.run("--store", store_path, *settings, FSIZE=size)
     assert result.returncode == 1
-    (folder,) = tmp_path.glob("toy/states/attention/exp_1")
-    assert result.stderr == f"ser-train: {folder / 'best_model.pth'} cannot be written: File too large\n"
-    assert not {"best_model.pth", "metrics.json", ".best_model.pth.part"} & {file.name for file in folder.iterdir()}
+    (folder,) = tmp_path.glob("toy/states/none/exp_1")
+    assert result.stderr == f"ser-train: {where}{folder / file} cannot be written: File too large\n"
+    assert not (folder / file).exists()
+    assert not (folder / "metrics.json").exists()
+    assert not list(folder.rglob(".*"))
 
 
-@pytest.mark.parametrize(("size", "file"), [(500, "config.yaml"), (2500, "metrics.jsonl")])
-def test_a_log_that_cannot_be_written(store_path, tmp_path, size, file):
-    words = ["--store", store_path, *QUICK, "optim.epochs=20", f"runs={tmp_path}"]
-    result = ser_train(*words, preexec_fn=limit_files(size))
+def test_a_log_that_cannot_be_written(commands, store_path, tmp_path):
+    small = ["fusion=none", "head=linear", "optim.epochs=30", "optim.patience=30"]
+    words = ["--store", store_path, *QUICK, *small, f"runs={tmp_path}"]
+    result = commands.run(*words, FSIZE=16000)
     assert result.returncode == 1
     assert result.stderr == (
-        f"ser-train: {tmp_path}/toy/states/attention/exp_1/{file} cannot be written: File too large\n"
+        f"ser-train: fold 2: {tmp_path}/toy/states/none/exp_1/metrics.jsonl cannot be written: File too large\n"
     )
 
 
@@ -150,43 +161,41 @@ def test_a_whole_file_takes_the_place_of_another(tmp_path):
     write_whole(tmp_path / "a", "one")
     write_whole(tmp_path / "a", b"two")
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("a", b"two")]
-    with pytest.raises(SerError, match=r"nowhere/a cannot be written: No such file"):
-        write_whole(tmp_path / "nowhere/a", "x")
+    with pytest.raises(SerError, match=r"nowhere/there/a cannot be written: No such file"):
+        write_whole(tmp_path / "nowhere/there/a", "x")
 
 
-def test_a_lack_of_memory_is_one_line(store_path, tmp_path):
-    settings = ["width=8192", "fusion.heads=1", "splits.k=6", "threads=1", f"runs={tmp_path}"]
-    limit = 4 << 30
-    result = ser_train(
-        "--store", store_path, *settings, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    )
+def test_a_lack_of_memory_is_one_line(commands, store_path, tmp_path):
+    settings = ["width=8192", "fusion.heads=1", "splits.k=6", "workers=1", f"runs={tmp_path}"]
+    result = commands.run("--store", store_path, *settings, AS=2 << 30)
     assert (result.returncode, len(result.stderr.splitlines())) == (1, 1)
     assert result.stderr.startswith("ser-train: there is not enough memory: ")
 
 
-def test_a_reader_that_stops_early_does_not_stop_the_training(store_path, tmp_path):
-    words = [*MAIN, "--store", str(store_path), *QUICK, f"runs={tmp_path}"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        process.stdout.readline()
-        process.stdout.close()
-        assert process.stderr.read() == b""
-    assert process.returncode == 0
+def test_a_reader_that_stops_early_does_not_stop_the_training(commands, store_path, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    running = commands.start("--store", store_path, *QUICK, f"runs={tmp_path}", stdout=pipe)
+    with pipe.open() as file:
+        file.readline()
+    assert (running.wait().returncode, running.err.read_text()) == (0, "")
     assert (tmp_path / "toy/states/attention/exp_1/metrics.json").exists()
-    assert "epoch   2" in (tmp_path / "toy/states/attention/exp_1/train_log.txt").read_text()
+    log = (tmp_path / "toy/states/attention/exp_1/train_log.txt").read_text()
+    assert "fold 2, member 0: done after 2 epochs" in log
 
 
-def test_ctrl_c_says_what_is_left(store_path, tmp_path):
-    words = [*MAIN, "--store", str(store_path), *QUICK, "optim.epochs=1000", "optim.patience=1000", f"runs={tmp_path}"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        while "epoch   2" not in process.stdout.readline():
-            pass
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert (
-        err
-        == "ser-train: interrupted: what the run has written stays in its folder; the same command starts another run\n"
-    )
+def test_ctrl_c_says_how_to_go_on(commands, store_path, tmp_path):
+    words = ["--store", store_path, *QUICK, "optim.epochs=1000", "optim.patience=1000", f"runs={tmp_path}"]
+    folder = tmp_path / "toy/states/attention/exp_1"
+    running = commands.start(*words)
+    while not ((folder / "metrics.jsonl").exists() and len((folder / "metrics.jsonl").read_text().splitlines()) > 1):
+        time.sleep(0.05)
+    running.send(signal.SIGINT)
+    done = running.wait()
+    assert (done.returncode, done.stderr) == (130, "ser-train: interrupted\n")
+    line = f"interrupted: ser-train resume {folder} goes on from the last epoch of each model"
+    assert done.stdout.splitlines()[-1] == line
+    assert (folder / "train_log.txt").read_text().splitlines()[-1] == line
 
 
 class WithRanges(SimpleHTTPRequestHandler):
@@ -229,13 +238,12 @@ def served(store, store_path, tmp_path):
         server.shutdown()
 
 
-def test_a_store_behind_a_url(served, store_path, tmp_path):
-    env = {**os.environ, "NO_PROXY": "127.0.0.1"}
+def test_a_store_behind_a_url(served, store_path, tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     found = []
     for store in (store_path, f"{served}/toy.zarr", f"{served}/toy.h5"):
-        result = ser_train("--store", store, *QUICK, f"runs={tmp_path}", env=env)
-        assert (result.returncode, result.stderr) == (0, "")
-        folder = tmp_path / f"toy/states/attention/exp_{len(found) + 1}"
+        config = load(TrainConfig, [], [*QUICK, "fusion=none", "folds=[1]", "optim.epochs=1", f"runs={tmp_path}"])
+        folder, _ = run(featurestore.open(store), config, lambda _: None)
         assert f"--store {store}" in (folder / "config.yaml").read_text()
         found.append((folder / "predictions.csv").read_bytes())
     assert found[0] == found[1] == found[2]
@@ -245,27 +253,35 @@ def test_small_batches_train_without_a_warning(store, tmp_path):
     for size in (2, 3):
         settings = [*QUICK, f"optim.batch_size={size}", "optim.epochs=1", f"runs={tmp_path}"]
         run(store, load(TrainConfig, [], settings), lambda _: None)
-    examples = load_examples(store, load(TrainConfig))
-    assert len(list(examples.batches(torch.arange(96), 5, seed=0))) == 20
+
+
+@pytest.mark.parametrize("utterances", [2, 3, 5, 31, 32, 33, 96, 97])
+@pytest.mark.parametrize("size", [2, 3, 5, 32])
+def test_no_batch_has_one_utterance_alone(utterances, size):
+    rows = np.arange(utterances)
+    order = epoch_order(rows, rows, size, np.random.default_rng(0))
+    sizes = [len(batch) for batch in order]
+    assert len(order) == count_batches(utterances, size)
+    assert min(sizes) >= 2
+    assert max(sizes) <= max(size, 3)
+    assert max(sizes) - min(sizes) <= 1
+    assert sorted(np.concatenate(order)) == rows.tolist()
 
 
 def test_the_learning_rate_rises_and_falls():
     optim, steps = OptimConfig(epochs=10, warmup=2.0), 7
-    rates = [_rate(step, optim.warmup * steps, optim.epochs * steps) for step in range(optim.epochs * steps)]
+    total = optim.epochs * steps
+    rates = [learning_rate(step, optim.warmup * steps, total) for step in range(total)]
     assert rates[0] == pytest.approx(1 / 14, rel=1e-3)
     assert rates.index(max(rates)) == 13
     assert rates[14:] == sorted(rates[14:], reverse=True)
     assert 0 < rates[-1] < 0.001
-    assert _rate(0, 0.0, 10) == 1.0
+    assert learning_rate(0, 0.0, 10) == 1.0
 
 
-def test_training_again_says_how_far_it_is(store, tmp_path):
-    lines = []
+def test_training_again_is_in_the_file_of_epochs(store, tmp_path):
     config = load(TrainConfig, [], [*QUICK, "optim.refit=true", f"runs={tmp_path}"])
-    folder, results = run(store, config, lines.append)
-    again = [line for line in lines if line.startswith("again, epoch")]
-    assert len(again) == max(results["best_epochs"])
-    assert again[0].startswith("again, epoch   1: 3 in training, loss ")
+    folder, results = run(store, config, lambda _: None)
     written = (folder / "metrics.jsonl").read_text().splitlines()
-    assert sum('"refit": true' in line for line in written) == sum(results["best_epochs"])
+    assert sum('"again": true' in line for line in written) == sum(model["best_epoch"] for model in results["models"])
     assert "NaN" not in (folder / "metrics.jsonl").read_text()

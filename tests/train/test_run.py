@@ -8,7 +8,6 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from featurestore.config import load
 from featurestore.statistics import corpus_statistics
@@ -17,16 +16,21 @@ from train.examples import load_examples
 from train.metrics import ccc
 from train.ridge import PENALTIES, fit_ridges
 from train.run import run
+from train.tensors import read_tensors
 
 FILES = {
-    "best_model.pth",
+    "checkpoints",
     "config.yaml",
-    "dev_ccc.png",
+    "dev.png",
     "layer_weights.png",
     "loss.png",
     "metrics.json",
     "metrics.jsonl",
+    "models",
+    "outputs",
     "predictions.csv",
+    "protocol.json",
+    "run.json",
     "scatter.png",
     "train_log.txt",
 }
@@ -41,7 +45,7 @@ def ser_train(*arguments):
 def finished(store_path, tmp_path_factory):
     """A run with attention fusion on three folds."""
     runs = tmp_path_factory.mktemp("runs")
-    settings = ["splits.k=3", "width=16", "optim.epochs=25", "optim.lr=5e-3", "dropout=0.1", "threads=1"]
+    settings = ["splits.k=3", "width=16", "optim.epochs=25", "optim.lr=5e-3", "streams.speech.dropout=0.1", "workers=2"]
     result = ser_train("--store", store_path, *settings, f"runs={runs}")
     assert result.returncode == 0, result.stderr
     return runs / "toy/states/attention/exp_1", result.stdout
@@ -51,6 +55,12 @@ def test_a_run_leaves_everything_behind(finished):
     folder, _ = finished
     assert {file.name for file in folder.iterdir()} == FILES
     assert all(file.stat().st_size > 0 for file in folder.iterdir())
+    models = {f"fold_{fold}_member_0.safetensors" for fold in range(3)}
+    assert {file.name for file in (folder / "models").iterdir()} == models
+    assert {file.name for file in (folder / "outputs").iterdir()} == models | {
+        f"ridge_fold_{fold}.safetensors" for fold in range(3)
+    }
+    assert not list((folder / "checkpoints").iterdir())
 
 
 def test_figures_can_be_computed_again_from_the_predictions(finished, store):
@@ -66,7 +76,8 @@ def test_figures_can_be_computed_again_from_the_predictions(finished, store):
             assert figure["low"] < figure["value"] < figure["high"]
         by_fold = [ccc(part[target], part[f"{target}_model"]) for _, part in table.groupby("fold")]
         assert metrics["results"]["model"][target]["folds"] == pytest.approx(by_fold, abs=1e-5)
-    assert metrics["shared_speakers"] == []
+    assert metrics["warnings"] == []
+    assert metrics["metrics"] == dict.fromkeys("VAD", "CCC")
     assert f"run: {folder}" in output
 
 
@@ -81,71 +92,84 @@ def test_the_model_learns_from_states_and_pitch_and_the_ridge_only_from_states(f
     assert results["model - ridge"]["V"]["low"] > 0
 
 
-def test_the_saved_models_predict_what_was_tested(finished, store):
+def test_the_models_are_saved_with_what_made_them(finished, store):
     folder, _ = finished
-    saved = torch.load(folder / "best_model.pth", weights_only=True)
-    assert len(saved["folds"]) == 3
-    assert saved["folds"][0]["layers.logits"].shape == (3,)
+    tensors, note = read_tensors(folder / "models/fold_0_member_0.safetensors")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["models"][0] == {"fold": 0, "member": 0, **{key: note[key] for key in note if key != "history"}}
+    (logits,) = (tensor for name, tensor in tensors.items() if name.endswith("layers.logits"))
+    assert logits.softmax(0).tolist() == pytest.approx(note["layer_weights"]["speech"], abs=1e-6)
     assert f"--store {store.path}" in (folder / "config.yaml").read_text()
     resolved = load(TrainConfig, [folder / "config.yaml"])
-    assert (resolved.width, resolved.encoder) == (16, "states")
+    assert (resolved.width, resolved.streams["speech"].feature) == (16, "states")
+
+
+def quick(*overrides):
+    return load(TrainConfig, [], ["optim.epochs=2", "width=8", "workers=1", "baseline=false", *overrides])
+
+
+def models_of(folder):
+    """Return the bytes of the models of a run."""
+    return [file.read_bytes() for file in sorted((folder / "models").iterdir())]
 
 
 def test_the_same_seed_gives_the_same_figures(store, tmp_path):
-    settings = ["splits.k=3", "optim.epochs=2", "width=8", f"runs={tmp_path}", "baseline=false", "threads=1"]
-    (first, a), (second, b) = (run(store, load(TrainConfig, [], settings), lambda _: None) for _ in range(2))
+    settings = ["splits.k=3", f"runs={tmp_path}"]
+    (first, a), (second, b) = (run(store, quick(*settings), lambda _: None) for _ in range(2))
     assert a == b
+    assert models_of(first) == models_of(second)
     assert (first.name, second.name) == ("exp_1", "exp_2")
-    _, other = run(store, load(TrainConfig, [], [*settings, "seed=1"]), lambda _: None)
+    _, other = run(store, quick(*settings, "seed=1"), lambda _: None)
     assert other != a
 
 
 def test_refit_trains_on_dev_too_after_the_same_selection(store, tmp_path):
-    settings = ["splits=given", "optim.epochs=4", "width=8", f"runs={tmp_path}", "threads=1", "baseline=false"]
-    _, selected = run(store, load(TrainConfig, [], settings), lambda _: None)
-    folder, refitted = run(store, load(TrainConfig, [], [*settings, "optim.refit=true"]), lambda _: None)
-    assert refitted["best_epochs"] == selected["best_epochs"]
-    assert refitted["dev"] == selected["dev"]
+    settings = ["splits=given", "optim.epochs=4", f"runs={tmp_path}"]
+    _, selected = run(store, quick(*settings), lambda _: None)
+    folder, refitted = run(store, quick(*settings, "optim.refit=true"), lambda _: None)
+    for key in ("best_epoch", "best_score"):
+        assert refitted["models"][0][key] == selected["models"][0][key]
     assert refitted["results"] != selected["results"]
-    mean = torch.load(folder / "best_model.pth", weights_only=True)["folds"][0]["layers.mean"]
+    tensors, _ = read_tensors(folder / "models/fold_0_member_0.safetensors")
+    (mean,) = (tensor for name, tensor in tensors.items() if name.endswith("layers.mean"))
     both = store.utterances.index[store.utterances["split"] != "test"].tolist()
     assert np.array_equal(mean, corpus_statistics(store.feature("states"), both)[0])
 
 
 @pytest.mark.parametrize("refit", [False, True])
-def test_test_parts_do_not_reach_training_or_selection(store, tmp_path, refit):
+def test_test_parts_do_not_reach_training_or_selection(store, changed, tmp_path, refit):
     """Other labels in the test part change the figures, but neither the models nor their choice."""
-    settings = ["splits=given", "optim.epochs=3", "width=8", f"runs={tmp_path}", "threads=1", f"optim.refit={refit}"]
-    config = load(TrainConfig, [], settings)
-    _, honest = run(store, config, lambda _: None)
+    config = quick("splits=given", "optim.epochs=3", f"runs={tmp_path}", f"optim.refit={refit}", "baseline=true")
+    first, honest = run(store, config, lambda _: None)
     test = store.utterances["split"] == "test"
     store.utterances.loc[test, ["V", "A", "D"]] = 6 - store.utterances.loc[test, ["V", "A", "D"]]
-    _, changed = run(store, config, lambda _: None)
-    for key in ("dev", "best_epochs", "layer_weights"):
-        assert changed[key] == honest[key]
-    assert changed["results"]["ridge"]["A"]["value"] < 0 < honest["results"]["ridge"]["A"]["value"]
+    second, other = run(changed(store.utterances), config, lambda _: None)
+    assert other["models"] == honest["models"]
+    assert models_of(first) == models_of(second)
+    assert other["results"]["ridge"]["A"]["value"] < 0 < honest["results"]["ridge"]["A"]["value"]
 
 
-def test_shared_speakers_are_reported(store, tmp_path):
+def test_shared_speakers_are_reported(store, changed, tmp_path):
     store.utterances["split"] = ["train", "dev", "test"] * 32  # each speaker in one part still
     store.utterances.loc["u000", "split"] = "test"
-    settings = ["splits=given", "optim.epochs=1", "width=8", f"runs={tmp_path}", "threads=1"]
     lines = []
-    _, results = run(store, load(TrainConfig, [], settings), lines.append)
-    assert results["shared_speakers"] == ["fold 0: 1 speakers are in train and in test, e.g. s0"]
+    config = quick("splits=given", "optim.epochs=1", f"runs={tmp_path}")
+    _, results = run(changed(store.utterances), config, lines.append)
+    assert results["warnings"] == ["fold 0: 1 speakers are in train and in test, e.g. s0"]
     assert "warning: fold 0: 1 speakers are in train and in test, e.g. s0" in lines
 
 
 def test_categories(store, tmp_path):
     settings = ["targets=[emotion]", "loss=cross_entropy", "splits=leave_one_out", "width=16", "optim.epochs=15"]
-    overrides = [*settings, "optim.lr=5e-3", "dropout=0.1", f"runs={tmp_path}", "threads=1"]
-    folder, results = run(store, load(TrainConfig, [], overrides), lambda _: None)
-    assert results["metric"] == "UAR"
+    folder, results = run(
+        store, quick(*settings, "optim.lr=5e-3", "streams.speech.dropout=0.1", f"runs={tmp_path}"), lambda _: None
+    )
+    assert results["metrics"] == {"emotion": "UAR"}
     assert results["results"]["model"]["emotion"]["value"] > 0.6
     assert len(results["results"]["model"]["emotion"]["folds"]) == 6
     table = pd.read_csv(folder / "predictions.csv")
     assert set(table["emotion_model"]) <= {"anger", "calm", "joy"}
-    assert (folder / "confusion.png").exists()
+    assert (folder / "confusion_emotion.png").exists()
 
 
 def test_examples_of_a_fold_are_joined_by_name(store):
@@ -171,22 +195,30 @@ def test_ridges_equal_those_of_scikit_learn():
     ("arguments", "message"),
     [
         (["--store", "nowhere.zarr"], "ser-train: no store at nowhere.zarr; ser-extract makes one"),
-        (
-            ["--store", "{store}", "fusion=conkat"],
-            "no fusion 'conkat'; did you mean 'concat'?",
-        ),
+        (["--store", "{store}", "fusion=conkat"], "no fusion 'conkat'; did you mean 'concat'?"),
         (["--store", "{store}", "optim.lrr=1"], "unknown key 'optim.lrr'; did you mean 'optim.lr'?"),
-        (["--store", "{store}", "width=100"], "fusion.heads (8) must divide the width of the audio (100)"),
+        (["--store", "{store}", "width=100"], "fusion.heads (8) must divide the width of the streams (100)"),
         (["--store", "{store}", "device=gpu"], "device=gpu cannot be used: "),
-        (["--store", "{store}", "fusion.embedding={{name: cnn, kernel: 4}}"], "kernel is 4, expected an odd number"),
-        (["--store", "{store}", "optim.lr=1e30", "runs={store}/../runs", "splits.k=3"], "try a smaller optim.lr"),
+        (
+            ["--store", "{store}", "streams.pitch.embedding={{name: cnn, kernel: 4}}"],
+            "kernel is 4, expected an odd number",
+        ),
+        (["--store", "{store}", "optim.lr=1e30", "runs={store}/../runs", "workers=1"], "try a smaller optim.lr"),
+        (["--store", "{store}", "optim.lr=1e30", "runs={store}/../runs", "workers=2"], "try a smaller optim.lr"),
         (["--store", "{store}", "splits.k=7"], "7 folds need at least as many speakers, the store has 6"),
+        (["--store", "{store}", "folds=[0,5]"], "folds=[5] are not there: found 5 folds, numbered from 0"),
+        (["--store", "{store}", "folds=[]"], "folds=[] asks for nothing"),
+        (["--store", "{store}", "folds=[1,1]"], "folds=[1, 1]: each is expected once"),
+        (["--store", "{store}", "--scheduler", "127.0.0.1:1"], "no scheduler at 127.0.0.1:1"),
+        (["resume", "{store}"], "{store} is no run of ser-train: it has no "),
+        (["resume", "nowhere"], "nowhere is no run of ser-train: it has no "),
+        (["predict", "--run", "nowhere", "--store", "{store}"], "nowhere is no run of ser-train: it has no "),
     ],
 )
-def test_errors_are_one_line(store_path, arguments, message):
-    result = ser_train(*(argument.format(store=store_path) for argument in arguments))
+def test_errors_are_one_line(commands, store_path, arguments, message):
+    result = commands.run(*(argument.format(store=store_path) for argument in arguments))
     assert result.returncode == 1
-    assert message in result.stderr
+    assert message.format(store=store_path) in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
 
 
