@@ -206,11 +206,14 @@ class FeatureStore:
         Raises:
             StoreError: if it has none, with the reason.
         """
-        if name in self.failed:
-            raise StoreError(f"{name} has no {self.name}: {self.failed[name]}")
-        row = self._index[name]
+        row = self._row(name)
         run, within = (ALL, ALL) if layers is None else layer_range(layers, self.spec.layers)
         return Block(self.reader("data", self._shards[row]), row, self._within[row], self._counts[row], run, within)
+
+    def _row(self, name: str) -> int:
+        if name in self.failed:
+            raise StoreError(f"{name} has no {self.name}: {self.failed[name]}")
+        return self._index[name]
 
     def frames_of(self, block: Block, values: Array) -> Frames:
         """Return the frames of a block whose values have been read, with the padding or without."""
@@ -225,7 +228,7 @@ class FeatureStore:
 
     def pooled(self, names: Sequence[str]) -> tuple[Floats, Floats]:
         """Return the mean and standard deviation over time, each (utterances, layers, dim)."""
-        rows = [self.block(name).row for name in names]
+        rows = [self._row(name) for name in names]
         mean, sd = (np.stack([self._slot(array, row, ALL) for row in rows]) for array in POOLED)
         return mean, sd
 

@@ -29,7 +29,7 @@ class Leaf(NamedTuple):
 
 
 def leaves(files: Iterable[str | Path], overrides: Iterable[str]) -> Iterator[tuple[Keys, Leaf]]:
-    """Yield every leaf with the keys that lead to it; of one source the names of parts come before their settings.
+    """Yield every leaf with the keys that lead to it, of one source in its order; names of parts before their settings.
 
     Raises:
         ConfigError: if a file or override cannot be read, or sets something twice.
@@ -40,7 +40,18 @@ def leaves(files: Iterable[str | Path], overrides: Iterable[str]) -> Iterator[tu
             if keys in found:
                 raise ConfigError(f"{source}: {'.'.join(keys)} is there twice")
             found[keys] = Leaf(value, source)
-        yield from sorted(found.items(), key=lambda item: (item[0][-1] != "name", len(item[0])))
+        yield from _in_order(found)
+
+
+def _in_order(found: dict[Keys, Leaf]) -> list[tuple[Keys, Leaf]]:
+    """Return leaves section by section as they were written, what a section is and its name first."""
+    places: dict[Keys, int] = {}
+    for keys in found:
+        for end in range(1, len(keys) + 1):
+            places.setdefault(keys[:end], len(places))
+    names = {keys for keys in found if keys[-1] == "name"}
+    ranks = {keys: (keys not in names, place) for keys, place in places.items()}
+    return sorted(found.items(), key=lambda item: [ranks[item[0][:end]] for end in range(1, len(item[0]) + 1)])
 
 
 def _read_file(file: str | Path) -> tuple[dict[Any, Any], str]:

@@ -71,6 +71,8 @@ def _protocol(config: TrainConfig, examples: Examples) -> Protocol:
         folds = fitting(read_protocol(config.protocol), examples.names, dataset, config.protocol)
     else:
         folds = config.splits.folds(examples.table)
+    if config.folds is not None and len(set(config.folds)) != max(1, len(config.folds)):
+        raise SerError(f"folds={list(config.folds)}: expected one or more numbers, each once")
     absent = [number for number in config.folds or () if not 0 <= number < len(folds)]
     if absent:
         raise SerError(f"folds={absent} are not there: found {len(folds)} folds, numbered from 0")

@@ -38,7 +38,7 @@ class Progress:
     """How far a model has come.
 
     Attributes:
-        history: loss and dev score of each epoch, and what its time went into.
+        history: loss and dev score of each epoch.
         best_epoch: from 1; 0 before the first.
         best_score: on dev.
         best_state: the weights that had it.
@@ -105,11 +105,10 @@ class Training:
         if not math.isfinite(loss):
             raise SerError(f"the loss is {loss} in epoch {number}; try a smaller optim.lr")
         score = self._score_on_dev() if len(self._dev) else math.nan
-        note = {"epoch": number, "loss": loss, "dev": score, "read": waited, "train": trained - waited}
-        note |= {"select": time.monotonic() - start - trained, "utterances": len(self._train)}
-        note["frames"] = int(lengths[self._train].sum())
+        note = {"epoch": number, "loss": loss, "dev": score}
         self._note(number, score, note)
-        return note
+        spent = {"read": waited, "train": trained - waited, "select": time.monotonic() - start - trained}
+        return {**note, **spent, "utterances": len(self._train), "frames": int(lengths[self._train].sum())}
 
     def state(self) -> tuple[Tensors, dict[str, Any]]:
         """Return all that it takes to go on, as tensors and a note."""

@@ -293,3 +293,11 @@ def test_messages_stay_one_line_whatever_they_quote(file):
     assert "fusion" in message(TrainConfig, "fusion=" + "x" * 100_000)
     assert len(message(TrainConfig, "fusion=[" + "x, " * 9_000 + "]")) < 1000
     assert "unknown key" in message(TrainConfig, files=[file('"a\\nb": 1')])
+
+
+def test_entries_keep_the_order_in_which_they_are_written():
+    """The first stream gives the clock, whatever is set of it and of those after it."""
+    text = "streams={a: {width: 3}, b: {}, c: {front: {normalize: none, name: layer_sum}}, d: {embedding: cnn}, e: {}}"
+    streams = load(TrainConfig, [], [text, "streams.b.front.name=average"]).streams
+    assert list(streams) == list("abcde")
+    assert (streams["c"].front.normalize, streams["b"].front.name) == ("none", "average")

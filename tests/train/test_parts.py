@@ -1,15 +1,27 @@
 """Contracts: every part of each kind is tested as soon as its file is there."""
 
+import itertools
+
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from featurestore.config import load
 from featurestore.errors import SerError
+from train.config import TrainConfig
 from train.embeddings import Embedding
+from train.examples import load_examples
+from train.fronts import Front
 from train.fusions import Fusion
 from train.heads import Head
 from train.losses import Loss
 from train.poolings import Pooling
 from train.poolings.statistics import SMALLEST_VARIANCE
+from train.sequences import Sequences, pad
+from train.sources import Source
+from train.tasks import Task
+from train.training import make_model
 
 DIM, LENGTHS = 16, (9, 4, 1)
 
@@ -20,8 +32,7 @@ def mask():
 
 
 def frames(mask, dim, seed=0):
-    torch.manual_seed(seed)
-    return torch.randn(*mask.shape, dim)
+    return torch.randn(*mask.shape, dim, generator=torch.Generator().manual_seed(seed))
 
 
 def garbage(values, mask):
@@ -29,53 +40,119 @@ def garbage(values, mask):
     return torch.where(mask[..., None], values, torch.full_like(values, 17.0))
 
 
+def check_learns(module, found):
+    """What is learned has a finite gradient, and is the same when it has been saved and loaded."""
+    learned = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if learned:
+        found.square().sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in learned)
+
+
+def check_saves(build, module, *inputs):
+    """Another module with the same state gives the same, and so does the same module twice."""
+    module.eval()
+    other = build().eval()
+    other.load_state_dict(module.state_dict())
+    first, same, loaded = (values_of(one(*inputs)) for one in (module, module, other))
+    assert torch.equal(first, same)
+    assert torch.equal(first, loaded)
+
+
+def values_of(found):
+    return found.values if isinstance(found, Sequences) else found
+
+
 @pytest.mark.parametrize("name", Embedding.names())
 def test_embedding(name, mask):
-    module = Embedding.kind(name)().build(DIM)
+    module = Embedding.kind(name)().build(2, DIM)
     pitch = frames(mask, 2)
     embedded = module(pitch, mask)
     assert embedded.shape == (*mask.shape, DIM)
     assert torch.allclose(embedded[mask], module(garbage(pitch, mask), mask)[mask], atol=1e-6)
+    for row, length in enumerate(LENGTHS):
+        alone = module(pitch[row : row + 1, :length], mask[row : row + 1, :length])
+        assert torch.allclose(embedded[row, :length], alone[0], atol=1e-5)
+    check_learns(module, embedded[mask])
+    check_saves(lambda: Embedding.kind(name)().build(2, DIM), module, pitch, mask)
 
 
-@pytest.mark.parametrize("embedding", Embedding.names())
-@pytest.mark.parametrize("name", Fusion.names())
-def test_fusion(name, embedding, mask):
+def streams_of(values, mask):
+    return {f"s{number}": Sequences(one, mask) for number, one in enumerate(values)}
+
+
+def takes(name):
+    """Return how many streams a fusion takes."""
+    return range(Fusion.kind(name).least, (Fusion.kind(name).most or 9) + 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [(n, c) for n, c in itertools.product(Fusion.names(), (1, 2, 3)) if c in takes(n)]
+)
+def test_fusion(name, count, mask):
     kind = Fusion.kind(name)
-    fusion = kind.model_validate({"embedding": embedding} if kind.uses_pitch else {})
-    module = fusion.build(DIM)
-    audio, pitch = frames(mask, DIM, 1), frames(mask, 2, 2)
-    fused = module(audio, pitch, mask)
-    assert fused.shape == (*mask.shape, module.dim)
-    polluted = module(garbage(audio, mask), garbage(pitch, mask), mask)
-    assert torch.allclose(fused[mask], polluted[mask], atol=1e-5)
-    alone = module(audio[1:2, :4], pitch[1:2, :4], mask[1:2, :4])
-    assert torch.allclose(fused[1, :4], alone[0], atol=1e-5)
-    other = module(audio, pitch + 1, mask)
-    assert torch.equal(fused[mask], other[mask]) != kind.uses_pitch
+    widths = {f"s{number}": DIM for number in range(count)}
+    module = kind().build(widths)
+    values = [frames(mask, DIM, number) for number in range(count)]
+    fused = module(streams_of(values, mask))
+    assert fused.values.shape == (*mask.shape, module.dim)
+    assert torch.equal(fused.mask, mask)
+    polluted = module(streams_of([garbage(one, mask) for one in values], mask))
+    assert torch.allclose(fused.values[mask], polluted.values[mask], atol=1e-5)
+    for row, length in enumerate(LENGTHS):
+        alone = module(streams_of([one[row : row + 1, :length] for one in values], mask[row : row + 1, :length]))
+        assert torch.allclose(fused.values[row, :length], alone.values[0], atol=1e-5)
+    for number in range(count):  # each stream is heard
+        other = module(streams_of([one + (place == number) for place, one in enumerate(values)], mask))
+        assert not torch.equal(fused.values[mask], other.values[mask])
+    check_learns(module, fused.values[mask])
+    check_saves(lambda: kind().build(widths), module, streams_of(values, mask))
 
 
 def test_plain_attention_is_that_of_system_0(mask):
     """Without the residual: the pitch only chooses which audio is heard, so equal frames give equal answers."""
-    module = Fusion.kind("attention")(residual=False).build(DIM)
+    module = Fusion.kind("attention")(residual=False).build({"speech": DIM, "pitch": DIM})
     audio = frames(mask, DIM)[:, :1].expand(-1, mask.shape[1], -1)
-    fused = module(audio, frames(mask, 2), mask)
+    fused = module(streams_of([audio, frames(mask, DIM, 1)], mask)).values
     assert torch.allclose(fused[0], fused[0, :1].expand_as(fused[0]), atol=1e-5)
 
 
-def test_heads_that_do_not_divide_the_width_are_refused():
+def test_attention_of_two_clocks_gives_that_of_the_query(mask):
+    module = Fusion.kind("attention")(clocks="own").build({"speech": DIM, "text": DIM})
+    words = torch.arange(3) < torch.tensor([3, 1, 2])[:, None]
+    speech, text = frames(mask, DIM), frames(words, DIM, 1)
+    fused = module({"speech": Sequences(speech, mask), "text": Sequences(text, words)})
+    assert torch.equal(fused.mask, words)
+    polluted = module(
+        {"speech": Sequences(garbage(speech, mask), mask), "text": Sequences(garbage(text, words), words)}
+    )
+    assert torch.allclose(fused.values[words], polluted.values[words], atol=1e-5)
+
+
+def test_widths_that_do_not_fit_are_refused():
     with pytest.raises(SerError, match=r"heads \(5\) must divide .* \(16\)"):
-        Fusion.kind("attention")(heads=5).build(DIM)
+        Fusion.kind("attention")(heads=5).build({"speech": DIM, "pitch": DIM})
+    with pytest.raises(SerError, match="takes streams of one width, found 16, 8"):
+        Fusion.kind("attention")().build({"speech": DIM, "pitch": 8})
+    with pytest.raises(SerError, match=r"clocks=own takes one stream beside the first, found 2"):
+        Fusion.kind("attention")(clocks="own").build({"speech": DIM, "pitch": DIM, "text": DIM})
 
 
 @pytest.mark.parametrize("name", Pooling.names())
 def test_pooling(name, mask):
     module = Pooling.kind(name)().build(DIM)
-    values = frames(mask, DIM)
+    values = frames(mask, DIM).requires_grad_()
     pooled = module(values, mask)
     assert pooled.shape == (len(LENGTHS), module.dim)
     assert torch.allclose(pooled, module(garbage(values, mask), mask), atol=1e-4)
-    pooled.sum().backward() if pooled.requires_grad else None
+    for row, length in enumerate(LENGTHS):
+        alone = module(values[row : row + 1, :length], mask[row : row + 1, :length])
+        assert torch.allclose(pooled[row], alone[0], atol=1e-5)
+    check_learns(module, pooled)
+    if values.grad is None:
+        pooled.square().sum().backward()
+    assert values.grad.isfinite().all()
+    assert (values.grad[~mask] == 0).all()
+    check_saves(lambda: Pooling.kind(name)().build(DIM), module, values.detach(), mask)
 
 
 def test_poolings_by_hand(mask):
@@ -90,7 +167,12 @@ def test_poolings_by_hand(mask):
 
 @pytest.mark.parametrize("name", Head.names())
 def test_head(name):
-    assert Head.kind(name)().build(DIM, 3)(torch.randn(5, DIM)).shape == (5, 3)
+    module, vectors = Head.kind(name)().build(DIM, 3), frames(torch.ones(1, 5), DIM)[0]
+    found = module(vectors)
+    assert found.shape == (5, 3)
+    check_learns(module, found)
+    check_saves(lambda: Head.kind(name)().build(DIM, 3), module, vectors)
+    assert torch.allclose(module(vectors)[2], module(vectors[2:3])[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("name", Loss.names())
@@ -107,3 +189,144 @@ def test_loss_is_lowest_for_the_truth(name):
     assert loss(wrong, true) > 0.01
     loss(wrong, true).backward()
     assert torch.isfinite(wrong.grad).all()
+
+
+@pytest.mark.parametrize("name", [name for name in Loss.names() if Loss.kind(name).task == "regression"])
+def test_a_label_that_is_missing_counts_for_no_loss(name):
+    loss = Loss.kind(name)()
+    torch.manual_seed(0)
+    true, predicted = torch.rand(9, 2), torch.rand(9, 2, requires_grad=True)
+    true[3:6, 1] = torch.nan
+    there = torch.ones(9, dtype=torch.bool)
+    there[3:6] = False
+    found = loss(predicted, true)
+    found.backward()
+    assert predicted.grad.isfinite().all()
+    assert (predicted.grad[3:6, 1] == 0).all()
+    of_each = loss(predicted[:, :1], true[:, :1]), loss(predicted[there][:, 1:], true[there][:, 1:])
+    shares = (9, 6) if name == "mse" else (1, 1)
+    expected = sum(share * one for share, one in zip(shares, of_each, strict=True)) / sum(shares)
+    assert float(found.detach()) == pytest.approx(float(expected.detach()), abs=1e-6)
+    nothing = predicted.detach().requires_grad_()
+    loss(nothing, torch.full_like(true, torch.nan)).backward()
+    assert (nothing.grad == 0).all()
+
+
+FRONTS = {"log_f0": ("pitch", None), "standardize": ("states", 1)}
+"""Which feature, and layers of it, a front hears in these tests; otherwise all of the states."""
+
+
+def front_of(name, store):
+    feature, layers = FRONTS.get(name, ("states", None))
+    source = Source(store.feature(feature), layers, store.utterances["speaker"])
+    return Front.kind(name)(), source
+
+
+@pytest.mark.parametrize("name", Front.names())
+def test_front(name, store):
+    front, source = front_of(name, store)
+    names = store.names()[:5]
+    front.check(source)
+    assert front.survey(source, names) == []
+    read = [front.read(source, one) for one in names]
+    module = front.build(source)
+    module.fit(source, names)
+    found = module(read)
+    counts = [source.part.frames(one) if front.keeps_time else 1 for one in names]
+    assert found.shape == (sum(counts), module.dim)
+    assert found.isfinite().all()
+    end = 0
+    for one, count in zip(read, counts, strict=True):
+        assert torch.allclose(found[end : end + count], module([one]), atol=1e-5)
+        end += count
+    assert module.dim == DIM * (2 if name == "pooled" else 1) or name == "log_f0"
+    if module.layer_weights() is not None:
+        assert module.layer_weights().sum() == pytest.approx(1)
+    check_learns(module, found)
+    check_saves(lambda: front.build(source), module, read)
+    assert torch.allclose(pad(found, torch.tensor(counts)).values.sum(), found.sum(), atol=1e-2)
+
+
+@pytest.mark.parametrize("name", Task.names())
+def test_task(name, store):
+    task = Task.kind(name)()
+    table = store.utterances
+    goal = task.learn(table, store.ranges, "the store")
+    again = task.goal(goal.described())
+    targets = goal.targets(table)
+    assert torch.equal(targets, again.targets(table))
+    assert set(goal.missing(targets)) == set(goal.metrics)
+    assert not any(there.any() for there in goal.missing(targets).values())
+    torch.manual_seed(0)
+    output = torch.randn(len(table), goal.outputs, requires_grad=True)
+    goal.loss(output, targets).backward()
+    assert output.grad.isfinite().all()
+    assert (output.grad != 0).any()
+    members = goal.represent(torch.stack([output.detach()] * 3))
+    figures = goal.figures(targets, members[0], np.zeros(len(table), np.int64))
+    assert set(figures) == set(goal.metrics)
+    assert all(-1 <= float(metric(sums[0])) <= 1 for sums, metric in figures.values())
+    assert set(goal.decode(members[0])) == set(goal.metrics) == set(goal.truth(table))
+    assert len(goal.spread(members)) == len(goal.metrics)
+    parts = {"train": targets[:50], "dev": targets[50:70], "test": targets[70:]}
+    assert goal.check([parts]) == []
+
+
+@pytest.mark.parametrize("name", Task.names())
+def test_what_has_no_label_changes_nothing_of_a_task(name, store):
+    task, table = Task.kind(name)(), store.utterances.copy()
+    goal = task.learn(table, store.ranges, "the store")
+    whole = table.iloc[:60]
+    for column in task.columns:
+        table[column] = table[column].astype(object).where(np.arange(96) < 60, None)
+        table[column] = pd.to_numeric(table[column]) if column != "emotion" else table[column]
+    targets, known = goal.targets(table), goal.targets(whole)
+    assert all(there.tolist() == [False] * 60 + [True] * 36 for there in goal.missing(targets).values())
+    torch.manual_seed(0)
+    output = torch.randn(96, goal.outputs)
+    assert float(goal.loss(output, targets)) == pytest.approx(float(goal.loss(output[:60], known)), abs=1e-6)
+    groups = np.arange(96) % 6
+    for target, (sums, metric) in goal.figures(targets, goal.represent(output), groups).items():
+        other, _ = goal.figures(known, goal.represent(output[:60]), groups[:60])[target]
+        assert float(metric(sums.sum(axis=0))) == pytest.approx(float(metric(other.sum(axis=0))), abs=1e-9)
+    nothing = torch.randn(36, goal.outputs, requires_grad=True)
+    loss = goal.loss(nothing, targets[60:])
+    loss.backward()
+    assert loss.item() == 0
+    assert (nothing.grad == 0).all()
+
+
+@pytest.mark.parametrize("fusion", Fusion.names())
+def test_an_utterance_alone_is_predicted_as_in_a_batch(fusion, store):
+    config = load(TrainConfig, [], [f"fusion={fusion}", "width=16", "targets=[V,emotion]"])
+    examples = load_examples(store, config)
+    model = make_model(examples, config, 0).eval()
+    model.fit(examples, examples.names)
+    rows = np.array([4, 7, 50])
+    together = model(examples.batch(rows))
+    assert {task: tuple(found.shape) for task, found in together.items()} == {"regression": (3, 1), "emotion": (3, 3)}
+    for place, row in enumerate(rows):
+        for task, found in model(examples.batch(np.array([row]))).items():
+            assert torch.allclose(found[0], together[task][place], atol=1e-5)
+
+
+def test_initial_weights_are_those_of_the_seed(store):
+    config = load(TrainConfig, [], ["width=16"])
+    examples = load_examples(store, config)
+    first = make_model(examples, config, 1).state_dict()
+    torch.rand(7)
+    same, other = (make_model(examples, config, seed).state_dict() for seed in (1, 2))
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize("name", ["a.b", "keys", "type", "training", "requires_grad", "ä b", "%2E", "forward"])
+def test_streams_and_targets_may_have_any_name(store, name):
+    store.utterances[name] = store.utterances["emotion"]
+    streams = {name: {"feature": "states"}, "pitch": {}}
+    config = TrainConfig.model_validate({"streams": streams, "targets": [name, "V"], "weights": "learned", "width": 8})
+    examples = load_examples(store, config)
+    model = make_model(examples, config, 0)
+    assert set(model(examples.batch(np.arange(3)))) == {name, "regression"}
+    assert list(model.layer_weights()) == [name]
+    assert float(model.log_variance(name)) == 0

@@ -36,17 +36,20 @@ FILES = {
 }
 
 
-def ser_train(*arguments):
-    command = [sys.executable, "-c", "from train.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 @pytest.fixture(scope="module")
-def finished(store_path, tmp_path_factory):
+def finished(commands, store_path, tmp_path_factory):
     """A run with attention fusion on three folds."""
     runs = tmp_path_factory.mktemp("runs")
-    settings = ["splits.k=3", "width=16", "optim.epochs=25", "optim.lr=5e-3", "streams.speech.dropout=0.1", "workers=2"]
-    result = ser_train("--store", store_path, *settings, f"runs={runs}")
+    settings = [
+        "splits.k=3",
+        "width=16",
+        "optim.epochs=25",
+        "optim.lr=5e-3",
+        "streams.speech.dropout=0.1",
+        "workers=1",
+        "seed=1",
+    ]
+    result = commands.run("--store", store_path, *settings, f"runs={runs}")
     assert result.returncode == 0, result.stderr
     return runs / "toy/states/attention/exp_1", result.stdout
 
@@ -204,12 +207,10 @@ def test_ridges_equal_those_of_scikit_learn():
             "kernel is 4, expected an odd number",
         ),
         (["--store", "{store}", "optim.lr=1e30", "runs={store}/../runs", "workers=1"], "try a smaller optim.lr"),
-        (["--store", "{store}", "optim.lr=1e30", "runs={store}/../runs", "workers=2"], "try a smaller optim.lr"),
         (["--store", "{store}", "splits.k=7"], "7 folds need at least as many speakers, the store has 6"),
         (["--store", "{store}", "folds=[0,5]"], "folds=[5] are not there: found 5 folds, numbered from 0"),
-        (["--store", "{store}", "folds=[]"], "folds=[] asks for nothing"),
-        (["--store", "{store}", "folds=[1,1]"], "folds=[1, 1]: each is expected once"),
-        (["--store", "{store}", "--scheduler", "127.0.0.1:1"], "no scheduler at 127.0.0.1:1"),
+        (["--store", "{store}", "folds=[]"], "folds=[]: expected one or more numbers, each once"),
+        (["--store", "{store}", "folds=[1,1]"], "folds=[1, 1]: expected one or more numbers, each once"),
         (["resume", "{store}"], "{store} is no run of ser-train: it has no "),
         (["resume", "nowhere"], "nowhere is no run of ser-train: it has no "),
         (["predict", "--run", "nowhere", "--store", "{store}"], "nowhere is no run of ser-train: it has no "),
@@ -224,7 +225,8 @@ def test_errors_are_one_line(commands, store_path, arguments, message):
 
 def test_help_needs_no_torch():
     start = time.monotonic()
-    result = ser_train("--help")
+    command = [sys.executable, "-c", "from train.cli import main; main()", "--help"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0
     assert "--store" in result.stdout
     assert time.monotonic() - start < 5  # under 1 s on a free machine
@@ -232,23 +234,23 @@ def test_help_needs_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_what_can_be_set_is_listed():
+def test_what_can_be_set_is_listed(commands):
     """Without a store; what the settings are called is of train/config.py."""
-    result = ser_train("--list")
+    result = commands.run("--list")
     assert result.returncode == 0, result.stderr
     words = [line.split()[0] for line in result.stdout.splitlines() if line]
     assert {"setting", "seed", "optim", "kind", "splits"} <= set(words)
-    result = ser_train("--list", "splits.kfold", "optim.lr")
+    result = commands.run("--list", "splits.kfold", "optim.lr")
     assert result.stdout.startswith("splits.kfold: a part, chosen by splits=kfold\n    Speaker-independent k folds")
     assert "\nsplits.k: whole number, >= 3; default 5\n    Number of folds.\n" in result.stdout
     assert "\noptim.lr: number, > 0" in result.stdout
-    result = ser_train("--list", "optim.lrr")
+    result = commands.run("--list", "optim.lrr")
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == "ser-train: nothing is called 'optim.lrr'; did you mean 'optim.lr'?\n"
 
 
-def test_a_run_needs_a_store():
-    result = ser_train("seed=1")
+def test_a_run_needs_a_store(commands):
+    result = commands.run("seed=1")
     assert result.returncode == 1
     assert "--store is missing" in result.stderr
 

@@ -85,8 +85,7 @@ class Layered(Front):
     utterance, or none."""
 
     def check(self, source: Source) -> None:  # noqa: D102
-        if self.normalize == "speaker" and not (source.speakers != "").all():
-            raise SerError(f"{source.name} is to be standardised by speaker, and not every speaker is known")
+        check_speakers(source, self.normalize)
 
     def read(self, source: Source, name: str) -> Frames:  # noqa: D102
         frames = source.read(name)
@@ -99,6 +98,16 @@ class Layered(Front):
     def module(self, source: Source, learned: bool) -> FrontModule:
         """Return the sum over the layers of a feature."""
         return LayeredModule(source.count, source.spec.dim, learned, self.normalize == "train")
+
+
+def check_speakers(source: Source, normalize: Normalize) -> None:
+    """Check that every speaker is known where a feature is standardised by speaker.
+
+    Raises:
+        SerError: if not.
+    """
+    if normalize == "speaker" and not (source.speakers != "").all():
+        raise SerError(f"{source.name} is to be standardised by speaker, and not every speaker is known")
 
 
 class LayeredModule(FrontModule):

@@ -10,7 +10,7 @@ from featurestore.codec import Floats, Frames
 from featurestore.errors import SerError
 from featurestore.plan import Seconds
 from train.align import Alignment, align_pitch
-from train.fronts import Front, FrontModule, Normalize
+from train.fronts import Front, FrontModule, Normalize, check_speakers
 from train.labels import EXAMPLES, some
 from train.layers import SMALLEST_SD
 from train.sources import Source
@@ -26,6 +26,7 @@ class LogF0(Front):
     the utterance; ``none``: F0 in hundreds of Hz."""
 
     def check(self, source: Source) -> None:  # noqa: D102
+        check_speakers(source, self.normalize)
         spec = source.spec
         if spec.channels[:2] != ("f0", "voiced") or source.count != 1:
             held = ", ".join(spec.channels[:EXAMPLES]) or f"{spec.dim} channels without names"
