@@ -92,6 +92,6 @@ def test_a_part_or_key_that_is_not_there_has_a_suggestion():
 
 
 def test_a_resolved_config_loads_again():
-    config = load(TrainConfig, [], ["fusion=concat", "fusion.embedding=cnn", "loss=mse"])
+    config = load(TrainConfig, [], ["fusion=concat", "streams.pitch.embedding=cnn", "loss=mse"])
     assert TrainConfig.model_validate(config.to_dict()) == config
     assert Splits.kind("kfold").model_validate({"name": "kfold", "k": 4}).k == 4

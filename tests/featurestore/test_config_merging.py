@@ -16,21 +16,23 @@ from featurestore.leaves import LARGEST_FILE
 from train.config import TrainConfig
 
 LEAVES = {
-    "dropout": 0.25,
+    "width": 64,
     "targets": ["V", "A"],
     "optim.lr": 1e-3,
     "optim.epochs": 3,
     "optim.refit": True,
-    "pitch.normalize": "utterance",
-    "encoder": "hubert",
+    "streams.speech.dropout": 0.25,
+    "streams.pitch.front.name": "log_f0",
+    "streams.pitch.front.normalize": "utterance",
+    "method": "mine",
     "splits.name": "leave_one_out",
     "splits.dev_groups": 2,
     "head.hidden": 64,
 }
 FUSIONS = [
-    {"fusion.name": "concat", "fusion.width": 7, "fusion.embedding.name": "cnn", "fusion.embedding.kernel": 9},
+    {"fusion.name": "concat", "fusion.width": 7, "streams.pitch.embedding.name": "cnn", "streams.pitch.embedding.kernel": 9},
     {"fusion.name": "attention", "fusion.heads": 4, "fusion.residual": False},
-    {"fusion.heads": 2, "fusion.embedding.name": "cnn", "fusion.embedding.layers": 3},
+    {"fusion.heads": 2, "streams.pitch.embedding.name": "cnn", "streams.pitch.embedding.layers": 3},
     {"fusion.name": "none"},
 ]
 
@@ -102,7 +104,7 @@ def test_the_same_leaves_in_any_order_and_grouping_are_the_same_config(data, fus
         assert load(TrainConfig, files, overrides) == expected
 
 
-@given(st.lists(st.tuples(st.sampled_from(["optim.lr", "optim.clip", "dropout"]), st.floats(0.01, 0.9)), min_size=1))
+@given(st.lists(st.tuples(st.sampled_from(["optim.lr", "optim.clip", "head.dropout"]), st.floats(0.01, 0.9)), min_size=1))
 def test_the_last_one_wins_leaf_by_leaf(leaves):
     dotted = load(TrainConfig, [], [f"{key}={value}" for key, value in leaves])
     braces = load(
@@ -135,7 +137,7 @@ def test_null_takes_an_entry_of_a_mapping_away(file):
     assert load(Outer, [there], ["always.ranges={V: null, D: 3}"]).always.ranges == {"A": 2, "D": 3}
 
 
-@pytest.mark.parametrize("key", ["optim", "width", "optim.lr", "fusion", "fusion.heads", "targets", "splits.k"])
+@pytest.mark.parametrize("key", ["optim", "width", "optim.lr", "fusion", "fusion.heads", "streams", "splits.k"])
 def test_null_where_something_must_be_is_an_error_that_names_it(file, key):
     assert message(TrainConfig, f"{key}=null") == (
         f"override '{key}=null': {key}: it cannot be null: give a value, or leave it out"
@@ -195,12 +197,12 @@ def test_settings_before_the_name_are_those_of_the_part_that_has_them():
         ("optim=[a]", "optim: expected settings, each with its key, found ['a']"),
         ("optim.name=x", "unknown key 'optim.name'"),
         ("optim.lr.x=1", "optim.lr: Input should be a valid number, found {'x': 1}"),
-        ("encoder.x=1", "encoder: Input should be a valid string, found {'x': 1}"),
+        ("method.x=1", "method: Input should be a valid string, found {'x': 1}"),
         ("store.x=1", "unknown key 'store'"),
         ("optim.lr=.nan", "optim.lr: Input should be a finite number, found nan"),
         ("optim.lr=nan", "optim.lr: Input should be a finite number, found 'nan'"),
         ("optim.clip=.inf", "optim.clip: Input should be a finite number, found inf"),
-        ("dropout=-.inf", "dropout: Input should be a finite number, found -inf"),
+        ("head.dropout=-.inf", "head.dropout: Input should be a finite number, found -inf"),
         ("splits=loss", "splits: no splits 'loss'"),
     ],
 )
