@@ -112,6 +112,43 @@ def _frame_sums_int4(stored: Any, gradient: Any, sums: Any) -> None:
                 sums[layer, 2 * d + 1] += high[d]
 
 
+@_compiled
+def fold(share: Any, scale: Any, offset: Any, mean: Any, kept: Any, factor: Any, constant: Any) -> None:
+    """Fill what `weighted_sum` takes: ``kept`` (dim) * the sum over layers of ``share`` * (decoded - ``mean``).
+
+    All but ``kept`` and ``constant`` (dim) are (layers, dim).
+    """
+    layers, dim = share.shape
+    constant[:] = 0
+    for layer in range(layers):
+        for d in range(dim):
+            factor[layer, d] = share[layer, d] * scale[layer, d] * kept[d]
+            constant[d] += share[layer, d] * (offset[layer, d] - mean[layer, d]) * kept[d]
+
+
+@_compiled
+def add_slopes(slopes: Any, sums: Any, total: Any, scale: Any, offset: Any, mean: Any, sd: Any, kept: Any) -> None:
+    """Add to ``slopes`` (layers) how much the loss rises with the weight of each layer.
+
+    Args:
+        slopes: in double precision.
+        sums: `frame_sums` of the gradient, (layers, dim).
+        total: sum over frames of the gradient, (dim).
+        scale: of what is stored, (layers, dim); likewise ``offset``, ``mean`` and ``sd``.
+        offset: added to it.
+        mean: subtracted from what is decoded.
+        sd: divides that.
+        kept: factor of each channel, (dim).
+    """
+    layers, dim = sums.shape
+    for layer in range(layers):
+        slope = 0.0
+        for d in range(dim):
+            centred = scale[layer, d] * sums[layer, d] + (offset[layer, d] - mean[layer, d]) * total[d]
+            slope += centred / sd[layer, d] * kept[d]
+        slopes[layer] += slope
+
+
 def weighted_sum(frames: Frames, factor: Floats, constant: Floats, out: Floats) -> None:
     """Fill ``out`` (frames, dim): the sum over layers of ``factor`` (layers, dim) * stored, and ``constant`` (dim).
 

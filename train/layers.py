@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from featurestore.codec import Frames
-from train.kernels import Floats, frame_sums, weighted_sum
+from train.kernels import Floats, add_slopes, fold, frame_sums, weighted_sum
 
 WIDEST = 8192
 """Channels of anything in a model."""
@@ -44,9 +44,11 @@ class LayerSum(nn.Module):
         """Return the weight of each layer, (layers,); they sum to one."""
         return self.logits.softmax(dim=0)
 
-    def forward(self, utterances: list[Frames]) -> torch.Tensor:  # noqa: D102
+    def forward(self, utterances: list[Frames], kept: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the sums; ``kept`` (utterances, dim), all ones when absent, multiplies all frames of an utterance."""
         mix = _MixStored if self.mean.device.type == "cpu" else _MixOnDevice
-        return mix.apply(self.weights(), utterances, self.mean, self.sd)
+        factors = self.mean.new_ones(len(utterances), self.dim) if kept is None else kept
+        return mix.apply(self.weights(), utterances, self.mean, self.sd, factors)
 
 
 class _MixStored(torch.autograd.Function):
@@ -54,31 +56,37 @@ class _MixStored(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, weights: torch.Tensor, utterances: list[Frames], mean: torch.Tensor, sd: torch.Tensor
+        ctx: Any,
+        weights: torch.Tensor,
+        utterances: list[Frames],
+        mean: torch.Tensor,
+        sd: torch.Tensor,
+        kept: torch.Tensor,
     ) -> torch.Tensor:
-        shares, mean_of, sd_of = weights.detach().numpy()[:, None], mean.numpy(), sd.numpy()
+        mean_of, sd_of, kept_of = mean.numpy(), sd.numpy(), kept.numpy()
+        share, factor, constant = (
+            weights.detach().numpy()[:, None] / sd_of,
+            np.empty_like(sd_of),
+            np.empty_like(sd_of[0]),
+        )
         out = np.empty((sum(frames.values.shape[1] for frames in utterances), mean.shape[1]), np.float32)
         end = 0
-        for frames in utterances:
+        for frames, one in zip(utterances, kept_of, strict=True):
             begin, end = end, end + frames.values.shape[1]
-            scale, offset = scale_and_offset(frames)
-            constant = (shares * ((offset - mean_of) / sd_of)).sum(axis=0, dtype=np.float32)
-            factor = np.ascontiguousarray(np.broadcast_to(shares * scale / sd_of, mean_of.shape))
+            fold(share, *_full(frames, mean_of), mean_of, one, factor, constant)
             weighted_sum(frames, factor, constant, out[begin:end])
-        ctx.utterances, ctx.mean, ctx.sd = utterances, mean_of, sd_of
+        ctx.utterances, ctx.mean, ctx.sd, ctx.kept = utterances, mean_of, sd_of, kept_of
         return torch.from_numpy(out)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
         found, end = np.zeros(len(ctx.mean), np.float64), 0
         slopes = np.ascontiguousarray(gradient.numpy())
-        for frames in ctx.utterances:
+        for frames, one in zip(ctx.utterances, ctx.kept, strict=True):
             begin, end = end, end + frames.values.shape[1]
-            scale, offset = scale_and_offset(frames)
-            total = slopes[begin:end].sum(axis=0)
-            sums = frame_sums(frames, slopes[begin:end])
-            found += ((scale * sums + (offset - ctx.mean) * total) / ctx.sd).sum(axis=1, dtype=np.float64)
-        return torch.from_numpy(found.astype(np.float32)), None, None, None
+            sums, total = frame_sums(frames, slopes[begin:end]), slopes[begin:end].sum(axis=0)
+            add_slopes(found, sums, total, *_full(frames, ctx.mean), ctx.mean, ctx.sd, one)
+        return torch.from_numpy(found.astype(np.float32)), None, None, None, None
 
 
 class _MixOnDevice(torch.autograd.Function):
@@ -86,20 +94,26 @@ class _MixOnDevice(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, weights: torch.Tensor, utterances: list[Any], mean: torch.Tensor, sd: torch.Tensor
+        ctx: Any,
+        weights: torch.Tensor,
+        utterances: list[Any],
+        mean: torch.Tensor,
+        sd: torch.Tensor,
+        kept: torch.Tensor,
     ) -> torch.Tensor:
         stored, scale, offset, owner = _packed(utterances, mean)
-        constant = torch.einsum("l,bld->bd", weights, (offset - mean) / sd)
+        constant = torch.einsum("l,bld->bd", weights, (offset - mean) / sd) * kept
         out = constant[owner]
-        factor = weights[:, None] * scale / sd
+        factor = weights[:, None] * scale / sd * kept[:, None]
         for layer in range(len(weights)):
             out.addcmul_(factor[:, layer][owner], _decoded(stored, layer, utterances[0], mean.shape[1]))
-        ctx.utterances, ctx.mean, ctx.sd = utterances, mean, sd
+        ctx.utterances, ctx.mean, ctx.sd, ctx.kept = utterances, mean, sd, kept
         return out
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
         stored, scale, offset, owner = _packed(ctx.utterances, ctx.mean)
+        gradient = gradient * ctx.kept[owner]
         blank = gradient.new_zeros(len(ctx.utterances), gradient.shape[1])
         total = blank.index_add(0, owner, gradient)
         found = []
@@ -108,7 +122,7 @@ class _MixOnDevice(torch.autograd.Function):
             sums = blank.index_add(0, owner, gradient * values)
             of_layer = scale[:, layer] * sums + (offset[:, layer] - ctx.mean[layer]) * total
             found.append((of_layer / ctx.sd[layer]).sum())
-        return torch.stack(found), None, None, None
+        return torch.stack(found), None, None, None, None
 
 
 def scale_and_offset(frames: Frames) -> tuple[Any, Any]:
@@ -116,6 +130,13 @@ def scale_and_offset(frames: Frames) -> tuple[Any, Any]:
     if frames.scale is None or frames.offset is None:
         return np.float32(1), np.float32(0)
     return frames.scale, frames.offset
+
+
+def _full(frames: Frames, like: Floats) -> tuple[Floats, Floats]:
+    """Return `scale_and_offset` of the shape of ``like``, (layers, dim)."""
+    if frames.scale is not None and frames.offset is not None:
+        return frames.scale, frames.offset
+    return np.ones_like(like), np.zeros_like(like)
 
 
 def _packed(utterances: list[Frames], mean: torch.Tensor) -> tuple[torch.Tensor, ...]:

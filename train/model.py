@@ -23,15 +23,24 @@ class StreamModel(nn.Module):
         assert stream.width is not None  # they are resolved
         assert stream.dropout is not None
         self.front = hearing.front.build(hearing.source)
-        self.dropout = nn.Dropout1d(stream.dropout)
+        self.dropout = stream.dropout
         self.embed = stream.embedding.build(self.front.dim, stream.width)
+        self.alone = stream.embedding.each_alone
 
     def forward(self, batch: StreamBatch) -> Sequences:  # noqa: D102
-        packed = batch.align(self.front(batch.frames))
-        values, mask = pad(packed, torch.tensor(batch.lengths))
-        if self.training and self.dropout.p:
-            values = self.dropout(values.transpose(1, 2)).transpose(1, 2)
+        packed = batch.align(self.front(batch.frames, self._kept(batch)))
+        lengths = torch.tensor(batch.lengths)
+        if self.alone:
+            return pad(self.embed(packed, None), lengths)
+        values, mask = pad(packed, lengths)
         return Sequences(self.embed(values, mask), mask)
+
+    def _kept(self, batch: StreamBatch) -> torch.Tensor | None:
+        """Return the factor of each channel in a training step, (utterances, dim): zero for those that are left out."""
+        if not (self.training and self.dropout):
+            return None
+        blank = next(self.embed.parameters()).new_empty(len(batch.frames), self.front.dim).detach()
+        return blank.bernoulli_(1 - self.dropout) / (1 - self.dropout)
 
 
 class Model(nn.Module):

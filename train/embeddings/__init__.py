@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import nn
 
@@ -11,6 +12,9 @@ from featurestore.config import Component
 
 class Embedding(Component, ABC):
     """A way to embed the frames of a stream."""
+
+    each_alone: ClassVar[bool] = False
+    """Whether it looks at each frame alone: its module then also takes (frames, dim) without a mask, and no padding."""
 
     @abstractmethod
     def build(self, dim: int, width: int) -> nn.Module:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 
@@ -10,6 +12,8 @@ from train.embeddings import Embedding
 
 class Linear(Embedding):
     """Each frame alone."""
+
+    each_alone: ClassVar[bool] = True
 
     def build(self, dim: int, width: int) -> nn.Module:  # noqa: D102
         return LinearEmbedding(dim, width)
@@ -22,5 +26,5 @@ class LinearEmbedding(nn.Module):
         super().__init__()
         self.linear = nn.Linear(dim, width)
 
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:  # noqa: ARG002, D102
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:  # noqa: ARG002, D102
         return self.linear(frames)

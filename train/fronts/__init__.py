@@ -24,6 +24,8 @@ speaker, of the utterance itself, or none. No label is used for any of them."""
 class FrontModule(nn.Module):
     """A front: stored frames of some utterances -> (frames of all, dim).
 
+    It also takes ``kept``, (utterances, dim): factors of the channels of each utterance, which are dropout.
+
     Attributes:
         dim: channels of a frame.
     """
@@ -124,5 +126,5 @@ class LayeredModule(FrontModule):
     def layer_weights(self) -> torch.Tensor | None:  # noqa: D102
         return self.layers.weights().detach() if self.layers.logits.requires_grad else None
 
-    def forward(self, utterances: list[Frames]) -> torch.Tensor:  # noqa: D102
-        return self.layers(utterances)
+    def forward(self, utterances: list[Frames], kept: torch.Tensor | None = None) -> torch.Tensor:  # noqa: D102
+        return self.layers(utterances, kept)

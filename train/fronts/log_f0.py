@@ -84,10 +84,14 @@ class HeightAndVoicing(FrontModule):
             self.mean.fill_(mean)
             self.sd.fill_(sd)
 
-    def forward(self, utterances: list[Frames]) -> torch.Tensor:  # noqa: D102
+    def forward(self, utterances: list[Frames], kept: torch.Tensor | None = None) -> torch.Tensor:  # noqa: D102
         packed = torch.from_numpy(np.concatenate([frames.values[0] for frames in utterances])).to(self.mean.device)
         height, voiced = packed.unbind(dim=-1)
-        return torch.stack([(height - self.mean) / self.sd * voiced, voiced], dim=-1)
+        heard = torch.stack([(height - self.mean) / self.sd * voiced, voiced], dim=-1)
+        if kept is None:
+            return heard
+        lengths = torch.tensor([frames.values.shape[1] for frames in utterances], device=heard.device)
+        return heard * kept.repeat_interleave(lengths, dim=0)
 
 
 def _f0(source: Source, name: str) -> npt.NDArray[np.float64]:

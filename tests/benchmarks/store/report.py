@@ -77,7 +77,8 @@ def rounded(value: float) -> str:
 
 def say_part(part: str, baseline: str, figures: Sequence[Figure]) -> None:
     """Print one part as a table; ``baseline`` is what the ratios are to."""
-    say(f"\n{part}")
+    say()
+    say(part)
     rows = []
     for figure in figures:
         value = "-" if figure.value is None else rounded(figure.value)
@@ -92,7 +93,8 @@ def say_summary(figures: Sequence[Figure]) -> None:
     """Print how many targets are met, and the others."""
     checks = [(figure, check) for figure in figures for check in figure.checks]
     missed = [(figure, check) for figure, check in checks if not check.met]
-    say(f"\n{len(checks) - len(missed)} of {len(checks)} targets met")
+    say()
+    say(f"{len(checks) - len(missed)} of {len(checks)} targets met")
     for figure, check in missed:
         say(f"not met: {figure.part}: {figure.name}: {check}")
 
@@ -137,7 +139,7 @@ def save(folder: Path, settings: dict[str, Any], machine: dict[str, Any], figure
     document = {"machine": machine, "settings": settings, "figures": lines}
     (folder / "results.json").write_text(json.dumps(document, indent=1) + "\n")
     _draw(folder / "results.png", machine, figures)
-    say(f"\nwritten: {folder / 'results.json'}, {folder / 'results.png'}")
+    say(f"written: {folder / 'results.json'}, {folder / 'results.png'}")
 
 
 def _draw(path: Path, machine: dict[str, Any], figures: Sequence[Figure]) -> None:

@@ -1,0 +1,24 @@
+"""A whole run of six folds: python folds.py STORE WORKERS FOLDER prints the seconds that it takes."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import featurestore
+from featurestore.config import load
+from train.config import TrainConfig
+from train.run import run
+
+SETTINGS = ["fusion=none", "baseline=false", "splits=kfold", "splits.k=6", "optim.epochs=6", "optim.patience=6"]
+
+
+def main(store: str, workers: str, folder: str) -> None:
+    config = load(TrainConfig, [], [*SETTINGS, f"workers={workers}", f"runs={folder}"])
+    start = time.perf_counter()
+    run(featurestore.open(store), config, lambda line: None)
+    print(time.perf_counter() - start)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
