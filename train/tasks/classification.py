@@ -37,6 +37,7 @@ class Classification(Task):
         return loss
 
     def learn(self, table: pd.DataFrame, scales: object, place: str) -> Goal:  # noqa: ARG002, D102
+        _check_names(table[self.target])
         classes = sorted(set(as_names(table[self.target])) - {""})
         if len(classes) < 2:
             found = f"one {self.target}, {classes[0]}" if classes else f"no {self.target}"
@@ -45,6 +46,17 @@ class Classification(Task):
 
     def goal(self, described: Mapping[str, Any]) -> Goal:  # noqa: D102
         return ClassificationGoal(self, list(described["classes"]))
+
+
+def _check_names(column: pd.Series) -> None:
+    """Refuse numbers that are not whole: each utterance would be a category of its own."""
+    if pd.api.types.is_float_dtype(column):
+        broken = column[column.notna() & (column % 1 != 0)]
+        if len(broken):
+            raise SerError(
+                f"label {column.name} holds numbers, e.g. {broken.iloc[0]:g}: they are no categories; regress them: "
+                f"tasks.NAME={{name: regression, targets: [{column.name}], ranges: {{{column.name}: [LOW, HIGH]}}}}"
+            )
 
 
 class ClassificationGoal(Goal):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from featurestore.errors import SerError
 from train.labels import TOLERANCE, Scale, numbers
@@ -32,6 +32,20 @@ class Regression(Task):
     @property
     def columns(self) -> tuple[str, ...]:  # noqa: D102
         return self.targets
+
+    @field_validator("targets")
+    @classmethod
+    def _are_some(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
+        if not targets or len(set(targets)) < len(targets):
+            raise ValueError(f"expected one or more columns, each once, found [{','.join(targets)}]")
+        return targets
+
+    @model_validator(mode="after")
+    def _ranges_are_of_targets(self) -> Regression:
+        others = sorted(set(self.ranges) - set(self.targets))
+        if others:
+            raise ValueError(f"found a range of {', '.join(others)}, which is none of the targets")
+        return self
 
     @field_validator("loss")
     @classmethod
