@@ -26,11 +26,12 @@ def stored(rng, layers, counts, dim, dtype):
     return found
 
 
-def reference(weights, utterances, mean, sd):
+def reference(weights, utterances, mean, sd, kept):
     """Return the sum in float64, of which the gradient is taken by torch."""
+    factors = torch.cat([one.expand(frames.values.shape[1], -1) for frames, one in zip(utterances, kept, strict=True)])
     decoded = torch.from_numpy(np.concatenate([frames.decode() for frames in utterances], axis=1)).double()
     normalised = (decoded - mean.double()[:, None]) / sd.double()[:, None]
-    return torch.einsum("l,ltd->td", weights, normalised)
+    return torch.einsum("l,ltd->td", weights, normalised) * factors
 
 
 def check(mix, utterances, rng, tolerance=2e-5):
@@ -39,7 +40,9 @@ def check(mix, utterances, rng, tolerance=2e-5):
     sd = torch.from_numpy(rng.uniform(0.5, 2, (layers, dim)).astype(np.float32))
     weights = torch.from_numpy(rng.dirichlet(np.ones(layers)).astype(np.float32)).requires_grad_()
     exact_weights = weights.detach().double().requires_grad_()
-    found, expected = mix.apply(weights, utterances, mean, sd), reference(exact_weights, utterances, mean, sd)
+    kept = torch.from_numpy(rng.choice([0, 2], (len(utterances), dim)).astype(np.float32))  # as dropout gives
+    found = mix.apply(weights, utterances, mean, sd, kept)
+    expected = reference(exact_weights, utterances, mean, sd, kept)
     assert found.shape == expected.shape
     size = expected.abs().max()
     assert (found.double() - expected).abs().max() <= tolerance * (1 + size)
