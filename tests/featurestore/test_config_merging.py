@@ -30,7 +30,12 @@ LEAVES = {
     "head.hidden": 64,
 }
 FUSIONS = [
-    {"fusion.name": "concat", "fusion.width": 7, "streams.pitch.embedding.name": "cnn", "streams.pitch.embedding.kernel": 9},
+    {
+        "fusion.name": "concat",
+        "fusion.width": 7,
+        "streams.pitch.embedding.name": "cnn",
+        "streams.pitch.embedding.kernel": 9,
+    },
     {"fusion.name": "attention", "fusion.heads": 4, "fusion.residual": False},
     {"fusion.heads": 2, "streams.pitch.embedding.name": "cnn", "streams.pitch.embedding.layers": 3},
     {"fusion.name": "none"},
@@ -104,7 +109,10 @@ def test_the_same_leaves_in_any_order_and_grouping_are_the_same_config(data, fus
         assert load(TrainConfig, files, overrides) == expected
 
 
-@given(st.lists(st.tuples(st.sampled_from(["optim.lr", "optim.clip", "head.dropout"]), st.floats(0.01, 0.9)), min_size=1))
+KEYS = st.sampled_from(["optim.lr", "optim.clip", "head.dropout"])
+
+
+@given(st.lists(st.tuples(KEYS, st.floats(0.01, 0.9)), min_size=1))
 def test_the_last_one_wins_leaf_by_leaf(leaves):
     dotted = load(TrainConfig, [], [f"{key}={value}" for key, value in leaves])
     braces = load(
