@@ -91,10 +91,10 @@ def speaker_numbers(table: pd.DataFrame) -> Groups:
     return np.unique(owners, return_inverse=True)[1].astype(np.int64)
 
 
-def predictions_table(examples: Examples, folds: list[Fold], systems: dict[str, System]) -> pd.DataFrame:
-    """Return true and predicted values by name, in the units of the dataset; categories by their names."""
+def predictions_table(examples: Examples, folds: dict[int, Fold], systems: dict[str, System]) -> pd.DataFrame:
+    """Return true and predicted values by name, in the units of the dataset; folds go by the number that each has."""
     parts = []
-    for number, fold in enumerate(folds):
+    for place, (number, fold) in enumerate(folds.items()):
         part = pd.DataFrame({"fold": number}, index=pd.Index(fold.test, name="name"))
         if "speaker" in examples.table:
             part["speaker"] = examples.table["speaker"].loc[fold.test]
@@ -103,7 +103,7 @@ def predictions_table(examples: Examples, folds: list[Fold], systems: dict[str, 
             for target in goal.metrics:
                 part[target] = truth[target]
             for name, system in systems.items():
-                for column, values in columns_of(goal, system.outputs[task][number], name).items():
+                for column, values in columns_of(goal, system.outputs[task][place], name).items():
                     part[column] = values
         parts.append(part)
     return pd.concat(parts)

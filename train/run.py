@@ -84,7 +84,7 @@ def _finish(folder: RunFolder, examples: Examples, log: _Log) -> dict[str, Any]:
     for line in _described(folder, examples):
         log(line)
     jobs = jobs_of(folder)
-    left = [job for job in jobs if not job.result(folder).exists()]
+    left = [job for job in jobs if not all(file.exists() for file in job.results(folder))]
     if left:
         try:
             with following(folder, left, examples, log) as live:
@@ -119,7 +119,7 @@ def _results(folder: RunFolder, examples: Examples, log: _Log) -> dict[str, Any]
         "warnings": folder.note["warnings"],
         "skipped": folder.note["skipped"],
     }
-    table = predictions_table(examples, folds, systems)
+    table = predictions_table(examples, dict(zip(numbers, folds, strict=True)), systems)
     plot_curves(folder.path, [note["history"] for note in notes], [note["best_epoch"] for note in notes])
     plot_layer_weights(folder.path, [note["layer_weights"] for note in notes])
     plot_predictions(folder.path, examples, table)

@@ -34,9 +34,11 @@ class Job:
         """The model, if it is one."""
         return Variant(self.fold, self.member or 0)
 
-    def result(self, folder: RunFolder) -> Path:
-        """Return the file by which it is done."""
-        return folder.ridge(self.fold) if self.member is None else folder.outputs(self.variant)
+    def results(self, folder: RunFolder) -> list[Path]:
+        """Return the files by which it is done."""
+        if self.member is None:
+            return [folder.ridge(self.fold)]
+        return [folder.model(self.variant), folder.outputs(self.variant)]
 
 
 def jobs_of(folder: RunFolder) -> list[Job]:

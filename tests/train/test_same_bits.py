@@ -228,7 +228,7 @@ def store_of(store, path, dataset, names, features=("states", "pitch"), **change
     from featurestore.writer import StoreWriter
 
     old = dict(zip(names, store.names(), strict=True))
-    table = store.utterances.set_axis(pd.Index(names, name="name"))
+    table = store.utterances.drop(columns=["shard", "slot"]).set_axis(pd.Index(names, name="name"))
     writer = StoreWriter(path)
     with writer.lock():
         writer.plan(Plan.make(table, 30.0, dataset=dataset, ranges=store.ranges, left_out={}))
