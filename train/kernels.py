@@ -16,7 +16,7 @@ import numpy.typing as npt
 from featurestore.codec import Frames
 
 Floats = npt.NDArray[np.float32]
-_compiled = numba.njit(fastmath=True, nogil=True, cache=True)
+_compiled = numba.njit(fastmath=True, nogil=True)  # not cached: processes that write numba's cache mix up its entries
 
 
 def _decoded(stored: Any) -> Any:
