@@ -31,6 +31,7 @@ check: .venv/.made
 bench: .venv/.made
 	$(BIN)/python tests/benchmarks/extract
 	$(BIN)/python tests/benchmarks/store
+	$(BIN)/python tests/benchmarks/train
 
 clean:
 	rm -rf .venv build *.egg-info .*_cache

@@ -16,6 +16,8 @@ import numpy.typing as npt
 from featurestore.codec import Frames
 
 Floats = npt.NDArray[np.float32]
+NEAR, BLOCK_FRAMES = 8192, 16
+"""Factors that fit into the nearest cache; where there are more, each is fetched once for so many frames."""
 _compiled = numba.njit(fastmath=True, nogil=True)  # not cached: processes that write numba's cache mix up its entries
 
 
@@ -43,14 +45,25 @@ def _decoding(stored: Any) -> Any:
 @_compiled
 def _weighted_sum(stored: Any, factor: Any, constant: Any, out: Any) -> None:
     layers, frames, dim = stored.shape
-    for t in range(frames):
-        row = out[t]
-        for d in range(dim):
-            row[d] = constant[d]
-        for layer in range(layers):
-            values, f = stored[layer, t], factor[layer]
+    block = 1 if factor.size <= NEAR else BLOCK_FRAMES
+    for begin in range(0, frames, block):
+        end = min(frames, begin + block)
+        for t in range(begin, end):
+            row = out[t]
             for d in range(dim):
-                row[d] += f[d] * _decoded(values[d])
+                row[d] = constant[d]
+        for layer in range(0, layers - 1, 2):  # two at once: each row of sums is read and written half as often
+            f, g = factor[layer], factor[layer + 1]
+            for t in range(begin, end):
+                values, others, row = stored[layer, t], stored[layer + 1, t], out[t]
+                for d in range(dim):
+                    row[d] += f[d] * _decoded(values[d]) + g[d] * _decoded(others[d])
+        if layers % 2:
+            f = factor[layers - 1]
+            for t in range(begin, end):
+                values, row = stored[layers - 1, t], out[t]
+                for d in range(dim):
+                    row[d] += f[d] * _decoded(values[d])
 
 
 @_compiled

@@ -47,8 +47,7 @@ class LayerSum(nn.Module):
     def forward(self, utterances: list[Frames], kept: torch.Tensor | None = None) -> torch.Tensor:
         """Return the sums; ``kept`` (utterances, dim), all ones when absent, multiplies all frames of an utterance."""
         mix = _MixStored if self.mean.device.type == "cpu" else _MixOnDevice
-        factors = self.mean.new_ones(len(utterances), self.dim) if kept is None else kept
-        return mix.apply(self.weights(), utterances, self.mean, self.sd, factors)
+        return mix.apply(self.weights(), utterances, self.mean, self.sd, kept)
 
 
 class _MixStored(torch.autograd.Function):
@@ -61,9 +60,9 @@ class _MixStored(torch.autograd.Function):
         utterances: list[Frames],
         mean: torch.Tensor,
         sd: torch.Tensor,
-        kept: torch.Tensor,
+        kept: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        mean_of, sd_of, kept_of = mean.numpy(), sd.numpy(), kept.numpy()
+        mean_of, sd_of, kept_of = mean.numpy(), sd.numpy(), _factors(kept, utterances, mean).numpy()
         share, factor, constant = (
             weights.detach().numpy()[:, None] / sd_of,
             np.empty_like(sd_of),
@@ -99,9 +98,10 @@ class _MixOnDevice(torch.autograd.Function):
         utterances: list[Any],
         mean: torch.Tensor,
         sd: torch.Tensor,
-        kept: torch.Tensor,
+        kept: torch.Tensor | None = None,
     ) -> torch.Tensor:
         stored, scale, offset, owner = _packed(utterances, mean)
+        kept = _factors(kept, utterances, mean)
         constant = torch.einsum("l,bld->bd", weights, (offset - mean) / sd) * kept
         out = constant[owner]
         factor = weights[:, None] * scale / sd * kept[:, None]
@@ -130,6 +130,10 @@ def scale_and_offset(frames: Frames) -> tuple[Any, Any]:
     if frames.scale is None or frames.offset is None:
         return np.float32(1), np.float32(0)
     return frames.scale, frames.offset
+
+
+def _factors(kept: torch.Tensor | None, utterances: list[Any], mean: torch.Tensor) -> torch.Tensor:
+    return mean.new_ones(len(utterances), mean.shape[1]) if kept is None else kept
 
 
 def _full(frames: Frames, like: Floats) -> tuple[Floats, Floats]:

@@ -102,8 +102,10 @@ def candidates_of(
         found.append(Candidate("before", ["before.py", str(store), fusion], str(before)))
     else:
         left_out("before", f"the history lacks {BEFORE}")
-    for name, order in (("DataLoader", "shuffled"), ("DataLoader, our batches", "ours")):
-        found.append(Candidate(name, ["plain.py", str(store), fusion, str(PLAIN_FRAMES), order]))
+    plain = ["plain.py", str(store), fusion, str(PLAIN_FRAMES)]
+    found.append(Candidate("DataLoader", [*plain, "shuffled"]))
+    if encoder:  # another one of a large encoder would take too much memory
+        found.append(Candidate("DataLoader, our batches", [*plain, "ours"]))
     found.append(Candidate("limit", ["limit.py", str(store), fusion]))
     if encoder and all(encoder):
         for kind in ("windows", "trimmed"):

@@ -16,14 +16,14 @@ from transformers import WhisperFeatureExtractor, WhisperModel
 from extract.audio import SAMPLING_RATE, read_wave
 from extract.encoders.backbone import FRAME_SAMPLES
 
-CLIPS = 8
+CLIPS = 4
 
 
 def main(whisper: str, audio: str, kind: str) -> None:
     torch.set_num_threads(1)
     files = [file for file in Path(audio).rglob("*") if file.suffix in (".wav", ".flac")]
     step = max(1, len(files) // CLIPS)
-    waves = [read_wave(file) for file in sorted(files, key=lambda file: file.stat().st_size)[step // 2 :: step]]
+    waves = [read_wave(file) for file in sorted(files, key=lambda file: file.stat().st_size)[step // 2 :: step][:CLIPS]]
     extractor = WhisperFeatureExtractor.from_pretrained(whisper)
     encoder = WhisperModel.from_pretrained(whisper).encoder.eval().float()
     mels = [extractor(wave, sampling_rate=SAMPLING_RATE, return_tensors="pt").input_features for wave in waves]

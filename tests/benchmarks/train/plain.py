@@ -83,8 +83,9 @@ class Plain(nn.Module):
         speech, *others = self.model.streams
         layers = speech.front.layers
         with torch.no_grad():
-            normalised = (batch.states - layers.mean[:, None]) / layers.sd[:, None]
-        values = torch.einsum("l,bltd->btd", layers.weights(), normalised)
+            batch.states.sub_(layers.mean[:, None]).div_(layers.sd[:, None])  # a copy would be gigabytes
+        utterances, count, longest, dim = batch.states.shape
+        values = (layers.weights() @ batch.states.view(utterances, count, -1)).view(utterances, longest, dim)
         values = self.dropout(values.transpose(1, 2)).transpose(1, 2)
         heard = {"speech": Sequences(speech.embed(values, batch.mask), batch.mask)}
         for pitch in others:

@@ -9,8 +9,6 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from select import select
-from statistics import median
-from typing import Any
 
 HERE = Path(__file__).parent
 SAMPLING_SECONDS = 0.01
@@ -45,15 +43,15 @@ class Candidate:
             stdout=subprocess.PIPE,
             text=True,
             env=os.environ | {"PYTHONPATH": self.path},
-            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+            preexec_fn=lambda: _settle(core),
         )
         self.first = self._wait()
 
     def lap(self) -> None:
         """Have it do another epoch."""
-        assert self._process.stdin is not None
         if self.error:
             return
+        assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
         found = self._wait()
@@ -62,7 +60,8 @@ class Candidate:
 
     def end(self) -> None:
         """End the process."""
-        self._process.communicate()
+        if not self.error:
+            self._process.communicate()
 
     def microseconds(self, clock: str = "cpu") -> list[float]:
         """Return the time of each epoch per frame."""
@@ -76,8 +75,14 @@ class Candidate:
             self.peak = max(self.peak, anonymous_bytes(self._process.pid))
         line = output.readline()
         if not line:
-            self.error = f"ended with {self._process.wait()}"
+            self.error = f"ended with {self._process.wait()}, at {self.peak / GIGA:.1f} GB"
         return json.loads(line) if line else {}
+
+
+def _settle(core: int) -> None:
+    """Keep this process on one core, and have it ended before any other where memory runs out."""
+    os.sched_setaffinity(0, {core})
+    Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def take_turns(candidates: list[Candidate], rounds: int, core: int) -> None:
@@ -100,14 +105,3 @@ def anonymous_bytes(pid: int) -> int:
 def ratios(own: Candidate, other: Candidate) -> list[float]:
     """Return how many times as long as ``own`` another took, per frame, in each round."""
     return [b / a for a, b in zip(own.microseconds(), other.microseconds(), strict=False)]
-
-
-def summary(candidate: Candidate) -> dict[str, Any]:
-    """Return all that was measured."""
-    return {
-        "name": candidate.name,
-        "laps": candidate.laps,
-        "microseconds_per_frame": median(candidate.microseconds()),
-        "peak_bytes": candidate.peak,
-        "error": candidate.error,
-    }
