@@ -55,7 +55,8 @@ def _figures(table: pd.DataFrame, targets: list[str], groups: np.ndarray, weight
     """Return the CCC of each target and their mean, (1 + resamples, targets + 1), that of all speakers first."""
     columns = []
     for target in targets:
-        sums = concordance_sums(table[target].to_numpy(), table[f"{target}_model"].to_numpy(), groups)
+        true, predicted = table[target].to_numpy(), table[f"{target}_model"].to_numpy()
+        sums = concordance_sums(true, predicted, groups, int(groups.max()) + 1)
         columns.append(np.append(ccc_of(sums.sum(axis=0)), ccc_of(np.tensordot(weights, sums, axes=1))))
     return np.stack([*columns, np.mean(columns, axis=0)], axis=1)
 

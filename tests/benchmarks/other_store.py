@@ -11,18 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from cyclopts import App
 
-import featurestore
 from featurestore.command import run, say
-from featurestore.config import load
-from train.config import TrainConfig
-from train.examples import load_examples
-from train.layers import LayerSum
-from train.loop import predict
-from train.metrics import ccc_of, concordance_sums
-from train.model import Model, PitchNorm
+from train.metrics import ccc
+from train.opened import Run
+from train.tasks.regression import RegressionGoal
 
 app = App(name="other_store", help=__doc__)
 
@@ -35,33 +29,20 @@ def main(folder: Path, store: str) -> None:
         folder: of a run.
         store: with the same utterances.
     """
-    config = load(TrainConfig, [folder / "config.yaml"], [])
-    torch.set_num_threads(config.threads or torch.get_num_threads())
-    examples = load_examples(featurestore.open(store), config)
-    folds = config.splits.folds(examples.table)
-    models = []
-    for state in torch.load(folder / "best_model.pth", weights_only=True)["folds"]:
-        layers = LayerSum(state["layers.mean"], state["layers.sd"])
-        models.append(Model(config, layers, PitchNorm(0.0, 1.0), examples.outputs))
-        models[-1].load_state_dict(state)
-    rows = [examples.rows(fold.test) for fold in folds]
-    again = predict(models, examples, rows, config.optim.batch_size)
-    names = [name for fold in folds for name in fold.test]
-    table = pd.read_csv(folder / "predictions.csv", dtype={"name": str}).set_index("name").loc[names]
+    opened = Run.open(folder)
+    table = pd.read_csv(folder / "predictions.csv", dtype={"name": str}).set_index("name")
+    again = opened.predict(store, list(table.index))
+    goals = [goal for goal in opened.folder.goals.values() if isinstance(goal, RegressionGoal)]
     own, other = [], []
-    for column, target in enumerate(config.targets):
-        low, high = examples.ranges[target]
-        found = low + (high - low) * torch.cat(again)[:, column].double().numpy()
-        true, before = table[target].to_numpy(), table[f"{target}_model"].to_numpy()
+    for target in (target for goal in goals for target in goal.ranges):
+        true, before, found = (
+            frame[column] for frame, column in ((table, target), (table, f"{target}_model"), (again, f"{target}_model"))
+        )
         own.append(ccc(true, before))
         other.append(ccc(true, found))
         change = np.abs(found - before).max()
         say(f"{target}: {own[-1]:+.4f}, from {store} {other[-1]:+.4f}, largest change {change:.3f}")
     say(f"mean: {np.mean(own):+.4f}, from {store} {np.mean(other):+.4f}, {np.mean(other) - np.mean(own):+.5f}")
-
-
-def ccc(true: np.ndarray, predicted: np.ndarray) -> float:
-    return float(ccc_of(concordance_sums(true, predicted, np.zeros(len(true), int)).sum(axis=0)))
 
 
 if __name__ == "__main__":
