@@ -44,7 +44,8 @@ def run(app: App, interrupted: str = INTERRUPTED) -> NoReturn:
     from cyclopts import CycloptsError
 
     app.suppress_keyboard_interrupt = False  # it would end without a word
-    app.register_install_completion_command()
+    if "--install-completion" not in app:  # it is there when a process runs a command twice
+        app.register_install_completion_command()
     outputs = _dependable_outputs()
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     problems: list[str] = []
