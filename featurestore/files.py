@@ -231,7 +231,7 @@ class _MappedFile(Ranges):
             return values
         try:
             return np.frombuffer(self._map, dtype, count, offset)  # type: ignore[arg-type]
-        except ValueError:
+        except (ValueError, OverflowError):  # the latter where a number is larger than any file
             raise truncated(self._path, offset, self.size) from None
 
     def read_into(self, buffer: Array, offset: int) -> None:
