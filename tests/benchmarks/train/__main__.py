@@ -64,6 +64,7 @@ def main(
     cores, figures = os.sched_getaffinity(0), list[Figure]()
     core = max(cores)
     with tempfile.TemporaryDirectory(prefix="bench", dir=folder, ignore_cleanup_errors=True) as temporary:
+        os.environ["TMPDIR"] = temporary  # what the candidates write goes there, whatever ends them
         machine = hardware(Path(temporary))
         say(", ".join(str(machine[key]) for key in ("date", "cpu", "cores", "memory_gb", "load")))
         os.sched_setaffinity(0, cores - {core} or {core})
