@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from functools import lru_cache
 from queue import SimpleQueue
 from threading import Event
@@ -17,18 +16,15 @@ from uuid import uuid4
 from extract.config import ExtractConfig
 from extract.features import Feature
 from extract.work import Job, Spent, do_job, do_jobs
+from featurestore.cluster import cluster
 from featurestore.errors import SerError
 from featurestore.writer import StoreWriter
 
 if TYPE_CHECKING:
-    from distributed import Client
+    pass
 
 WORTH_A_WORKER = 900.0
 """Seconds of audio for which the start of another process, some seconds, pays with an encoder of usual size."""
-CONNECT_SECONDS = 20
-ENVIRONMENT, TRIM = "distributed.nanny.pre-spawn-environ", "MALLOC_TRIM_THRESHOLD_"
-"""With which dask starts its workers; it has them give all memory back at once, and a fifth of the time would be spent
-on getting it again."""
 Done = tuple[Job, Spent]
 """A job that is done, and what its time went into."""
 
@@ -107,7 +103,7 @@ def on_cluster(config: ExtractConfig, jobs: Sequence[Job], workers: int) -> Gene
     """Do the jobs on workers of one thread each, of this machine or of a cluster that sees the same files."""
     from distributed import KilledWorker, as_completed
 
-    with _cluster(config, workers) as client:
+    with cluster(config.scheduler, workers) as client:
         asked, run = _for_workers(config), uuid4().hex
         futures = {client.submit(_work, asked, run, job, pure=False): job for job in jobs}
         for future in as_completed(futures):
@@ -125,34 +121,6 @@ def on_cluster(config: ExtractConfig, jobs: Sequence[Job], workers: int) -> Gene
                     "--workers or a smaller encoder.batch_seconds"
                 ) from None
             yield job, spent
-
-
-@contextmanager
-def _cluster(config: ExtractConfig, workers: int) -> Iterator[Client]:
-    """Give out the cluster that is named, or one of this machine for as long as it takes."""
-    import dask
-    from distributed import Client, LocalCluster
-
-    if config.scheduler is not None:
-        try:
-            client = Client(config.scheduler, timeout=CONNECT_SECONDS)
-        except (OSError, ValueError) as error:
-            raise SerError(f"no scheduler at {config.scheduler}: {error}") from None
-        with client:
-            yield client
-        return
-    quiet = {
-        "scheduler_kwargs": {"dashboard": False, "dashboard_address": "localhost:0"},
-        "silence_logs": logging.CRITICAL,
-    }
-    size = {"n_workers": workers, "threads_per_worker": 1, "memory_limit": 0}
-    spawning = {key: value for key, value in dask.config.get(ENVIRONMENT).items() if key != TRIM}
-    with (
-        dask.config.set({ENVIRONMENT: spawning}),
-        LocalCluster(**size, **quiet) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
 
 
 def _for_workers(config: ExtractConfig) -> str:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurestore.cluster import cluster
 from featurestore.errors import SerError
 from train.config import TrainConfig
 from train.training import device_of
 from train.work import Job, Report, do_job
 
 if TYPE_CHECKING:
-    from distributed import Client
+    pass
 
 TOPIC = "epochs"
-CONNECT_SECONDS = 20
-ENVIRONMENT, TRIM = "distributed.nanny.pre-spawn-environ", "MALLOC_TRIM_THRESHOLD_"
-"""With which dask starts its workers; it has them give all memory back at once, and a fifth of the time would be spent
-on getting it again."""
 
 
 def run_jobs(folder: Path, config: TrainConfig, jobs: Sequence[Job], report: Report) -> Iterator[Job]:
@@ -53,7 +48,7 @@ def _on_cluster(folder: str, config: TrainConfig, jobs: Sequence[Job], workers: 
     from distributed import KilledWorker, as_completed
     from distributed.client import CancelledError  # type: ignore[attr-defined]
 
-    with _cluster(config, workers) as client:
+    with cluster(config.scheduler, workers) as client:
         client.subscribe_topic(TOPIC, lambda event: report(event[1]))
         futures = {client.submit(_work, folder, job, pure=False): job for job in jobs}
         for future in as_completed(futures):
@@ -82,31 +77,3 @@ def _work(folder: str, job: Job) -> None:
         worker.log_event(TOPIC, reached)
 
     do_job(folder, job, report)
-
-
-@contextmanager
-def _cluster(config: TrainConfig, workers: int) -> Iterator[Client]:
-    """Give out the cluster that is named, or one of this machine for as long as it takes."""
-    import dask
-    from distributed import Client, LocalCluster
-
-    if config.scheduler is not None:
-        try:
-            client = Client(config.scheduler, timeout=CONNECT_SECONDS)
-        except (OSError, ValueError) as error:
-            raise SerError(f"no scheduler at {config.scheduler}: {error}") from None
-        with client:
-            yield client
-        return
-    quiet = {
-        "scheduler_kwargs": {"dashboard": False, "dashboard_address": "localhost:0"},
-        "silence_logs": logging.CRITICAL,
-    }
-    size = {"n_workers": workers, "threads_per_worker": 1, "memory_limit": 0}
-    spawning = {key: value for key, value in dask.config.get(ENVIRONMENT).items() if key != TRIM}
-    with (
-        dask.config.set({ENVIRONMENT: spawning}),
-        LocalCluster(**size, **quiet) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
