@@ -30,10 +30,6 @@ class System:
 
     outputs: dict[str, list[torch.Tensor]]
 
-    def predicted(self, task: str) -> list[torch.Tensor]:
-        """Return the average of the members for each fold, (utterances, outputs)."""
-        return [fold.mean(dim=0) for fold in self.outputs[task]]
-
 
 @dataclass(frozen=True)
 class _Resampled:

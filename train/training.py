@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +29,6 @@ BUCKET_BATCHES = 16
 """Batches whose utterances are sorted by length together, so that a batch has little padding."""
 Outputs = dict[str, torch.Tensor]
 """Of each task, (utterances, outputs)."""
-Report = Callable[[dict[str, Any]], None]
 
 
 @dataclass
