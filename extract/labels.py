@@ -130,6 +130,15 @@ def check_columns(table: pd.DataFrame, wanted: Sequence[str], file: Path) -> Non
         raise DatasetError(f"{file} lacks the columns {', '.join(missing)}: found {found}{''.join(near)}")
 
 
+def without(table: pd.DataFrame, taken: Iterable[str], file: Path) -> pd.DataFrame:
+    """Return the table of a label file without the columns whose names a dataset has for its own, and warn."""
+    lost = [column for column in table if column in set(taken)]
+    if lost:
+        message = "%s: its columns %s are not used: the dataset has its own of these names"
+        logging.getLogger(__name__).warning(message, file, ", ".join(lost))
+    return table.drop(columns=lost)
+
+
 def leave_out(table: pd.DataFrame, bad: pd.Series, reason: str | pd.Series, left_out: dict[str, str]) -> pd.DataFrame:
     """Return the rows that are not ``bad``, and note in ``left_out`` why the others are not used.
 

@@ -72,7 +72,7 @@ def resume(run: Path) -> int:
 
 
 @app.command
-def predict(*, run: Path, store: str, out: Path | None = None) -> int:
+def predict(*, run: Path, store: str, out: Path | None = None, device: str | None = None) -> int:
     """Predict a store with the models of a run.
 
     Utterances that the run tested are predicted by the models of their fold, exactly as the run did; others by all of
@@ -82,10 +82,11 @@ def predict(*, run: Path, store: str, out: Path | None = None) -> int:
         run: The folder of the run.
         store: The feature store, or its URL: with the features of the run, in any data type.
         out: The CSV file; what it holds is printed when absent.
+        device: cpu, cuda …; that of the run when absent.
     """
     from train.predicting import write_predictions
 
-    return INCOMPLETE if write_predictions(run, store, out, say) else 0
+    return INCOMPLETE if write_predictions(run, store, out, device, say) else 0
 
 
 def main() -> None:

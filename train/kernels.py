@@ -6,6 +6,10 @@ all layers in float32 is ever made, and each byte is read once forward and once 
 
 from __future__ import annotations
 
+import fcntl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -18,7 +22,44 @@ from featurestore.codec import Frames
 Floats = npt.NDArray[np.float32]
 NEAR, BLOCK_FRAMES = 8192, 16
 """Factors that fit into the nearest cache; where there are more, each is fetched once for so many frames."""
-_compiled = numba.njit(fastmath=True, nogil=True)  # not cached: processes that write numba's cache mix up its entries
+
+
+class _Compiled:
+    """A function of arrays that numba compiles for each kind of them, and keeps on disk for later processes.
+
+    Processes that write numba's cache at once mix up its entries, so each waits for its turn.
+    """
+
+    def __init__(self, function: Callable[..., None]) -> None:
+        try:
+            self._run = numba.njit(fastmath=True, nogil=True, cache=True)(function)
+        except RuntimeError:  # there is no folder that it could keep it in
+            self._run = numba.njit(fastmath=True, nogil=True)(function)
+        self._ready: set[tuple[Any, ...]] = set()
+
+    def __call__(self, *arrays: npt.NDArray[Any]) -> None:
+        kind = tuple((array.dtype, array.flags.num) for array in arrays)
+        if kind in self._ready:
+            self._run(*arrays)
+            return
+        with _turn(self._run.stats.cache_path):
+            try:
+                self._run(*arrays)
+            except OSError:  # it is compiled, but the disk is full
+                self._run(*arrays)
+        self._ready.add(kind)
+
+
+@contextmanager
+def _turn(folder: str | None) -> Iterator[None]:
+    """Wait until no other process is compiling."""
+    if folder is None:
+        yield
+        return
+    with open(Path(folder) / "kernels.lock", "w") as file:
+        with suppress(OSError):  # not every file system has locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _decoded(stored: Any) -> Any:
@@ -42,7 +83,7 @@ def _decoding(stored: Any) -> Any:
     return {numba.types.uint16: bfloat16, numba.types.int16: float16}.get(stored, number)
 
 
-@_compiled
+@_Compiled
 def _weighted_sum(stored: Any, factor: Any, constant: Any, out: Any) -> None:
     layers, frames, dim = stored.shape
     block = 1 if factor.size <= NEAR else BLOCK_FRAMES
@@ -66,7 +107,7 @@ def _weighted_sum(stored: Any, factor: Any, constant: Any, out: Any) -> None:
                     row[d] += f[d] * _decoded(values[d])
 
 
-@_compiled
+@_Compiled
 def _frame_sums(stored: Any, gradient: Any, sums: Any) -> None:
     layers, frames, dim = stored.shape
     for layer in range(layers):
@@ -77,7 +118,7 @@ def _frame_sums(stored: Any, gradient: Any, sums: Any) -> None:
                 row[d] += g[d] * _decoded(values[d])
 
 
-@_compiled
+@_Compiled
 def _weighted_sum_int4(stored: Any, factor: Any, constant: Any, out: Any) -> None:
     layers, frames, pairs = stored.shape
     dim = out.shape[1]
@@ -101,7 +142,7 @@ def _weighted_sum_int4(stored: Any, factor: Any, constant: Any, out: Any) -> Non
                 out[t, 2 * d + 1] = constant[2 * d + 1] + high[d]
 
 
-@_compiled
+@_Compiled
 def _frame_sums_int4(stored: Any, gradient: Any, sums: Any) -> None:
     layers, frames, pairs = stored.shape
     dim = gradient.shape[1]
@@ -125,7 +166,7 @@ def _frame_sums_int4(stored: Any, gradient: Any, sums: Any) -> None:
                 sums[layer, 2 * d + 1] += high[d]
 
 
-@_compiled
+@_Compiled
 def fold(share: Any, scale: Any, offset: Any, mean: Any, kept: Any, factor: Any, constant: Any) -> None:
     """Fill what `weighted_sum` takes: ``kept`` (dim) * the sum over layers of ``share`` * (decoded - ``mean``).
 
@@ -139,7 +180,7 @@ def fold(share: Any, scale: Any, offset: Any, mean: Any, kept: Any, factor: Any,
             constant[d] += share[layer, d] * (offset[layer, d] - mean[layer, d]) * kept[d]
 
 
-@_compiled
+@_Compiled
 def add_slopes(slopes: Any, sums: Any, total: Any, scale: Any, offset: Any, mean: Any, sd: Any, kept: Any) -> None:
     """Add to ``slopes`` (layers) how much the loss rises with the weight of each layer.
 

@@ -26,12 +26,17 @@ class Run:
     >>> predictions = Run.open("runs/emotale/whisper-base/attention/exp_1").predict("stores/new.zarr")  # doctest: +SKIP
     """
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, device: str | None = None) -> None:
         self.folder = folder
+        self._config = folder.config.model_copy(update={"device": device or folder.config.device})
 
     @classmethod
-    def open(cls, path: str | Path) -> Run:
+    def open(cls, path: str | Path, device: str | None = None) -> Run:
         """Return the run in a folder.
+
+        Args:
+            path: of the folder.
+            device: that predicts; when absent the one of the run.
 
         Raises:
             SerError: if it is no run, or one of its models is missing.
@@ -40,7 +45,7 @@ class Run:
         missing = [variant.name for variant in folder.variants if not folder.model(variant).exists()]
         if missing:
             raise SerError(f"{path} is unfinished: it lacks {', '.join(missing)}; ser-train resume {path} goes on")
-        return cls(folder)
+        return cls(folder, device)
 
     def predict(self, store: Store | str | Path, names: list[str] | None = None) -> pd.DataFrame:
         """Return predictions by name, in the units of the dataset the models were trained on.
@@ -69,7 +74,7 @@ class Run:
     def _predict_store(self, store: Store | str | Path, names: list[str] | None) -> tuple[pd.DataFrame, dict[str, str]]:
         store = store if isinstance(store, Store) else featurestore.open(store)
         self.folder.check_features(store, same_type=False)
-        examples = load_examples(store, self.folder.config, self.folder.goals)
+        examples = load_examples(store, self._config, self.folder.goals)
         wanted = examples.names if names is None else names
         absent = [name for name in wanted if name not in set(examples.names)]
         if absent:
@@ -115,7 +120,7 @@ class Run:
 
     def _model(self, examples: Examples, variant: Variant) -> Model:
         tensors, _ = read_tensors(self.folder.model(variant))
-        model = make_model(examples, self.folder.config, 0)
+        model = make_model(examples, self._config, 0)
         try:
             model.load_state_dict(tensors)
         except RuntimeError as error:

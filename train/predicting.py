@@ -12,17 +12,20 @@ from train.labels import grouped
 from train.opened import Run
 
 
-def write_predictions(run: Path, store: str, out: Path | None, say: Callable[[str], None]) -> dict[str, str]:
+def write_predictions(
+    run: Path, store: str, out: Path | None, device: str | None, say: Callable[[str], None]
+) -> dict[str, str]:
     """Write what a run predicts for a store, and return the utterances that it cannot predict, with the reason.
 
     Args:
         run: its folder.
         store: path or URL.
         out: the file; standard output when absent.
+        device: that predicts; that of the run when absent.
         say: says a line.
     """
     opened = featurestore.open(store)
-    table, skipped = Run.open(run).predict_all(opened)
+    table, skipped = Run.open(run, device).predict_all(opened)
     if out is None:
         sys.stdout.write(table.to_csv())
         return skipped

@@ -244,7 +244,8 @@ def device_of(name: str | None) -> torch.device:
         probe = torch.zeros(1, device=name or ("cuda" if torch.cuda.is_available() else "cpu"))
         probe.tolist()  # some devices hold no values
     except (RuntimeError, AssertionError, ImportError) as error:
-        raise SerError(f"device={name} cannot be used: {str(error).splitlines()[0]}") from None
+        reason = str(error).splitlines()[0]
+        raise SerError(f"device={name} cannot be used: {reason}; choose another, e.g. cpu") from None
     return probe.device
 
 

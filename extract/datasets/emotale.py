@@ -21,6 +21,7 @@ from extract.labels import (
     leave_out,
     leave_out_nameless,
     name_genders,
+    without,
 )
 from featurestore.labels import read_csv
 
@@ -28,6 +29,8 @@ NAME = re.compile(r"^(?P<language>DK|EN)_(?P<speaker>\d{3})_[ABHNS]_(?P<sentence
 RATERS = ("a1", "a2", "a3")
 RATINGS = [f"{rater}_{target}" for rater in RATERS for target in "VAD"]
 SCALE = (1.0, 5.0)
+OWN = ("name", "path", "V", "A", "D", "emotion", "language", "speaker", "sentence", "gender", "age", "ratings")
+"""Columns that the dataset makes itself."""
 
 
 class EmoTale(Dataset):
@@ -48,6 +51,7 @@ class EmoTale(Dataset):
         file = self.folder() / "annotations.csv"
         table = read_csv(file)
         check_columns(table, ["file", "gt_emotion", *RATINGS], file)
+        table = without(table, OWN, file)
         table.insert(0, "name", table["file"].map(lambda file: split_suffix(file)[0]))
         left_out: dict[str, str] = {}
         table = leave_out_nameless(table, left_out)

@@ -29,6 +29,7 @@ from extract.labels import (
     name_emotions,
     name_genders,
     read_text,
+    without,
 )
 from featurestore.errors import DatasetError
 from featurestore.labels import read_csv
@@ -37,6 +38,8 @@ CONSENSUS = ("labels_consensus", "labels_concensus")  # earlier releases misspel
 ATTRIBUTES = {"EmoVal": "V", "EmoAct": "A", "EmoDom": "D"}  # by name: their order is not the same in all releases
 ALIGNMENT_FOLDERS = ("ForceAligned_data", "ForceAligned", "TextGrids", "Alignments")
 AUDIO_FOLDERS = ("Audios", "Audio", "audios", "audio", "wav", "wavs")
+OWN = ("name", "path", *"VAD", "emotion", "speaker", "gender", "split", "ratings", "transcript", "flags")
+"""Columns that the dataset makes itself."""
 FILE = re.compile(r"[^;,\s]+\.[A-Za-z]\w*")
 ATTRIBUTE_PART = re.compile(r"\s*[VAD]\s*:")
 ATTRIBUTE = re.compile(r"\b([VAD])\s*:\s*(\d+(?:\.\d*)?)")
@@ -119,7 +122,7 @@ class MSPPodcast(Dataset):
             )
         table = read_csv(file) if file.suffix == ".csv" else _as_table(file)
         check_columns(table, ["FileName", *ATTRIBUTES], file)
-        return table
+        return without(table, OWN, file)
 
     def _split(self, table: pd.DataFrame) -> pd.DataFrame:
         if "Split_Set" not in table:

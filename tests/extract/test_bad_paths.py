@@ -16,6 +16,7 @@ from extract.audio import AudioError, count_samples
 from extract.config import ExtractConfig
 from extract.datasets import Dataset
 from extract.datasets.csv import CSV
+from extract.datasets.emotale import EmoTale
 from extract.datasets.iemocap import IEMOCAP
 from extract.datasets.msp_podcast import MSPPodcast
 from extract.labels import OWN
@@ -234,6 +235,21 @@ def test_columns_that_the_store_has_of_its_own_are_said_not_to_be_used(labelled,
     assert result.returncode == 0, result.stderr
     assert f"the labels' columns {column} are not used: the store has its own of that name" in result.stderr
     assert featurestore.open(tmp_path / "s.zarr").utterances[column].iloc[0] < 77
+
+
+def test_columns_by_the_names_of_a_datasets_own_are_not_used_and_said(tmp_path, emotale, spoken, caplog):
+    podcast = layouts.msp_podcast(tmp_path / "podcast", spoken)
+    for dataset, file in (
+        (EmoTale(root=emotale), emotale / "annotations.csv"),
+        (MSPPodcast(root=podcast), podcast / "Labels/labels_consensus.csv"),
+    ):
+        before = dataset.read().table
+        labels = pd.read_csv(file, dtype=str, keep_default_na=False)
+        own = ["V", "name", "path", "speaker"]
+        labels.assign(**dict.fromkeys(own, "3"), mood="calm").to_csv(file, index=False)
+        caplog.clear()
+        assert dataset.read().table.drop(columns="mood").equals(before)
+        assert f"{file}: its columns {', '.join(own)} are not used" in caplog.text
 
 
 def test_columns_that_a_dataset_replaces_are_said(tmp_path, caplog):

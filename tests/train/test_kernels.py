@@ -1,5 +1,8 @@
 """The layer sum from stored bytes, and its gradient, against float64 of what the bytes decode to."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -127,3 +130,36 @@ def test_a_channel_that_does_not_vary_is_not_blown_up():
     module.normalise_by(np.zeros((1, 2), np.float32), np.array([[0.0, 1e-30]], np.float32))
     found = module([encode(np.full((1, 3, 2), 1e-3, np.float32), "float32")])
     assert np.allclose(found, 1, atol=1e-3)
+
+
+SUMS_OF = """
+import sys
+import numpy as np
+from featurestore.codec import encode
+from train import kernels
+
+frames = encode(np.random.default_rng(0).normal(size=(3, 50, 8)).astype(np.float32), sys.argv[1])
+sums = kernels.frame_sums(frames, np.ones((50, 8), np.float32))
+scale, offset = (1, 0) if frames.scale is None else (frames.scale, 50 * frames.offset)
+assert np.allclose(sums * scale + offset, frames.decode().sum(axis=1), atol=1e-3), sys.argv[1]
+found = [kernel._run.stats for kernel in (kernels._frame_sums, kernels._frame_sums_int4)]
+print(sum(sum(stats.cache_hits.values()) for stats in found), sum(sum(stats.cache_misses.values()) for stats in found))
+"""
+
+
+def test_processes_that_compile_at_once_leave_what_later_ones_load(tmp_path):
+    kinds = ["int8", "int4", "float32"]
+
+    def loaded_and_compiled():
+        """Return how often each process, of which there is one for each kind, did so."""
+        environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+        started = [
+            subprocess.Popen([sys.executable, "-c", SUMS_OF, kind], env=environment, stdout=subprocess.PIPE, text=True)
+            for kind in kinds
+        ]
+        printed = [process.communicate()[0].split() for process in started]
+        assert [process.returncode for process in started] == [0] * len(kinds)
+        return [(int(hits), int(misses)) for hits, misses in printed]
+
+    assert loaded_and_compiled() == [(0, 1)] * len(kinds)
+    assert loaded_and_compiled() == [(1, 0)] * len(kinds)

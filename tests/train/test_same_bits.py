@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import time
 
@@ -196,6 +197,18 @@ def test_ser_train_predict_writes_the_same(whole, commands, store_path, other_fo
     assert done.stdout == out.read_text()
 
 
+def test_the_device_of_the_run_need_not_be_that_of_its_predictions(whole, store_path, tmp_path):
+    """As where it was trained on a GPU, and there is none."""
+    moved = shutil.copytree(whole, tmp_path / "moved")
+    text = (moved / "config.yaml").read_text()
+    assert "device:" not in text
+    (moved / "config.yaml").write_text(text + "device: cuda:99\n")
+    with pytest.raises(SerError, match=r"device=cuda:99 cannot be used: .*; choose another, e\.g\. cpu"):
+        train.Run.open(moved).predict(store_path)
+    found = train.Run.open(moved, device="cpu").predict(store_path)
+    assert found.equals(train.Run.open(whole).predict(store_path))
+
+
 def test_others_get_the_average_of_all_models(whole, store, tmp_path):
     """The same features under other names, in another dataset: no model was tested on them, none trained."""
     renamed = store_of(store, tmp_path / "new.zarr", "new", [f"n{name}" for name in store.names()])
@@ -267,7 +280,7 @@ def test_a_store_that_lacks_a_feature_says_so(whole, store, tmp_path):
     with pytest.raises(SerError, match="no feature 'pitch'"):
         train.Run.open(whole).predict(other)
     with pytest.raises(SerError, match="no feature 'pitch'"):
-        write_predictions(whole, str(other.path), tmp_path / "out.csv", lambda _: None)
+        write_predictions(whole, str(other.path), tmp_path / "out.csv", None, lambda _: None)
     assert not (tmp_path / "out.csv").exists()
 
 
