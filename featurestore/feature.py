@@ -116,11 +116,11 @@ class FeatureStore:
         records = {int(number): record for number, record in self.manifest["shards"].items()}
         if not self.complete:
             records |= self.form.records(self.name)
-        utterances = np.bincount(self._index.shard)
+        utterances, arrays = np.bincount(self._index.shard).tolist(), set(self.layouts)
         for number, record in records.items():
             if number >= self.shards or len(record["utterances"]) != 8 * utterances[number]:
                 raise StoreError(f"{self.form.path}: the record of shard {number} of {self.name} is damaged")
-            if not set(self.layouts) <= set(record["files"]):
+            if not arrays <= record["files"].keys():
                 raise StoreError(f"{self.form.path}: the record of shard {number} of {self.name} lacks checksums")
         return records
 
