@@ -35,19 +35,22 @@ class _Compiled:
             self._run = numba.njit(fastmath=True, nogil=True, cache=True)(function)
         except RuntimeError:  # there is no folder that it could keep it in
             self._run = numba.njit(fastmath=True, nogil=True)(function)
-        self._ready: set[tuple[Any, ...]] = set()
 
     def __call__(self, *arrays: npt.NDArray[Any]) -> None:
-        kind = tuple((array.dtype, array.flags.num) for array in arrays)
-        if kind in self._ready:
+        if not self._run.overloads:
+            self._compile(arrays)
+        try:
             self._run(*arrays)
-            return
+        except TypeError:  # it is compiled for other kinds alone
+            self._compile(arrays)
+            self._run(*arrays)
+
+    def _compile(self, arrays: tuple[npt.NDArray[Any], ...]) -> None:
         with _turn(self._run.stats.cache_path):
-            try:
-                self._run(*arrays)
-            except OSError:  # it is compiled, but the disk is full
-                self._run(*arrays)
-        self._ready.add(kind)
+            self._run.disable_compile(False)
+            with suppress(OSError):  # it is compiled, but the disk is full
+                self._run.compile(tuple(numba.typeof(array) for array in arrays))
+            self._run.disable_compile()  # but here
 
 
 @contextmanager
