@@ -22,7 +22,6 @@ from featurestore.feature import Block, FeatureStore
 from featurestore.files import PAGE
 from featurestore.layers import Layers
 from featurestore.plan import Ints
-from featurestore.remote import RemoteFiles
 from featurestore.store import Store
 
 T = TypeVar("T")
@@ -122,7 +121,7 @@ def batches(
         return batch if collate is None else collate(batch)
 
     if threads is None:
-        threads = 16 if isinstance(store.form.files, RemoteFiles) else 2 if cached else 6
+        threads = 16 if store.remote else 2 if cached else 6
     return read_ahead(read, order, threads)
 
 

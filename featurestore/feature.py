@@ -91,6 +91,11 @@ class FeatureStore:
         self._readers: dict[tuple[str, int], BlockReader] = {}
         self._plan: dict[str, Array] = {}
 
+    @property
+    def path(self) -> str:
+        """The path of the store."""
+        return str(self.form.path)
+
     @cached_property
     def manifest(self) -> Tree:
         """Checksums of the plan and of all shards that have been committed, with what failed in them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +45,16 @@ def to_dask(part: FeatureStore, names: Sequence[str]) -> Any:
     return da.concatenate(blocks, axis=1)
 
 
-def corpus_statistics(part: FeatureStore, names: Sequence[str]) -> tuple[Floats, Floats]:
+class Pooled(Protocol):
+    """A feature whose mean and deviation over time are stored."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    def frames(self, name: str) -> int: ...  # noqa: D102
+    def pooled(self, names: Sequence[str]) -> tuple[Floats, Floats]: ...  # noqa: D102
+
+
+def corpus_statistics(part: Pooled, names: Sequence[str]) -> tuple[Floats, Floats]:
     """Return the mean and standard deviation over all frames of some utterances, each (layers, dim).
 
     They come from the pooled statistics of the utterances, without reading a frame; groups of utterances are merged
@@ -70,7 +79,7 @@ def corpus_statistics(part: FeatureStore, names: Sequence[str]) -> tuple[Floats,
 Moments = tuple[int, npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 
-def _groups(part: FeatureStore, names: Sequence[str], frames: int) -> list[list[str]]:
+def _groups(part: Pooled, names: Sequence[str], frames: int) -> list[list[str]]:
     """Cut ``names`` into runs of about so many frames."""
     ends = np.cumsum([part.frames(name) for name in names])
     numbered = groupby(zip(names, (ends // frames).tolist(), strict=True), key=lambda pair: pair[1])
@@ -81,7 +90,7 @@ def _read(part: FeatureStore, names: list[str]) -> Floats:
     return np.concatenate([part.read(name).decode() for name in names], axis=1)
 
 
-def _moments(part: FeatureStore, names: list[str]) -> Moments:
+def _moments(part: Pooled, names: list[str]) -> Moments:
     """Return the number of frames, their mean, and the sum of their squared deviations from it."""
     counts = np.array([part.frames(name) for name in names], np.int64)
     means, sds = (values.astype(np.float64) for values in part.pooled(names))

@@ -131,6 +131,13 @@ class Store:
         return str(self._attributes["dataset"])
 
     @property
+    def remote(self) -> bool:
+        """Whether it is behind a URL."""
+        from featurestore.remote import RemoteFiles
+
+        return isinstance(self.form.files, RemoteFiles)
+
+    @property
     def ranges(self) -> dict[str, tuple[float, float]]:
         """The scale on which the dataset declares V, A and D."""
         return {target: (low, high) for target, (low, high) in self._attributes["ranges"].items()}

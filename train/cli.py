@@ -10,7 +10,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from featurestore.command import INCOMPLETE, run, say
+from featurestore.command import INCOMPLETE, run, say, say_table
 from featurestore.config import load
 from featurestore.errors import ConfigError
 from featurestore.listing import say_list
@@ -21,7 +21,7 @@ app = App(name="ser-train", version_flags=[], default_parameter=Parameter(negati
 @app.default
 def main_command(
     *overrides: Annotated[str, Parameter(allow_leading_hyphen=False)],
-    store: str | None = None,
+    store: tuple[str, ...] = (),
     config: tuple[Path, ...] = (),
     workers: int | None = None,
     scheduler: str | None = None,
@@ -34,7 +34,8 @@ def main_command(
 
     Args:
         overrides: Any setting as KEY=VALUE: fusion=concat targets=[V,A] splits=leave_one_out optim.lr=3e-4
-        store: The feature store that ser-extract wrote, or its URL; needed except with --list.
+        store: The feature store that ser-extract wrote, or its URL; given more than once, the stores of several
+            datasets, which splits=datasets divides.
         config: YAML file with settings; given more than once, the last one wins.
         workers: Processes of one thread each; the results are the same with any number.
         scheduler: The address of a dask scheduler whose workers do the work instead.
@@ -45,14 +46,14 @@ def main_command(
     if list_ is not None:
         say_list(TrainConfig, list_)
         return 0
-    if store is None:
+    if not store:
         raise ConfigError("--store is missing: expected the feature store that ser-extract wrote, or its URL")
-    import featurestore
+    from train.corpora import open_stores
     from train.run import run as train
 
     asked = {"workers": workers, "scheduler": scheduler}
     given = [f"{key}={value}" for key, value in asked.items() if value is not None]
-    folder, _ = train(featurestore.open(store), load(TrainConfig, config, [*overrides, *given]), say)
+    folder, _ = train(open_stores(store), load(TrainConfig, config, [*overrides, *given]), say)
     say(f"run: {folder}")
     return 0
 
@@ -68,6 +69,34 @@ def resume(run: Path) -> int:
 
     folder, _ = go_on(run, say)
     say(f"run: {folder}")
+    return 0
+
+
+@app.command
+def maps(name: str | None = None, *, store: tuple[str, ...] = ()) -> int:
+    """Print the maps of categories, or what one of them does with each category of some stores, and drops.
+
+    Args:
+        name: The map, or a YAML file.
+        store: The stores, whose utterances are counted.
+    """
+    from train.maps import names, read_map
+
+    if name is None:
+        say_table(("map", "version", "column", "categories", "datasets"), [read_map(one).row for one in names()])
+        return 0
+    found = read_map(name)
+    if not store:
+        rows = [(key, word, to) for key, words in found.datasets.items() for word, to in words.items()]
+        say_table(("dataset", found.column, "category"), rows)
+        return 0
+    from train.corpora import open_stores
+
+    opened = open_stores(store)
+    rows = list(found.report(opened.utterances, opened.dataset))
+    say_table(
+        ("dataset", found.column, "category", "utterances"), [(*row[:2], row[2] or "left out", row[3]) for row in rows]
+    )
     return 0
 
 

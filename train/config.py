@@ -59,6 +59,9 @@ class TrainConfig(Config):
     """Of the targets; when absent ccc of numbers, cross_entropy of names."""
     tasks: dict[str, Task] = Field(default={})
     """Tasks with settings of their own, instead of targets and loss."""
+    categories: str | None = None
+    """A map of the emotions of several datasets onto those that they share: its name, or that of a YAML file; see
+    ``ser-train maps``."""
     missing: Literal["skip", "mask"] = "skip"
     """What becomes of an utterance that lacks a label: it is left out, or trains and tests the targets that it has."""
     weights: Literal["fixed", "learned"] = "fixed"

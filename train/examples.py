@@ -15,15 +15,15 @@ from featurestore.batches import read_ahead
 from featurestore.codec import Frames, bytes_per_frame
 from featurestore.errors import SerError
 from featurestore.plan import Ints
-from featurestore.remote import RemoteFiles
-from featurestore.store import Store
 from train.align import align_repeated
 from train.batch import Batch, StreamBatch
 from train.config import TrainConfig
+from train.corpora import AnyStore
 from train.fronts import Front
 from train.goals import goals_of
 from train.labels import clean_names, grouped
 from train.layers import on_device
+from train.maps import read_map
 from train.sources import Source
 from train.streams import Stream, resolve, source_of
 from train.tasks import Goal
@@ -72,7 +72,7 @@ class Examples:
         remarks: what is odd about them, a line each.
     """
 
-    store: Store
+    store: AnyStore
     streams: dict[str, Hearing]
     own_clocks: bool
     names: list[str]
@@ -107,8 +107,7 @@ class Examples:
 
     def batches(self, order: Sequence[Ints]) -> Iterator[Batch]:
         """Yield a batch for each group of rows, read ahead in threads."""
-        remote = isinstance(self.store.form.files, RemoteFiles)
-        return read_ahead(self.batch, order, threads=16 if remote else 1)
+        return read_ahead(self.batch, order, threads=16 if self.store.remote else 1)
 
     def batch(self, rows: Ints) -> Batch:
         """Read a batch."""
@@ -165,7 +164,7 @@ class Examples:
 
 
 def load_examples(
-    store: Store, config: TrainConfig, goals: dict[str, Goal] | None = None, labelled: bool | None = None
+    store: AnyStore, config: TrainConfig, goals: dict[str, Goal] | None = None, labelled: bool | None = None
 ) -> Examples:
     """Return the utterances of a store that have what ``config`` asks for.
 
@@ -180,15 +179,19 @@ def load_examples(
     """
     streams = resolve(config.streams, store, config.fusion, config.width)
     table, remarks = clean_names(store.utterances)
-    speakers = table["speaker"] if "speaker" in table else pd.Series("", table.index, dtype=str)
-    hearings = {name: Hearing(stream, source_of(stream, store, speakers)) for name, stream in streams.items()}
+    owners = {"speaker": _column(table, "speaker"), "corpus": _column(table, "dataset")}
+    hearings = {name: Hearing(stream, source_of(stream, store, owners)) for name, stream in streams.items()}
     skipped = {name: why for hearing in hearings.values() for name, why in hearing.source.part.failed.items()}
     labelled = goals is None if labelled is None else labelled
+    lost: dict[str, str] = {}
+    if labelled and config.categories is not None:
+        table, lost = read_map(config.categories).apply(table, store.dataset)
     if goals is None:
         goals = goals_of(config, table, store.ranges, str(store.path))
     if labelled:
         found, counted = _without_labels(goals, table, config.missing)
-        skipped, remarks = skipped | found, remarks + counted
+        skipped |= {name: lost.get(name, why) for name, why in found.items()}
+        remarks += counted
     names = [name for name in table.index if name not in skipped]
     if not names:
         raise SerError(f"{store.path}: nothing to train on: {'; '.join(grouped(skipped.items()))}")
@@ -197,6 +200,10 @@ def load_examples(
     examples = Examples(store, hearings, config.fusion.own_clocks, names, table, goals, targets, skipped, remarks)
     _check_clocks(examples)
     return examples
+
+
+def _column(table: pd.DataFrame, name: str) -> pd.Series:
+    return table[name] if name in table else pd.Series("", table.index, dtype=str)
 
 
 def survey(examples: Examples) -> list[str]:

@@ -11,15 +11,15 @@ from typing import Any
 
 import yaml
 
-import featurestore
 from featurestore.command import printable
 from featurestore.config import load
 from featurestore.errors import SerError
 from featurestore.plan import FeatureSpec
-from featurestore.store import Store
 from train.config import TrainConfig
+from train.corpora import AnyStore, Corpora, open_stores
 from train.examples import Examples
 from train.files import write_whole
+from train.maps import read_map
 from train.protocol import Protocol, read_protocol
 from train.tasks import Goal
 
@@ -65,15 +65,16 @@ class RunFolder:
             }
         ).to_dict()
         tree = {key: value for key, value in tree.items() if value is not None}
-        head = f"# ser-train --store {printable(str(store.path))}\n"
+        head = f"# ser-train {' '.join(f'--store {printable(path)}' for path in _paths(store))}\n"
         write_whole(self.path / "config.yaml", head + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
         write_whole(self.path / "protocol.json", protocol.to_json())
         note = {
-            "store": str(store.path),
+            "stores": _paths(store),
             "dataset": store.dataset,
             "table_sha256": store.table_sha256,
             "protocol_sha256": protocol.sha256,
             "features": {name: hearing.source.spec.to_dict() for name, hearing in examples.streams.items()},
+            "categories": read_map(config.categories).model_dump() if config.categories else None,
             "goals": {name: goal.described() for name, goal in examples.goals.items()},
             "versions": {library: version(library) for library in LIBRARIES},
             "skipped": examples.skipped,
@@ -106,19 +107,21 @@ class RunFolder:
         """The tasks, with their categories and ranges."""
         return {name: task.goal(self.note["goals"][name]) for name, task in self.config.tasks.items()}
 
-    def open_store(self) -> Store:
+    def open_store(self) -> AnyStore:
         """Return the store of the run.
 
         Raises:
             SerError: if it is not the one that it was.
         """
-        store = featurestore.open(self.note["store"])
+        store = open_stores(self.note["stores"])
         if store.table_sha256 != self.note["table_sha256"]:
             raise SerError(f"{store.path} has changed since {self.path} began: its table is another one")
+        if self.config.categories and read_map(self.config.categories).sha256 != self.note["categories"]["sha256"]:
+            raise SerError(f"categories={self.config.categories} has changed since {self.path} began")
         self.check_features(store)
         return store
 
-    def check_features(self, store: Store, same_type: bool = True) -> None:
+    def check_features(self, store: AnyStore, same_type: bool = True) -> None:
         """Check that the features of a store are those that the models were trained on.
 
         Args:
@@ -171,6 +174,10 @@ class RunFolder:
         if not (self.path / name).is_file():
             raise SerError(f"{self.path} is no run of ser-train: it has no {name}")
         return self.path / name
+
+
+def _paths(store: AnyStore) -> list[str]:
+    return store.paths if isinstance(store, Corpora) else [str(store.path)]
 
 
 def make_run_folder(config: TrainConfig, dataset: str, feature: str) -> Path:

@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 import featurestore
 from featurestore.errors import SerError
-from featurestore.store import Store
+from train.corpora import AnyStore
 from train.evaluate import columns_of
 from train.examples import Examples, load_examples
 from train.folder import RunFolder, Variant
@@ -47,7 +47,7 @@ class Run:
             raise SerError(f"{path} is unfinished: it lacks {', '.join(missing)}; ser-train resume {path} goes on")
         return cls(folder, device)
 
-    def predict(self, store: Store | str | Path, names: list[str] | None = None) -> pd.DataFrame:
+    def predict(self, store: AnyStore | str | Path, names: list[str] | None = None) -> pd.DataFrame:
         """Return predictions by name, in the units of the dataset the models were trained on.
 
         An utterance of a test part of the run is predicted by the models of that fold, exactly as the run did; any
@@ -67,12 +67,14 @@ class Run:
         """
         return self._predict_store(store, names)[0]
 
-    def predict_all(self, store: Store | str | Path) -> tuple[pd.DataFrame, dict[str, str]]:
+    def predict_all(self, store: AnyStore | str | Path) -> tuple[pd.DataFrame, dict[str, str]]:
         """Return predictions for all utterances that have the features, and the others with the reason."""
         return self._predict_store(store, None)
 
-    def _predict_store(self, store: Store | str | Path, names: list[str] | None) -> tuple[pd.DataFrame, dict[str, str]]:
-        store = store if isinstance(store, Store) else featurestore.open(store)
+    def _predict_store(
+        self, store: AnyStore | str | Path, names: list[str] | None
+    ) -> tuple[pd.DataFrame, dict[str, str]]:
+        store = featurestore.open(store) if isinstance(store, str | Path) else store
         self.folder.check_features(store, same_type=False)
         examples = load_examples(store, self._config, self.folder.goals)
         wanted = examples.names if names is None else names

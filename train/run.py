@@ -11,9 +11,9 @@ import torch
 
 from featurestore.command import printable
 from featurestore.errors import SerError
-from featurestore.store import Store
 from train.checks import check_folds, shared_speakers
 from train.config import TrainConfig
+from train.corpora import AnyStore
 from train.evaluate import System, compare, predictions_table
 from train.examples import Examples, load_examples, survey
 from train.files import append_line, write_whole
@@ -32,7 +32,7 @@ LEARNED = ("best_epoch", "best_score", "layer_weights")
 """What metrics.json says of each model."""
 
 
-def run(store: Store, config: TrainConfig, say: Say) -> tuple[Path, dict[str, Any]]:
+def run(store: AnyStore, config: TrainConfig, say: Say) -> tuple[Path, dict[str, Any]]:
     """Train and test on every fold, and return the run folder and the content of its metrics.json.
 
     Selection sees train and dev only; the test parts are predicted once, by the selected models. What would make the

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property, lru_cache
 
@@ -10,10 +11,10 @@ import pandas as pd
 
 from featurestore.codec import Floats, Frames
 from featurestore.errors import SerError
-from featurestore.feature import FeatureStore
 from featurestore.layers import Layers
 from featurestore.plan import FeatureSpec, Seconds
 from featurestore.statistics import corpus_statistics
+from train.corpora import AnyFeature
 from train.kernels import frame_sums
 from train.labels import some
 from train.layers import SMALLEST_SD, scale_and_offset
@@ -30,11 +31,11 @@ class Source:
     Args:
         part: the feature.
         layers: those that are read, by number; all when absent.
-        speakers: of the utterances, by name; empty where they are not known.
+        owners: the speaker and the corpus of each utterance by name; empty where they are not known.
     """
 
-    def __init__(self, part: FeatureStore, layers: int | tuple[int, ...] | None, speakers: pd.Series) -> None:
-        self.part, self.chosen, self.speakers = part, layers, speakers
+    def __init__(self, part: AnyFeature, layers: int | tuple[int, ...] | None, owners: Mapping[str, pd.Series]) -> None:
+        self.part, self.chosen, self.owners = part, layers, owners
         self._compared: set[str] = set()
         self.layers: Layers = None if layers is None else np.atleast_1d(layers)
 
@@ -67,9 +68,7 @@ class Source:
         if name not in self._compared:
             self._compared.add(name)
             if is_damaged(frames, *self.own_moments(name)):
-                raise SerError(
-                    f"{self.name} of {name} is not what was written: run ser-store verify {self.part.form.path}"
-                )
+                raise SerError(f"{self.name} of {name} is not what was written: run ser-store verify {self.part.path}")
         return frames
 
     def pooled(self, names: list[str]) -> Moments:
@@ -111,14 +110,14 @@ class Source:
                 f"{self.name} of {some(bad)} is not finite: it is damaged; run ser-store repair, and extract again"
             )
 
-    def company(self, name: str) -> tuple[str, ...]:
-        """Return the names of all utterances of the speaker of an utterance."""
-        return self._by_speaker[self.speakers.loc[name]]
+    def company(self, name: str, kind: str) -> tuple[str, ...]:
+        """Return the names of all utterances of the speaker, or the corpus, of an utterance."""
+        return self._companies[kind][self.owners[kind].loc[name]]
 
     @cached_property
-    def _by_speaker(self) -> dict[str, tuple[str, ...]]:
-        groups = self.speakers.groupby(self.speakers).groups
-        return {str(speaker): tuple(names) for speaker, names in groups.items()}
+    def _companies(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        groups = {kind: owners.groupby(owners).groups for kind, owners in self.owners.items()}
+        return {kind: {str(owner): tuple(names) for owner, names in of.items()} for kind, of in groups.items()}
 
 
 def standardised(frames: Frames, mean: Floats, sd: Floats) -> Frames:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from featurestore.config import Config
 from featurestore.errors import SerError
-from featurestore.store import Store
+from train.corpora import AnyStore
 from train.embeddings import Embedding
 from train.embeddings.linear import Linear
 from train.fronts import Front
@@ -43,7 +43,7 @@ class Stream(Config):
     """Channels at which the fusion takes it; when absent the width of the model, or as the fusion has it."""
 
 
-def resolve(streams: Mapping[str, Stream], store: Store, fusion: Fusion, width: int) -> dict[str, Stream]:
+def resolve(streams: Mapping[str, Stream], store: AnyStore, fusion: Fusion, width: int) -> dict[str, Stream]:
     """Return the streams of a model with all that was left open.
 
     Without any the first is ``speech``, the hidden states of the store; a fusion of two or more hears ``pitch`` beside
@@ -67,14 +67,14 @@ def resolve(streams: Mapping[str, Stream], store: Store, fusion: Fusion, width: 
     return found
 
 
-def source_of(stream: Stream, store: Store, speakers: pd.Series) -> Source:
+def source_of(stream: Stream, store: AnyStore, owners: Mapping[str, pd.Series]) -> Source:
     """Return the feature of a stream, to be read.
 
     Raises:
         SerError: if the store lacks it, or one of the layers, or the front cannot hear it.
     """
     part = store.feature(stream.feature or only_encoder(store))
-    source = Source(part, stream.layers, speakers)
+    source = Source(part, stream.layers, owners)
     try:
         source.count  # noqa: B018, it raises what is wrong
     except IndexError:
@@ -86,7 +86,7 @@ def source_of(stream: Stream, store: Store, speakers: pd.Series) -> Source:
     return source
 
 
-def only_encoder(store: Store) -> str:
+def only_encoder(store: AnyStore) -> str:
     """Return the only feature that has layers.
 
     Raises:
@@ -101,15 +101,15 @@ def only_encoder(store: Store) -> str:
     return layered[0]
 
 
-def _feature(name: str, stream: Stream, store: Store, first: bool) -> str:
+def _feature(name: str, stream: Stream, store: AnyStore, first: bool) -> str:
     if stream.feature is not None:
         return stream.feature
     return only_encoder(store) if first and name not in store.parts else name
 
 
-def _complete(stream: Stream, feature: str, store: Store) -> Stream:
+def _complete(stream: Stream, feature: str, store: AnyStore) -> Stream:
     spec = store.feature(feature).spec
-    layered = Source(store.feature(feature), stream.layers, pd.Series(dtype=str)).spec.layers > 1
+    layered = Source(store.feature(feature), stream.layers, {}).spec.layers > 1
     front = stream.front or (
         WeightedLayers() if layered else LogF0() if spec.channels[:2] == ("f0", "voiced") else Standardize()
     )

@@ -16,9 +16,9 @@ from train.align import Alignment, align_nearest
 from train.layers import LayerSum
 from train.sources import Source, moments_of, standardised
 
-Normalize = Literal["train", "speaker", "utterance", "none"]
+Normalize = Literal["train", "speaker", "corpus", "utterance", "none"]
 """By which mean and deviation a feature is standardised: those of the training part, of all that the store has of the
-speaker, of the utterance itself, or none. No label is used for any of them."""
+speaker, of the corpus, of the utterance itself, or none. No label is used for any of them."""
 
 
 class FrontModule(nn.Module):
@@ -84,7 +84,7 @@ class Layered(Front):
 
     normalize: Normalize = "train"
     """By which mean and deviation each layer and channel is standardised: of the training part, of the speaker, of the
-    utterance, or none."""
+    corpus, of the utterance, or none."""
 
     def check(self, source: Source) -> None:  # noqa: D102
         check_speakers(source, self.normalize)
@@ -93,8 +93,8 @@ class Layered(Front):
         frames = source.read(name)
         if self.normalize == "utterance":
             return standardised(frames, *source.own_moments(name))
-        if self.normalize == "speaker":
-            return standardised(frames, *moments_of(source, source.company(name)))
+        if self.normalize in ("speaker", "corpus"):
+            return standardised(frames, *moments_of(source, source.company(name, self.normalize)))
         return frames
 
     def module(self, source: Source, learned: bool) -> FrontModule:
@@ -108,7 +108,7 @@ def check_speakers(source: Source, normalize: Normalize) -> None:
     Raises:
         SerError: if not.
     """
-    if normalize == "speaker" and not (source.speakers != "").all():
+    if normalize == "speaker" and not (source.owners["speaker"] != "").all():
         raise SerError(f"{source.name} is to be standardised by speaker, and not every speaker is known")
 
 

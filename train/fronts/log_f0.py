@@ -23,7 +23,7 @@ class LogF0(Front):
 
     normalize: Normalize = "train"
     """By which mean and deviation of the voiced frames log-F0 is standardised: of the training part, of the speaker, of
-    the utterance; ``none``: F0 in hundreds of Hz."""
+    the corpus, of the utterance; ``none``: F0 in hundreds of Hz."""
 
     def check(self, source: Source) -> None:  # noqa: D102
         check_speakers(source, self.normalize)
@@ -52,9 +52,9 @@ class LogF0(Front):
         if self.normalize == "none":
             return _contour(f0 / HUNDRED_HZ, heard)
         height = np.log(np.where(heard, f0, 1.0))
-        names = {"utterance": (name,), "speaker": source.company(name) if self.normalize == "speaker" else ()}
-        if names.get(self.normalize):
-            mean, sd = _voiced_moments(source, names[self.normalize])
+        if self.normalize != "train":
+            company = (name,) if self.normalize == "utterance" else source.company(name, self.normalize)
+            mean, sd = _voiced_moments(source, company)
             height = np.where(heard, (height - mean) / sd, 0.0)
         return _contour(height, heard)
 

@@ -1,0 +1,121 @@
+"""Every corpus on every other: models trained on each dataset, tested on itself by its folds and on all the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from io import BytesIO
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from featurestore.errors import SerError
+from train.config import TrainConfig
+from train.corpora import Corpora, open_stores
+from train.evaluate import speaker_numbers
+from train.files import write_whole
+from train.folder import make_run_folder
+from train.metrics import ccc_of, concordance_sums, confusion_counts, interval, resample_weights, uar_of
+from train.run import Say, run
+from train.splits.datasets import Datasets
+
+FIGURE = ["train", "test", "target", "metric", "value", "low", "high", "utterances", "run"]
+
+
+def cross_matrix(paths: Sequence[str], config: TrainConfig, say: Say) -> tuple[Path, pd.DataFrame]:
+    """Train on each store, and test on it and on every other one.
+
+    A dataset on itself is a run with the splits of ``config``; on the others a run that trains on all of it but its dev
+    speakers, and is tested on all of theirs. Each run is also kept as a run.
+
+    Args:
+        paths: of two stores or more, of different datasets.
+        config: of all runs.
+        say: says a line.
+
+    Returns:
+        The folder with ``matrix.csv`` and a heat map for each target, and the table that the file holds: for each pair
+        and target the metric with its 95 % interval, resampling speakers of the test dataset.
+
+    Raises:
+        SerError: if there is one store alone, or one of the runs cannot be done.
+    """
+    corpora = open_stores(paths)
+    if not isinstance(corpora, Corpora):
+        raise SerError(f"found one store, {corpora.path}: expected two or more, --store once for each")
+    folder = make_run_folder(config.model_copy(update={"method": "matrix"}), corpora.dataset, "all")
+    found: list[pd.DataFrame] = []
+    for dataset, store in corpora.stores.items():
+        others = tuple(other for other in corpora.stores if other != dataset)
+        splits = Datasets(train=(dataset,), test=others)
+        for name, trained in (("itself", store), (", ".join(others), corpora)):
+            say(f"{dataset} on {name}")
+            own = config.model_copy(update={"splits": splits} if trained is corpora else {})
+            place, results = run(trained, own, say)
+            table = pd.read_csv(place / "predictions.csv", dtype={"name": str, "speaker": str}, index_col="name")
+            tested = _tested(table, dataset, trained is corpora)
+            for test, rows in tested:
+                found.append(_figures(rows, results["metrics"]).assign(train=dataset, test=test, run=str(place)))
+    matrix = pd.concat(found)[FIGURE].reset_index(drop=True)
+    write_whole(folder / "matrix.csv", matrix.to_csv(index=False))
+    for target, rows in matrix.groupby("target", sort=False):
+        _draw(folder / f"matrix_{quote(str(target), safe=' ')}.png", rows, list(corpora.stores))
+    return folder, matrix
+
+
+def matrix_lines(matrix: pd.DataFrame) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each target and dataset that trains, after a header: a cell for each that tests."""
+    tests = list(dict.fromkeys(matrix["train"]))
+    yield ("", "trained on", *(f"tested on {test}" for test in tests))
+    for (target, metric, train), rows in matrix.groupby(["target", "metric", "train"], sort=False):
+        cells = rows.set_index("test").loc[tests]
+        texts = (f"{c.value:.3f} [{c.low:.3f}, {c.high:.3f}]" for c in cells.itertuples())
+        yield (f"{target} {metric}", str(train), *texts)
+
+
+def _tested(table: pd.DataFrame, dataset: str, across: bool) -> list[tuple[str, pd.DataFrame]]:
+    """Return the rows of each dataset that was tested."""
+    if not across:
+        return [(dataset, table)]
+    owners = table.index.str.partition("/").get_level_values(0)
+    return [(str(owner), table[owners == owner]) for owner in dict.fromkeys(owners)]
+
+
+def _figures(table: pd.DataFrame, metrics: dict[str, str]) -> pd.DataFrame:
+    """Return the metric of each target over some predictions."""
+    rows = []
+    for target, metric in metrics.items():
+        labelled = table[table[target].notna()]
+        groups = speaker_numbers(labelled)
+        count = int(groups.max()) + 1
+        true, predicted = labelled[target], labelled[f"{target}_model"]
+        if metric == "CCC":
+            sums, of = concordance_sums(true.to_numpy(float), predicted.to_numpy(float), groups, count), ccc_of
+        else:
+            classes = pd.Index(sorted({*true.astype(str), *predicted.astype(str)}))
+            numbers = (classes.get_indexer(pd.Index(column.astype(str))) for column in (true, predicted))
+            sums, of = confusion_counts(*numbers, len(classes), groups, count), uar_of
+        resampled = of(np.tensordot(resample_weights(count), sums, axes=1))
+        figure = interval(float(of(sums.sum(axis=0))), resampled)
+        rows.append({"target": target, "metric": metric, **figure, "utterances": len(labelled)})
+    return pd.DataFrame(rows)
+
+
+def _draw(file: Path, rows: pd.DataFrame, datasets: list[str]) -> None:
+    """Write the heat map of a target."""
+    values = rows.pivot_table(index="train", columns="test", values="value").loc[datasets, datasets].to_numpy()
+    figure = Figure(figsize=(2.5 + 0.9 * len(datasets), 1.5 + 0.9 * len(datasets)), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(values, cmap="Blues", vmin=min(0.0, float(values.min())), vmax=1)
+    axes.set_xticks(range(len(datasets)), datasets, rotation=45, ha="right")
+    axes.set_yticks(range(len(datasets)), datasets)
+    axes.set(xlabel="tested on", ylabel="trained on", title=f"{rows['target'].iloc[0]}, {rows['metric'].iloc[0]}")
+    for (row, column), value in np.ndenumerate(values):
+        color = "white" if value > 0.6 else "black"
+        axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=color)
+    figure.colorbar(image)
+    picture = BytesIO()
+    figure.savefig(picture, format="png", dpi=150)
+    write_whole(file, picture.getvalue())
