@@ -73,6 +73,32 @@ def resume(run: Path) -> int:
 
 
 @app.command
+def matrix(
+    *overrides: Annotated[str, Parameter(allow_leading_hyphen=False)],
+    store: tuple[str, ...],
+    config: tuple[Path, ...] = (),
+    workers: int | None = None,
+) -> int:
+    """Train on each of several stores, and test on itself and on every other one: a table and heat maps.
+
+    Args:
+        overrides: Any setting of the runs as KEY=VALUE: targets=[emotion] categories=four
+        store: The stores, each given with --store.
+        config: YAML file with settings; given more than once, the last one wins.
+        workers: Processes of one thread each.
+    """
+    from train.config import TrainConfig
+    from train.matrix import cross_matrix, matrix_lines
+
+    given = [f"workers={workers}"] if workers is not None else []
+    folder, found = cross_matrix(store, load(TrainConfig, config, [*overrides, *given]), say)
+    header, *rows = matrix_lines(found)
+    say_table(header, rows)
+    say(f"matrix: {folder}")
+    return 0
+
+
+@app.command
 def maps(name: str | None = None, *, store: tuple[str, ...] = ()) -> int:
     """Print the maps of categories, or what one of them does with each category of some stores, and drops.
 
@@ -80,23 +106,21 @@ def maps(name: str | None = None, *, store: tuple[str, ...] = ()) -> int:
         name: The map, or a YAML file.
         store: The stores, whose utterances are counted.
     """
+    from train.corpora import open_stores
     from train.maps import names, read_map
 
     if name is None:
         say_table(("map", "version", "column", "categories", "datasets"), [read_map(one).row for one in names()])
         return 0
     found = read_map(name)
-    if not store:
-        rows = [(key, word, to) for key, words in found.datasets.items() for word, to in words.items()]
-        say_table(("dataset", found.column, "category"), rows)
+    if store:
+        opened = open_stores(store)
+        counted = found.report(opened.utterances, opened.dataset)
+        rows = [(owner, word, category or "left out", str(count)) for owner, word, category, count in counted]
+        say_table(("dataset", found.column, "category", "utterances"), rows)
         return 0
-    from train.corpora import open_stores
-
-    opened = open_stores(store)
-    rows = list(found.report(opened.utterances, opened.dataset))
-    say_table(
-        ("dataset", found.column, "category", "utterances"), [(*row[:2], row[2] or "left out", row[3]) for row in rows]
-    )
+    words = [(owner, word, category) for owner, said in found.datasets.items() for word, category in said.items()]
+    say_table(("dataset", found.column, "category"), words)
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from urllib.parse import quote
@@ -17,10 +17,21 @@ from train.corpora import Corpora, open_stores
 from train.evaluate import speaker_numbers
 from train.files import write_whole
 from train.folder import make_run_folder
-from train.metrics import ccc_of, concordance_sums, confusion_counts, interval, resample_weights, uar_of
+from train.labels import as_names
+from train.metrics import (
+    Floats,
+    Groups,
+    ccc_of,
+    concordance_sums,
+    confusion_counts,
+    interval,
+    resample_weights,
+    uar_of,
+)
 from train.run import Say, run
 from train.splits.datasets import Datasets
 
+Of = Callable[[Floats], Floats]
 FIGURE = ["train", "test", "target", "metric", "value", "low", "high", "utterances", "run"]
 
 
@@ -89,18 +100,23 @@ def _figures(table: pd.DataFrame, metrics: dict[str, str]) -> pd.DataFrame:
     for target, metric in metrics.items():
         labelled = table[table[target].notna()]
         groups = speaker_numbers(labelled)
-        count = int(groups.max()) + 1
-        true, predicted = labelled[target], labelled[f"{target}_model"]
-        if metric == "CCC":
-            sums, of = concordance_sums(true.to_numpy(float), predicted.to_numpy(float), groups, count), ccc_of
-        else:
-            classes = pd.Index(sorted({*true.astype(str), *predicted.astype(str)}))
-            numbers = (classes.get_indexer(pd.Index(column.astype(str))) for column in (true, predicted))
-            sums, of = confusion_counts(*numbers, len(classes), groups, count), uar_of
-        resampled = of(np.tensordot(resample_weights(count), sums, axes=1))
+        of, sums = _sums(metric, labelled[target], labelled[f"{target}_model"], groups)
+        resampled = of(np.tensordot(resample_weights(len(sums)), sums, axes=1))
         figure = interval(float(of(sums.sum(axis=0))), resampled)
         rows.append({"target": target, "metric": metric, **figure, "utterances": len(labelled)})
     return pd.DataFrame(rows)
+
+
+def _sums(metric: str, true: pd.Series, predicted: pd.Series, groups: Groups) -> tuple[Of, Floats]:
+    """Return the sums of each group, and the metric that is computed from such sums."""
+    count = int(groups.max()) + 1
+    if metric == "CCC":
+        return ccc_of, concordance_sums(true.to_numpy(float), predicted.to_numpy(float), groups, count)
+    names, answers = as_names(true), as_names(predicted)
+    classes = pd.Index(sorted({*names, *answers}))
+    return uar_of, confusion_counts(
+        classes.get_indexer(pd.Index(names)), classes.get_indexer(pd.Index(answers)), len(classes), groups, count
+    )
 
 
 def _draw(file: Path, rows: pd.DataFrame, datasets: list[str]) -> None:

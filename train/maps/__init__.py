@@ -57,13 +57,7 @@ class CategoryMap(BaseModel):
         Raises:
             SerError: if the map does not know a dataset, or the table lacks the column.
         """
-        if self.column not in table:
-            raise SerError(f"categories={self.name} takes the labels {self.column}, which the store lacks")
-        owners = as_names(table["dataset"]) if "dataset" in table else pd.Series(dataset, table.index)
-        unknown = sorted(set(owners) - set(self.datasets))
-        if unknown:
-            raise SerError(f"categories={self.name} is of {', '.join(self.datasets)}: found {', '.join(unknown)}")
-        said = as_names(table[self.column])
+        owners, said = self._said(table, dataset)
         found = [self.datasets[owner].get(word, "") for owner, word in zip(owners, said, strict=True)]
         reasons = {
             name: f"categories={self.name} leaves out the {self.column} {word} of {owner}"
@@ -73,11 +67,23 @@ class CategoryMap(BaseModel):
         return table.assign(**{self.column: found}), reasons
 
     def report(self, table: pd.DataFrame, dataset: str) -> Iterator[tuple[str, str, str, int]]:
-        """Yield dataset, what it says, the category (empty: left out) and the number of utterances."""
+        """Yield dataset, what it says, the category (empty: left out) and the number of utterances.
+
+        The arguments and errors are those of `apply`.
+        """
+        owners, said = self._said(table, dataset)
+        for (owner, word), count in sorted(Counter(zip(owners, said, strict=True)).items()):
+            yield owner, word, self.datasets[owner].get(word, ""), count
+
+    def _said(self, table: pd.DataFrame, dataset: str) -> tuple[pd.Series, pd.Series]:
+        """Return the dataset of each utterance, and what that says."""
+        if self.column not in table:
+            raise SerError(f"categories={self.name} takes the labels {self.column}, which the store lacks")
         owners = as_names(table["dataset"]) if "dataset" in table else pd.Series(dataset, table.index)
-        counts = Counter(zip(owners, as_names(table[self.column]), strict=True))
-        for (owner, word), count in sorted(counts.items()):
-            yield owner, word, self.datasets.get(owner, {}).get(word, ""), count
+        unknown = sorted(set(owners) - set(self.datasets))
+        if unknown:
+            raise SerError(f"categories={self.name} is of {', '.join(self.datasets)}: found {', '.join(unknown)}")
+        return owners, as_names(table[self.column])
 
 
 def names() -> list[str]:
