@@ -59,7 +59,7 @@ def _about_speakers(examples: Examples, folds: list[Fold]) -> Iterator[str]:
 
 
 def _in_no_part(examples: Examples, folds: list[Fold]) -> Iterator[str]:
-    divided = {name for fold in folds for name in (*fold.train, *fold.dev, *fold.test)}
+    divided = {name for fold in folds for name in (*fold.train, *fold.dev, *fold.test, *fold.unlabelled)}
     rest = [name for name in examples.names if name not in divided]
     if rest:
         yield f"{some(rest)} are in no part of the splits"

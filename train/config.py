@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from featurestore.config import Config
+from train.adaptation import LMMD
 from train.fusions import Fusion
 from train.fusions.attention import Attention
 from train.heads import Head
@@ -72,6 +73,8 @@ class TrainConfig(Config):
     pooling: Pooling = Mean()
     head: Head = MLP()
     optim: OptimConfig = OptimConfig()
+    lmmd: LMMD | None = None
+    """Domain adaptation of one classification to a corpus whose labels are not used; see splits=datasets."""
     splits: Splits = KFold()
     protocol: Path | None = None
     """A file of folds, protocol.json of another run, instead of ``splits``."""

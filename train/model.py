@@ -68,9 +68,16 @@ class Model(nn.Module):
             front.fit(examples.streams[name].source, names)
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:  # noqa: D102
+        return self.decide(self.vectors(batch))
+
+    def vectors(self, batch: Batch) -> torch.Tensor:
+        """Return what the heads take, (batch, dim)."""
         heard = {name: stream(batch.streams[name]) for name, stream in zip(self.heard, self.streams, strict=True)}
         frames, mask = self.fusion(heard)
-        vector = self.pooling(frames, mask)
+        return self.pooling(frames, mask)
+
+    def decide(self, vector: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the outputs of each task, (batch, outputs)."""
         return {task: head(vector) for task, head in zip(self.tasks, self.heads, strict=True)}
 
     def layer_weights(self) -> dict[str, list[float]]:

@@ -35,7 +35,7 @@ class Protocol:
         return json.dumps({**self._content(), "sha256": self.sha256}, indent=1, ensure_ascii=False) + "\n"
 
     def _content(self) -> dict[str, Any]:
-        return {"dataset": self.dataset, "folds": [asdict(fold) for fold in self.folds]}
+        return {"dataset": self.dataset, "folds": [_parts(fold) for fold in self.folds]}
 
 
 class _Fold(BaseModel):
@@ -44,6 +44,7 @@ class _Fold(BaseModel):
     train: list[str]
     dev: list[str]
     test: list[str]
+    unlabelled: list[str] = []
 
 
 class _Protocol(BaseModel):
@@ -67,7 +68,7 @@ def read_protocol(path: Path) -> Protocol:
     except ValidationError as error:
         first = error.errors()[0]
         raise SerError(f"{path} is no protocol: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    protocol = Protocol(found.dataset, [Fold(fold.train, fold.dev, fold.test) for fold in found.folds])
+    protocol = Protocol(found.dataset, [Fold(fold.train, fold.dev, fold.test, fold.unlabelled) for fold in found.folds])
     if protocol.sha256 != found.sha256:
         raise SerError(f"{path} has been changed: its hash is {protocol.sha256[:12]}…, it says {found.sha256[:12]}…")
     _check_parts(protocol, path)
@@ -83,7 +84,13 @@ def fitting(protocol: Protocol, names: list[str], dataset: str, path: Path) -> l
     if protocol.dataset != dataset:
         raise SerError(f"{path} is of the dataset {protocol.dataset}, the store is of {dataset}")
     known = set(names)
-    absent = [name for fold in protocol.folds for part in PARTS for name in getattr(fold, part) if name not in known]
+    absent = [
+        name
+        for fold in protocol.folds
+        for part in (*PARTS, "unlabelled")
+        for name in getattr(fold, part)
+        if name not in known
+    ]
     if absent:
         names = list(dict.fromkeys(absent))
         raise SerError(
@@ -93,10 +100,15 @@ def fitting(protocol: Protocol, names: list[str], dataset: str, path: Path) -> l
     return protocol.folds
 
 
+def _parts(fold: Fold) -> dict[str, list[str]]:
+    """Return the parts of a fold; unlabelled ones only where there are some, as few protocols have them."""
+    return {part: names for part, names in asdict(fold).items() if part in PARTS or names}
+
+
 def _check_parts(protocol: Protocol, path: Path) -> None:
     """Refuse a fold that has an utterance twice."""
     for number, fold in enumerate(protocol.folds):
-        everyone = [*fold.train, *fold.dev, *fold.test]
+        everyone = [*fold.train, *fold.dev, *fold.test, *fold.unlabelled]
         if len(set(everyone)) < len(everyone):
             twice = next(name for name in everyone if everyone.count(name) > 1)
             raise SerError(f"{path}: fold {number} has the utterance {twice} more than once")

@@ -23,7 +23,7 @@ from train.live import Live, epoch_line, following
 from train.plots import plot_curves, plot_layer_weights, plot_predictions
 from train.protocol import Protocol, fitting, read_protocol
 from train.tensors import read_tensors
-from train.training import make_model
+from train.training import check_adaptation, make_model
 from train.work import jobs_of
 from train.workers import run_jobs
 
@@ -45,6 +45,9 @@ def run(store: AnyStore, config: TrainConfig, say: Say) -> tuple[Path, dict[str,
     """
     examples = load_examples(store, config)
     protocol = _protocol(config, examples)
+    if config.lmmd:
+        for fold in protocol.folds:
+            check_adaptation(examples, fold.unlabelled)
     warnings = [*examples.remarks, *survey(examples), *check_folds(examples, protocol.folds)]
     with torch.random.fork_rng(devices=[]):
         make_model(examples, config, config.seed)  # parts that do not fit are refused before there is a folder

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ from train.model import Model
 from train.scores import selection_score
 from train.tensors import Tensors
 
-WEIGHTS, ORDER, DROPOUT = range(3)
+WEIGHTS, ORDER, DROPOUT, UNLABELLED = range(4)
 """What is drawn."""
 BUCKET_BATCHES = 16
 """Batches whose utterances are sorted by length together, so that a batch has little padding."""
@@ -58,18 +60,28 @@ class Training:
         dev: names of those that select its best epoch; without any, that is the last one.
         epochs: most passes over ``train``.
         seed: of all that is drawn.
+        unlabelled: names of those to which it is adapted, whose labels are not used.
 
     Raises:
-        SerError: if there is too little to learn from.
+        SerError: if there is too little to learn from, or nothing to adapt to.
     """
 
     def __init__(
-        self, examples: Examples, config: TrainConfig, train: list[str], dev: list[str], epochs: int, seed: int
+        self,
+        examples: Examples,
+        config: TrainConfig,
+        train: list[str],
+        dev: list[str],
+        epochs: int,
+        seed: int,
+        unlabelled: Sequence[str] = (),
     ) -> None:
         if len(train) < 2:
             raise SerError(f"found {len(train)} utterance to train on, expected two or more")
         self._examples, self._config, self._seed, self._epochs = examples, config, seed, epochs
-        self._train, self._dev = examples.rows(train), examples.rows(dev)
+        self._train, self._dev, self._unlabelled = (examples.rows(names) for names in (train, dev, unlabelled))
+        if config.lmmd:
+            check_adaptation(examples, unlabelled)
         self._steps = count_batches(len(train), config.optim.batch_size)
         self.model = make_model(examples, config, seed)
         self._device = device_of(config.device)
@@ -95,9 +107,10 @@ class Training:
         lengths, generator = self._examples.lengths, np.random.default_rng(_seed_of(self._seed, ORDER, number))
         order = epoch_order(self._train, lengths, self._config.optim.batch_size, generator)
         losses, waited, before = [], 0.0, time.monotonic()
-        for step, batch in enumerate(self._examples.batches(order)):
+        others = self._examples.batches(self._others(number)) if self._config.lmmd else repeat(None)
+        for step, (batch, other) in enumerate(zip(self._examples.batches(order), others, strict=False)):
             waited += time.monotonic() - before
-            losses.append(self._step(number, step, batch))
+            losses.append(self._step(number, step, batch, other))
             before = time.monotonic()
         trained = time.monotonic() - start
         loss = sum(losses) / len(losses)
@@ -137,13 +150,22 @@ class Training:
         self.model.load_state_dict(self.progress.best_state)
         return self.model
 
-    def _step(self, epoch: int, step: int, batch: Batch) -> float:
+    def _others(self, epoch: int) -> list[Ints]:
+        """Return the batches of unlabelled utterances of an epoch, as many as there are steps."""
+        generator = np.random.default_rng(_seed_of(self._seed, UNLABELLED, epoch))
+        size = min(self._config.optim.batch_size, len(self._unlabelled))
+        return [generator.choice(self._unlabelled, size, replace=False) for _ in range(self._steps)]
+
+    def _step(self, epoch: int, step: int, batch: Batch, other: Batch | None) -> float:
         optim, done = self._config.optim, (epoch - 1) * self._steps + step
         factor = learning_rate(done, optim.warmup * self._steps, optim.epochs * self._steps)
         for group in self._optimiser.param_groups:
             group["lr"] = factor * group["peak"]
         _seed_generators(_seed_of(self._seed, DROPOUT, epoch, step), self._device)
-        loss = self._loss(self.model.train()(batch), batch)
+        vectors = self.model.train().vectors(batch)
+        loss = self._loss(self.model.decide(vectors), batch)
+        if other is not None:
+            loss = loss + self._distance(vectors, batch, other, done / (optim.epochs * self._steps))
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), optim.clip)
@@ -160,6 +182,16 @@ class Training:
             total = total + goal.task.weight * loss
         return total
 
+    def _distance(self, vectors: torch.Tensor, batch: Batch, other: Batch, done: float) -> torch.Tensor:
+        """Return the weighted distance between the corpora; ``done`` is the share of the training that is done."""
+        lmmd, (task, goal) = self._config.lmmd, next(iter(self._examples.goals.items()))
+        assert lmmd is not None
+        others = self.model.vectors(other)
+        shares = torch.nn.functional.one_hot(batch.targets[task].clamp(min=0), goal.outputs).to(vectors)
+        labelled = (batch.targets[task] >= 0).to(vectors)
+        probabilities = self.model.decide(others)[task].softmax(dim=-1)
+        return lmmd.weight_at(done) * lmmd(vectors, shares * labelled[:, None], others, probabilities)
+
     def _score_on_dev(self) -> float:
         rows = self._dev[np.argsort(self._examples.lengths[self._dev], kind="stable")]
         size = self._config.optim.batch_size
@@ -171,6 +203,18 @@ class Training:
         if not score < self.progress.best_score:  # of equal ones the later, which has been trained for longer
             state = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
             self.progress.best_score, self.progress.best_epoch, self.progress.best_state = score, number, state
+
+
+def check_adaptation(examples: Examples, unlabelled: Sequence[str]) -> None:
+    """Check that a model can be adapted.
+
+    Raises:
+        SerError: if there is no unlabelled utterance, or the task is no single classification.
+    """
+    if not unlabelled:
+        raise SerError("lmmd adapts to utterances that are not labelled: expected splits=datasets with adapt=K")
+    if [goal.task.name for goal in examples.goals.values()] != ["classification"]:
+        raise SerError("lmmd adapts one classification: expected one target that names categories")
 
 
 def make_model(examples: Examples, config: TrainConfig, seed: int) -> Model:

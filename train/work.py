@@ -80,13 +80,13 @@ def _train(folder: RunFolder, examples: Examples, variant: Variant, report: Repo
     note = {"fold": variant.fold, "member": variant.member, "again": False}
     selected = read_tensors(checkpoint)[1]["selected"] if checkpoint.exists() else None
     if selected is None:
-        training = Training(examples, config, fold.train, fold.dev, config.optim.epochs, seed)
+        training = Training(examples, config, fold.train, fold.dev, config.optim.epochs, seed, fold.unlabelled)
         _advance(training, checkpoint, None, lambda epoch: report({**note, **epoch}))
         selected = training.outcome()
     learned = selected
     if config.optim.refit:
         note["again"] = True
-        training = Training(examples, config, fold.train + fold.dev, [], selected["best_epoch"], seed)
+        training = Training(examples, config, fold.train + fold.dev, [], selected["best_epoch"], seed, fold.unlabelled)
         _advance(training, checkpoint, selected, lambda epoch: report({**note, **epoch}))
         learned = {**selected, "again": training.progress.history}
     model = training.best()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -15,11 +15,19 @@ from train.labels import as_names
 
 @dataclass(frozen=True)
 class Fold:
-    """The names of the utterances of one division."""
+    """The names of the utterances of one division.
+
+    Attributes:
+        train: those that train a model.
+        dev: those that select it.
+        test: those that test it.
+        unlabelled: those to which it is adapted; their labels are not used.
+    """
 
     train: list[str]
     dev: list[str]
     test: list[str]
+    unlabelled: list[str] = field(default_factory=list)
 
 
 class Splits(Component, ABC):
