@@ -272,9 +272,11 @@ def _keys(schema: type[BaseModel], values: Any, prefix: str = "") -> Iterator[st
     kind = _part(schema, values.get("name")) if Component in schema.__bases__ else schema
     for key, field in kind.model_fields.items() if kind else ():
         yield f"{prefix}{key}"
-        section = _config_in(field.annotation)
-        if section:
-            chosen = values.get(key)
+        section, chosen = _config_in(field.annotation), values.get(key)
+        if section and get_origin(field.annotation) is dict:  # of settings by names that users give
+            for name, of in {"NAME": {}, **(chosen if isinstance(chosen, dict) else {})}.items():
+                yield from _keys(section, of if isinstance(of, dict) else {}, f"{prefix}{key}.{name}.")
+        elif section:
             default = {"name": _default_part(field)}
             yield from _keys(section, {**default, **(chosen if isinstance(chosen, dict) else {})}, f"{prefix}{key}.")
 

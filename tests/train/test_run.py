@@ -199,6 +199,7 @@ def test_ridges_equal_those_of_scikit_learn():
     [
         (["--store", "nowhere.zarr"], "ser-train: no store at nowhere.zarr; ser-extract makes one"),
         (["--store", "{store}", "fusion=conkat"], "no fusion 'conkat'; did you mean 'concat'?"),
+        (["--store", "{store}", "dropout=.3"], "unknown key 'dropout'; did you mean 'streams.NAME.dropout'?"),
         (["--store", "{store}", "optim.lrr=1"], "unknown key 'optim.lrr'; did you mean 'optim.lr'?"),
         (["--store", "{store}", "width=100"], "fusion.heads (8) must divide the width of the streams (100)"),
         (["--store", "{store}", "device=gpu"], "device=gpu cannot be used: "),
