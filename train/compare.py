@@ -230,7 +230,7 @@ def _swapped(a: list[Tally], b: list[Tally]) -> Callable[[Floats], Floats]:
     """Return the function of swaps, (n, speakers) of 0 and 1, that gives the differences after them, (n,)."""
 
     def difference(swaps: Floats) -> Floats:
-        found = [one.swapped(other, swaps) - other.swapped(one, swaps) for one, other in zip(a, b, strict=True)]
+        found = [one.less_after(swaps, other) for one, other in zip(a, b, strict=True)]
         return np.asarray(np.mean(found, axis=0))
 
     return difference

@@ -11,6 +11,7 @@ from train.significance import LEVEL, PERMUTATIONS
 
 SPECIAL = {
     "\\": r"\textbackslash{}",
+    "<": "$<$",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -113,26 +114,22 @@ def _record(comparison: Comparison, one: Difference) -> dict[str, object]:
 
 def as_latex(comparison: Comparison) -> str:
     """Return two tables: what every system reaches, and the differences; those with a star are told apart."""
-    header, rows = system_rows(comparison)
+    plain_header, plain_rows = system_rows(comparison)
+    header, *rows = ([*map(escaped, row)] for row in (plain_header, *plain_rows))
     pairs: dict[tuple[int, int], list[str]] = {}
     for one in comparison.differences:
         star = "" if one.verdict == "not told apart" or not one.trained_again else "$^{*}$"
-        cells = pairs.setdefault((id(one.first), id(one.second)), [f"{one.first.name} less {one.second.name}"])
-        cells.append(f"{_figure(one.value, one.interval)}, p {_p(one.p_holm)}{star}")
+        cells = pairs.setdefault((id(one.first), id(one.second)), [escaped(f"{one.first.name} less {one.second.name}")])
+        cells.append(escaped(f"{_figure(one.value, one.interval)}, p {_p(one.p_holm)}") + star)
     differences = ["difference", *header[2:]]
     note = f"% 95 % intervals over {comparison.speakers} speakers, and trainings where there are several; p by Holm"
     return "\n".join([note, *_tabular(header, rows), "", *_tabular(differences, pairs.values()), ""])
 
 
 def _tabular(header: list[str], rows: Iterable[list[str]]) -> list[str]:
-    body = [" & ".join(_cell(cell) for cell in row) + r" \\" for row in (header, *rows)]
+    body = [" & ".join(row) + r" \\" for row in (header, *rows)]
     columns = "l" + "r" * (len(header) - 1)
     return [rf"\begin{{tabular}}{{{columns}}}", r"\hline", body[0], r"\hline", *body[1:], r"\hline", r"\end{tabular}"]
-
-
-def _cell(text: str) -> str:
-    star = "$^{*}$" if text.endswith("$^{*}$") else ""
-    return escaped(text.removesuffix("$^{*}$")).replace("< ", "$<$ ") + star
 
 
 def escaped(text: str) -> str:

@@ -118,15 +118,15 @@ def _check_same_tests(first: Outcome, other: Outcome, targets: list[str]) -> Non
             f"train it with protocol={first.path / 'protocol.json'}"
         )
     for target in targets:
-        mine, yours = first.table[target], other.table[target]
-        equal = (
-            np.isclose(mine, yours, equal_nan=True) if first.metrics[target] == "CCC" else (mine == yours).to_numpy()
-        )
+        labels, others = first.table[target], other.table[target]
+        equal = np.asarray(labels == others)
+        if first.metrics[target] == "CCC":
+            equal = np.isclose(labels, others, equal_nan=True)
         if not equal.all():
-            (name, _), number = mine.index[~equal][0], int((~equal).sum())
             raise SerError(
-                f"{other.path} has other labels than {first.path}: {target} of {number} utterances, e.g. of {name} "
-                f"{yours[~equal].iloc[0]}, expected {mine[~equal].iloc[0]}: train both on one store"
+                f"{other.path} has other labels than {first.path}: {target} of {int((~equal).sum())} utterances, e.g. "
+                f"of {labels.index[~equal][0][0]} {others[~equal].iloc[0]}, expected {labels[~equal].iloc[0]}: "
+                "train both on one store"
             )
 
 
@@ -177,13 +177,21 @@ class Tally:
         """Return the metric, mean over runs, with so many of each speaker, (n, speakers): (n,)."""
         return np.mean([METRIC[self.metric](np.tensordot(weights, sums, axes=1)) for sums in self.sums], axis=0)
 
-    def swapped(self, other: Tally, swaps: Floats) -> Floats:
-        """Return the metric where some speakers are predicted by another system, (n, speakers) of 0 and 1: (n,)."""
-        mixed = [
-            np.tensordot(1 - swaps, mine, axes=1) + np.tensordot(swaps, theirs, axes=1)
-            for mine, theirs in zip(self.sums, other.sums, strict=True)
-        ]
-        return np.mean([METRIC[self.metric](sums) for sums in mixed], axis=0)
+    def less_after(self, swaps: Floats, other: Tally) -> Floats:
+        """Return by how much it is better than another where the two change places for some speakers.
+
+        Args:
+            swaps: (n, speakers) of 0 and 1.
+            other: the other one, with as many runs.
+
+        Returns:
+            The differences of the metric, mean over runs, (n,).
+        """
+        of, found = METRIC[self.metric], []
+        for mine, theirs in zip(self.sums, other.sums, strict=True):
+            moved = np.tensordot(swaps, theirs - mine, axes=1)
+            found.append(of(mine.sum(axis=0) + moved) - of(theirs.sum(axis=0) - moved))
+        return np.mean(found, axis=0)
 
 
 @dataclass(frozen=True)
