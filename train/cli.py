@@ -101,8 +101,8 @@ def compare(*runs: Path, seeds: int = 1, against: Literal["all", "first"] = "all
         against: Compare all pairs, or the first with each other one.
         out: A folder for the figures as comparison.csv and comparison.tex.
     """
-    from train.compare import compare_runs, write_comparison
-    from train.comparison_tables import in_words, system_rows
+    from train.compare import compare_runs
+    from train.comparison_tables import in_words, system_rows, write_comparison
 
     found = compare_runs(runs, seeds, against)
     say_table(*system_rows(found))

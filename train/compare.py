@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -13,113 +13,11 @@ import pandas as pd
 
 from featurestore.errors import SerError
 from train.evaluate import speaker_numbers
-from train.files import write_whole
 from train.metrics import Floats, Metric, resample_weights
-from train.outcomes import Outcome, Tally, Truth, check_same_tests, check_seeds
-from train.significance import (
-    LEVEL,
-    Error,
-    bootstrap_error,
-    corrected_t_p,
-    holm,
-    jackknife_error,
-    smallest_difference,
-    swap_p,
-)
+from train.outcomes import Outcome, Truth, check_same_tests, check_seeds
+from train.systems import MEAN, RESAMPLES, Difference, Reached, System, compare_systems
 
-RESAMPLES = 2_000
-"""Of the speakers: they give a deviation, which takes fewer of them than a percentile."""
-MEAN = "mean"
 Against = Literal["first", "all"]
-Verdict = Literal["better", "worse", "better as trained", "worse as trained", "not told apart"]
-
-
-class Reached:
-    """What a system reaches on a target, or on several in the mean.
-
-    Args:
-        tallies: of the targets.
-        weights: how often each speaker is in each bootstrap resample, (resamples, speakers).
-
-    Attributes:
-        value: of the metric.
-        over_speakers: in each resample.
-        over_trainings: the error of what training again would give; None where there is one training.
-        folds: the metric of each fold.
-    """
-
-    def __init__(self, tallies: list[Tally], weights: Floats) -> None:
-        self.tallies = tallies
-        self.value = float(self.values(np.ones((1, weights.shape[1])))[0])
-        self.over_speakers = self.values(weights)
-        without = np.mean([tally.without for tally in tallies], axis=0)
-        self.over_trainings = jackknife_error(without) if len(without) else None
-        self.folds = np.mean([tally.folds for tally in tallies], axis=0)
-
-    def values(self, weights: Floats) -> Floats:
-        """Return the metric with so many of each speaker, (n, speakers): (n,)."""
-        return np.mean([tally.values(weights) for tally in self.tallies], axis=0)
-
-    def interval(self, speakers: int) -> tuple[float, float]:
-        """Return the 95 % interval over speakers, and trainings where there are several."""
-        error = bootstrap_error(self.over_speakers, speakers)
-        low, high = (error + self.over_trainings if self.over_trainings else error).interval(self.value)
-        return low, min(high, 1.0)
-
-
-@dataclass(frozen=True)
-class System:
-    """A method: a run, or runs that differ in their seeds."""
-
-    name: str
-    trainings: int
-    reached: dict[str, Reached]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How much better ``first`` is than ``second`` on a target.
-
-    Attributes:
-        target: the target, or ``mean``.
-        value: of the first less that of the second, with its 95 % interval, ``low`` and ``high``.
-        error: of the value: over speakers, and over trainings where both were trained several times.
-        trained_again: whether the error counts trainings.
-        p: of the t-test with that error.
-        p_swaps: of the permutation test that swaps the two within speakers.
-        p_folds: of the corrected resampled t-test; NaN where there is one fold.
-        p_holm: ``p`` among those of all pairs on this target, by Holm's procedure.
-        smallest: the smallest true difference that 80 % of such studies find.
-    """
-
-    target: str
-    first: System
-    second: System
-    value: float
-    error: Error
-    trained_again: bool
-    p_swaps: float
-    p_folds: float
-    p_holm: float = float("nan")
-    smallest: float = float("nan")
-
-    @property
-    def p(self) -> float:  # noqa: D102
-        return self.error.p(self.value)
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The 95 % interval."""
-        return self.error.interval(self.value)
-
-    @property
-    def verdict(self) -> Verdict:
-        """What can be said of the first: the one rule, see `compare_outcomes`."""
-        if not self.p_holm <= LEVEL:
-            return "not told apart"
-        if self.trained_again:
-            return "better" if self.value > 0 else "worse"
-        return "better as trained" if self.value > 0 else "worse as trained"
 
 
 @dataclass(frozen=True)
@@ -191,59 +89,14 @@ def _left_out(outcomes: Sequence[Outcome], targets: list[str]) -> list[str]:
     return [f"left out: {', '.join(more)} of {one.path}, which not all runs predict" for one, more in others if more]
 
 
-def compare_systems(
-    target: str, pairs: Sequence[tuple[System, System]], speakers: int, ratio: float
-) -> list[Difference]:
-    """Return the differences of pairs of systems on a target.
-
-    Two systems are told apart where Holm's p-value, over the pairs, is at most 5 %; and the methods, not these models
-    alone, where both were trained several times. The p-value is that of a t-test whose error is the bootstrap's over
-    speakers and the jackknife's over trainings: models that differ in their seeds do differ on the same speakers, so an
-    error over speakers alone finds differences between trainings of one method.
-
-    Args:
-        target: or ``mean``.
-        pairs: of systems.
-        speakers: how many there are.
-        ratio: of the sizes of a test and a training part.
-    """
-    found = [_difference(target, first, second, speakers, ratio) for first, second in pairs]
-    adjusted = holm([one.p for one in found])
-    return [
-        replace(one, p_holm=float(p), smallest=smallest_difference(one.error, len(found)))
-        for one, p in zip(found, adjusted, strict=True)
-    ]
-
-
-def _difference(target: str, first: System, second: System, speakers: int, ratio: float) -> Difference:
-    a, b = first.reached[target], second.reached[target]
-    error = bootstrap_error(a.over_speakers - b.over_speakers, speakers)
-    trained_again = a.over_trainings is not None and b.over_trainings is not None
-    if a.over_trainings and b.over_trainings:
-        error = error + a.over_trainings + b.over_trainings
-    p_swaps = swap_p(_swapped(a.tallies, b.tallies), speakers)
-    p_folds = corrected_t_p(a.folds - b.folds, ratio)
-    return Difference(target, first, second, a.value - b.value, error, trained_again, p_swaps, p_folds)
-
-
-def _swapped(a: list[Tally], b: list[Tally]) -> Callable[[Floats], Floats]:
-    """Return the function of swaps, (n, speakers) of 0 and 1, that gives the differences after them, (n,)."""
-
-    def difference(swaps: Floats) -> Floats:
-        found = [one.less_after(swaps, other) for one, other in zip(a, b, strict=True)]
-        return np.asarray(np.mean(found, axis=0))
-
-    return difference
-
-
 def truth_of(outcomes: Sequence[Outcome], target: str) -> Truth:
     """Return the labels of runs that have the same test parts."""
     table, metric = outcomes[0].table, outcomes[0].metrics[target]
     labels = table[target].to_numpy()
-    names = [] if metric == "CCC" else [labels, *(outcome.predicted(target) for outcome in outcomes)]
+    goals = [goal for one in outcomes for goal in one.folder.goals.values() if target in goal.metrics]
     folds = np.unique(table.index.get_level_values("fold"), return_inverse=True)[1].astype(np.int64)
     speakers = speaker_numbers(table.droplevel("fold"))
-    classes = pd.Index(sorted({str(name) for column in names for name in column}))
+    classes = pd.Index(sorted({name for goal in goals for name in goal.described().get("classes", [])}))
     return Truth(metric, labels, speakers, folds, classes)
 
 
@@ -272,15 +125,3 @@ def short_names(paths: Sequence[Path]) -> list[str]:
     while all(len(one) > same + 1 and one[same] == parts[0][same] for one in parts):
         same += 1
     return ["/".join(one[same:]) for one in parts]
-
-
-def write_comparison(comparison: Comparison, folder: Path) -> None:
-    """Write comparison.csv and comparison.tex into a folder, which is made if it is not there.
-
-    Raises:
-        SerError: if it cannot be written.
-    """
-    from train.comparison_tables import as_csv, as_latex
-
-    write_whole(folder / "comparison.csv", as_csv(comparison))
-    write_whole(folder / "comparison.tex", as_latex(comparison))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import pandas as pd
 
-from train.compare import Comparison, Difference, System
+from train.compare import Comparison
+from train.files import write_whole
 from train.significance import LEVEL, PERMUTATIONS
+from train.systems import Difference, System
 
 SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -84,6 +87,16 @@ def _unknown_speakers(comparison: Comparison) -> list[str]:
     if comparison.known:
         return []
     return ["not all speakers are known: an utterance without one counts as a speaker, and intervals are too narrow"]
+
+
+def write_comparison(comparison: Comparison, folder: Path) -> None:
+    """Write comparison.csv and comparison.tex into a folder, which is made if it is not there.
+
+    Raises:
+        SerError: if it cannot be written.
+    """
+    write_whole(folder / "comparison.csv", as_csv(comparison))
+    write_whole(folder / "comparison.tex", as_latex(comparison))
 
 
 def as_csv(comparison: Comparison) -> str:

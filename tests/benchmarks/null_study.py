@@ -23,12 +23,13 @@ import featurestore
 from featurestore.command import run, say, say_table
 from featurestore.config import load
 from featurestore.writer import StoreWriter
-from train.compare import MEAN, RESAMPLES, Difference, Reached, System, compare_systems, truth_of
+from train.compare import truth_of
 from train.config import TrainConfig
 from train.metrics import resample_weights
 from train.outcomes import METRIC, Outcome, Tally, check_same_tests
 from train.run import run as train
 from train.significance import LEVEL
+from train.systems import MEAN, RESAMPLES, Difference, Reached, System, compare_systems
 
 app = App(name="null_study", help=__doc__)
 SETTINGS = ["fusion=none", "streams.speech.front=pooled", "splits.k=3", "workers=1", "baseline=false"]

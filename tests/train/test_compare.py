@@ -11,12 +11,13 @@ import pytest
 import featurestore
 from featurestore.config import load
 from featurestore.errors import SerError
-from train.compare import MEAN, compare_runs, short_names, write_comparison
-from train.comparison_tables import escaped, in_words
+from train.compare import compare_runs, short_names
+from train.comparison_tables import escaped, in_words, write_comparison
 from train.config import TrainConfig
 from train.metrics import ccc
 from train.outcomes import Outcome
 from train.run import run
+from train.systems import MEAN
 
 QUICK = ["fusion=none", "splits.k=3", "width=8", "optim.epochs=2", "workers=1", "baseline=false"]
 
@@ -170,7 +171,7 @@ def test_other_folds_are_refused(trained):
 
 
 def test_groups_are_one_method_with_other_seeds(trained):
-    with pytest.raises(SerError, match=r"differs from .* in width: the runs of a group"):
+    with pytest.raises(SerError, match=r"differs from .* in streams, width: the runs of a group"):
         compare_runs([trained(), trained("width=9"), trained("seed=1"), trained("seed=2")], seeds=2)
     with pytest.raises(SerError, match=r"has the seed 1, as .* has"):
         compare_runs([trained("members=3"), trained("members=3", "seed=1"), trained(), trained("seed=1")], seeds=2)
