@@ -123,7 +123,10 @@ def compare_systems(
     Two systems are told apart where Holm's p-value, over the pairs, is at most 5 %; and the methods, not these models
     alone, where both were trained several times. The p-value is that of a t-test whose error is the bootstrap's over
     speakers and the jackknife's over trainings: models that differ in their seeds do differ on the same speakers, so an
-    error over speakers alone finds differences between trainings of one method.
+    error over speakers alone finds differences between trainings of one method. The degrees of freedom are those of
+    Welch and Satterthwaite, but no more than those of the trainings: a few of these may vary less by chance than more
+    would, and then the speakers' part of the error, which is known better, would make it look well known
+    (tests/benchmarks/null_study.py).
 
     Args:
         target: or ``mean``.
@@ -145,6 +148,8 @@ def _difference(target: str, first: System, second: System, speakers: int, ratio
     trained_again = a.over_trainings is not None and b.over_trainings is not None
     if a.over_trainings and b.over_trainings:
         error = error + a.over_trainings + b.over_trainings
+        most = a.over_trainings.freedom + b.over_trainings.freedom
+        error = replace(error, freedom=min(error.freedom, most))
     p_swaps = swap_p(_swapped(a.tallies, b.tallies), speakers)
     p_folds = corrected_t_p(a.folds - b.folds, ratio)
     return Difference(target, first, second, a.value - b.value, error, trained_again, p_swaps, p_folds)
