@@ -6,7 +6,7 @@ ser-train --store stores/emotale.zarr fusion=attention splits=kfold splits.k=6
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -140,6 +140,31 @@ def predict(*, run: Path, store: str, out: Path | None = None, device: str | Non
     from train.predicting import write_predictions
 
     return INCOMPLETE if write_predictions(run, store, out, device, say) else 0
+
+
+@app.command
+def compare(*runs: Path, seeds: int = 1, against: Literal["all", "first"] = "all", out: Path | None = None) -> int:
+    """Say which runs are better on the same test parts, by how much, and which cannot be told apart.
+
+    The error of a difference is that over speakers, and over trainings: the members of a run, or several runs.
+
+    Args:
+        runs: Folders of runs.
+        seeds: How many of them, one after another, are one method trained with other seeds.
+        against: Compare all pairs, or the first with each other one.
+        out: A folder for the figures as comparison.csv and comparison.tex.
+    """
+    from train.compare import compare_runs
+    from train.comparison_tables import in_words, system_rows, write_comparison
+
+    found = compare_runs(runs, seeds, against)
+    say_table(*system_rows(found))
+    for line in in_words(found):
+        say(line)
+    if out is not None:
+        write_comparison(found, out)
+        say(f"tables: {out / 'comparison.csv'}, {out / 'comparison.tex'}")
+    return 0
 
 
 def main() -> None:

@@ -1,0 +1,117 @@
+"""The statistics of differences, beside scipy and figures by hand."""
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import stats
+
+from train.significance import (
+    PERMUTATIONS,
+    Error,
+    bootstrap_error,
+    corrected_t_p,
+    holm,
+    jackknife_error,
+    smallest_difference,
+    swap_p,
+)
+
+VALUES = np.array([0.31, 0.12, -0.05, 0.22, 0.4, 0.18, -0.11])
+OTHERS = np.array([0.05, -0.02, 0.09, 0.01])
+
+
+def without_each(values):
+    return np.array([np.delete(values, i).mean() for i in range(len(values))])
+
+
+def test_the_jackknife_of_means_is_welchs_t_test():
+    error = jackknife_error(without_each(VALUES)) + jackknife_error(without_each(OTHERS))
+    expected = stats.ttest_ind(VALUES, OTHERS, equal_var=False)
+    difference = VALUES.mean() - OTHERS.mean()
+    assert error.freedom == pytest.approx(expected.df)
+    assert error.p(difference) == pytest.approx(expected.pvalue)
+    low, high = expected.confidence_interval()
+    assert error.interval(difference) == pytest.approx((low, high))
+
+
+def test_the_bootstrap_of_a_mean_is_the_t_test_of_one_sample():
+    drawn = np.random.default_rng(0).integers(len(VALUES), size=(200_000, len(VALUES)))
+    error = bootstrap_error(VALUES[drawn].mean(axis=1), len(VALUES))
+    assert error.variance == pytest.approx(stats.sem(VALUES) ** 2, rel=0.02)
+    assert error.p(VALUES.mean()) == pytest.approx(stats.ttest_1samp(VALUES, 0).pvalue, rel=0.05)
+
+
+def test_an_error_that_is_nothing_adds_nothing():
+    one, nothing = Error(0.5, 7.0), Error(0.0, 2.0)
+    assert one + nothing == one
+    assert nothing + nothing == nothing
+    assert nothing.p(0.0) == 1
+    assert nothing.p(0.1) == 0
+    assert nothing.interval(0.1) == (0.1, 0.1)
+
+
+def test_folds_that_do_not_overlap_are_the_plain_t_test():
+    assert corrected_t_p(VALUES, ratio=0) == pytest.approx(stats.ttest_1samp(VALUES, 0).pvalue)
+
+
+def test_the_corrected_t_test_by_hand():
+    t = 0.02 / math.sqrt((1 / 3 + 0.5) * 0.0001)  # of .01, .02, .03: mean .02, variance .0001
+    assert corrected_t_p([0.01, 0.02, 0.03], ratio=0.5) == pytest.approx(2 * stats.t.sf(t, 2))
+    assert math.isnan(corrected_t_p([0.1], ratio=0.5))
+    assert corrected_t_p([0.0, 0.0], ratio=0.5) == 1
+
+
+def flipped_mean(swaps):
+    return (np.where(swaps == 1, -1, 1) * VALUES).mean(axis=-1)
+
+
+def test_few_clusters_are_swapped_in_all_ways():
+    every = np.array([(signs * VALUES).mean() for signs in product([1, -1], repeat=len(VALUES))])
+    expected = np.mean(np.abs(every) >= abs(VALUES.mean()) - 1e-12)
+    assert swap_p(flipped_mean, len(VALUES)) == pytest.approx(expected)
+
+
+def test_many_clusters_are_swapped_at_random_and_their_p_is_never_zero():
+    count = 60
+    assert swap_p(lambda swaps: 1 - 2 * swaps.mean(axis=-1), count) == pytest.approx(2 / (PERMUTATIONS + 1))
+    assert swap_p(lambda swaps: np.zeros(len(swaps)), count) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
+        ([0.2, 0.2, 0.2], [0.6, 0.6, 0.6]),
+        ([0.9, 0.6], [1.0, 1.0]),
+        ([0.03], [0.03]),
+    ],
+)
+def test_holm_by_hand(values, expected):
+    assert holm(values) == pytest.approx(expected)
+
+
+@given(arrays(float, st.integers(1, 8), elements=st.floats(0, 1)))
+@settings(deadline=None)
+def test_holm_keeps_the_order_and_only_raises(values):
+    adjusted = holm(values)
+    assert (adjusted >= values).all()
+    assert (adjusted <= np.minimum(1, len(values) * values) + 1e-12).all()
+    assert (np.diff(adjusted[np.argsort(values)]) >= 0).all()
+
+
+def test_the_smallest_difference_is_found_in_four_of_five_studies():
+    size, deviation, studies = 18, 0.05, 20_000
+    smallest = smallest_difference(Error(deviation**2 / size, size - 1))
+    drawn = np.random.default_rng(0).normal(smallest, deviation, (studies, size))
+    assert np.mean(stats.ttest_1samp(drawn, 0, axis=1).pvalue <= 0.05) == pytest.approx(0.8, abs=0.015)
+
+
+def test_more_tests_find_larger_differences_alone():
+    error = Error(0.01, 10)
+    assert smallest_difference(error) < smallest_difference(error, tests=3)
+    assert smallest_difference(Error(0.0, 10)) == 0
