@@ -64,7 +64,7 @@ def _plot_areas(folder: Path, name: str, curves: Mapping[str, Curve], words: tup
     figure, axes = _unit_square(across, up)
     for number, (label, (x, y, found)) in enumerate(curves.items()):
         named = f"{as_label(label)} {found:.3f}" if number < MOST_NAMED else None
-        axes.step(x, y, where="post", linewidth=1, label=named)
+        axes.plot(x, y, drawstyle="default" if area == "AUC" else "steps-post", linewidth=1, label=named)
     if area == "AUC":
         axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
     if curves:

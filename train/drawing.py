@@ -34,9 +34,11 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     Raises:
         SerError: if it cannot be written.
     """
-    for kind, metadata in FORMATS.items():
-        picture = BytesIO()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph")  # a letter that the font lacks is shown as a box
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a letter that the font lacks is shown as a box
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # what is laid out once is not laid out again
+        for kind, metadata in FORMATS.items():
+            picture = BytesIO()
             figure.savefig(picture, format=kind, dpi=150, metadata=metadata)
-        write_whole(folder / f"{quote(name, safe=' ')}.{kind}", picture.getvalue())
+            write_whole(folder / f"{quote(name, safe=' ')}.{kind}", picture.getvalue())
