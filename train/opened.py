@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 import featurestore
 from featurestore.errors import SerError
 from featurestore.store import Store
+from train.config import TrainConfig
 from train.evaluate import columns_of
 from train.examples import Examples, load_examples
 from train.folder import RunFolder, Variant
@@ -108,7 +109,7 @@ class Run:
 
     def _predict(self, examples: Examples, names: list[str], fold: int | None) -> pd.DataFrame:
         outputs = [
-            predict_alone(self._model(examples, variant), examples, names)
+            predict_alone(open_model(self.folder, self._config, examples, variant), examples, names)
             for variant in self.folder.variants
             if fold is None or variant.fold == fold
         ]
@@ -118,12 +119,24 @@ class Run:
             columns |= columns_of(goal, represented, "model")
         return pd.DataFrame(columns, index=pd.Index(names, name="name"))
 
-    def _model(self, examples: Examples, variant: Variant) -> Model:
-        tensors, _ = read_tensors(self.folder.model(variant))
-        model = make_model(examples, self._config, 0)
-        try:
-            model.load_state_dict(tensors)
-        except RuntimeError as error:
-            problem = " ".join(str(error).split())
-            raise SerError(f"{self.folder.model(variant)} does not fit the config of its run: {problem}") from None
-        return model
+
+def open_model(folder: RunFolder, config: TrainConfig, examples: Examples, variant: Variant) -> Model:
+    """Return a model of a run.
+
+    Args:
+        folder: of the run.
+        config: its settings, perhaps with another device.
+        examples: what it will predict.
+        variant: which one.
+
+    Raises:
+        SerError: if it does not fit the settings.
+    """
+    tensors, _ = read_tensors(folder.model(variant))
+    model = make_model(examples, config, 0)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        problem = " ".join(str(error).split())
+        raise SerError(f"{folder.model(variant)} does not fit the config of its run: {problem}") from None
+    return model

@@ -12,6 +12,7 @@ import torch
 from featurestore.command import printable
 from featurestore.errors import SerError
 from featurestore.store import Store
+from train.attention import check_attention, plot_attention
 from train.checks import check_folds, shared_speakers
 from train.config import TrainConfig
 from train.evaluate import evaluate, predictions_table
@@ -23,6 +24,7 @@ from train.live import Live, epoch_line, following
 from train.plots import plot_run
 from train.protocol import Protocol, fitting, read_protocol
 from train.report import write_report
+from train.sinks import check_sinks, write_sinks
 from train.tensors import read_tensors
 from train.tested import System, Tested
 from train.training import make_model
@@ -45,9 +47,11 @@ def run(store: Store, config: TrainConfig, say: Say) -> tuple[Path, dict[str, An
         SerError: if the store lacks what the config asks for, or nothing can be learned from it, or a file of the run
             cannot be written.
     """
+    check_sinks(config.log)
     examples = load_examples(store, config)
     protocol = _protocol(config, examples)
     warnings = [*examples.remarks, *survey(examples), *check_folds(examples, protocol.folds)]
+    check_attention(config, protocol)
     with torch.random.fork_rng(devices=[]):
         make_model(examples, config, config.seed)  # parts that do not fit are refused before there is a folder
     folder = RunFolder(make_run_folder(config, store.dataset, examples.clock.source.name))
@@ -124,9 +128,11 @@ def _results(folder: RunFolder, examples: Examples, log: _Log) -> dict[str, Any]
     }
     table = predictions_table(examples, dict(zip(numbers, folds, strict=True)), systems)
     plot_run(folder.path / "plots", notes, Tested.of(examples, folds, systems), table)
+    plot_attention(folder, examples)
     write_report(folder.path / "report.xlsx", results)
     write_whole(folder.path / "predictions.csv", table.to_csv())
     write_whole(folder.path / "metrics.jsonl", "".join(map(epoch_line, _epochs(folder.variants, notes))))
+    write_sinks(folder.config.log, folder.path, folder.config.to_dict(), results)
     for line in result_lines(results):
         log(line)
     write_whole(folder.path / "metrics.json", json.dumps(results, indent=1, ensure_ascii=False))
