@@ -87,8 +87,7 @@ def _to_wandb(folder: Path, config: dict[str, Any], results: dict[str, Any]) -> 
             run.define_metric(f"{model}/*", step_metric=f"{model}/epoch")
             for epoch in epochs:
                 run.log({f"{model}/{word}": epoch[word] for word in ("epoch", *EPOCH) if word in epoch})
-        run.log({file.stem: wandb.Image(str(file)) for file in _pictures(folder)})
-        run.summary.update(dict(_figures(results)))
+        run.log({**dict(_figures(results)), **{file.stem: wandb.Image(str(file)) for file in _pictures(folder)}})
 
 
 SINKS: dict[str, Sink] = {"tensorboard": _to_tensorboard, "wandb": _to_wandb}

@@ -114,7 +114,7 @@ def test_a_ridge_gives_scores_that_are_not_calibrated(several):
 
 
 def test_groups_are_those_of_the_table(several):
-    folder, table, results = several
+    _, table, results = several
     groups = results["groups"]
     assert list(groups) == ["speaker", "gender", "emotion", "duration"]
     assert set(groups["gender"]) == {"f", "m", ""}
