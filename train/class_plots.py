@@ -14,8 +14,8 @@ from train.classes import Curve, Recognised
 from train.drawing import as_label, save
 from train.metrics import BINS
 
-LARGEST_SIDE = 40
-"""Inches of a confusion matrix."""
+LARGEST_SIDE = 20
+"""Inches of a confusion matrix, of which two are side by side."""
 MOST_NUMBERED = 50
 """Categories whose counts can be read in it."""
 MOST_NAMED = 12
