@@ -92,6 +92,10 @@ class TrainConfig(Config):
     """The address of a dask scheduler whose workers see the same files, instead of processes of this machine."""
     device: str | None = None
     """``cpu``, ``cuda`` …; the first GPU where there is one when absent."""
+    attention_of: tuple[str, ...] = ()
+    """The names of tested utterances whose weights over time are plotted, with pooling=attention."""
+    log: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Also write the finished run for TensorBoard, or for Weights & Biases, offline: ``wandb sync`` sends it."""
     runs: Path = Path("runs")
     """Where run folders go."""
     method: str | None = Field(default=None, max_length=200)

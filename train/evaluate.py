@@ -1,4 +1,4 @@
-"""From predictions on the test parts to figures with intervals, against the baseline and fold by fold."""
+"""From predictions on the test parts to figures with intervals, against the baseline, fold by fold and by group."""
 
 from __future__ import annotations
 
@@ -10,25 +10,17 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from train.classes import class_figures
 from train.examples import Examples
-from train.metrics import Floats, Groups, interval, resample_weights
+from train.grouping import group_figures
+from train.metrics import Floats, Groups, interval, plain, resample_weights
 from train.splits import Fold
 from train.tasks import Goal
+from train.tested import System, Tested
 
 Figure = dict[str, Any]
 MEMBER_DRAWS = 200
 """Ways of drawing members that the resamples share."""
-
-
-@dataclass(frozen=True)
-class System:
-    """What a system predicts for the test part of each fold.
-
-    Attributes:
-        outputs: by task, for each fold, as `Goal.represent` gives it: (members, utterances, outputs).
-    """
-
-    outputs: dict[str, list[torch.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -43,13 +35,18 @@ class _Resampled:
         return _Resampled(self.value - other.value, self.resampled - other.resampled, folds, [])
 
     def figure(self) -> Figure:
-        found = {**interval(self.value, self.resampled), "folds": self.folds}
+        found: Figure = {**interval(self.value, self.resampled), "folds": [plain(fold) for fold in self.folds]}
         if len(self.members) > 1:
-            found |= {"members": self.members, "members_sd": float(np.std(self.members))}
+            found["members"] = [plain(member) for member in self.members]
+            found["members_sd"] = plain(float(np.std(self.members)))
         return found
 
 
-def compare(examples: Examples, folds: list[Fold], systems: dict[str, System]) -> dict[str, dict[str, Figure]]:
+_ByTarget = dict[str, dict[str, _Resampled]]
+"""For each target and metric."""
+
+
+def evaluate(examples: Examples, folds: list[Fold], systems: dict[str, System]) -> dict[str, Any]:
     """Return the figures of every system and of the differences to the first one.
 
     Args:
@@ -58,26 +55,52 @@ def compare(examples: Examples, folds: list[Fold], systems: dict[str, System]) -
         systems: by name.
 
     Returns:
-        For each system, and for ``FIRST - OTHER``, and for each target and their ``mean``: ``value``, ``low`` and
-        ``high`` of the metric over the test parts of all folds together (95 % bootstrap interval, resampling speakers
-        and members; paired in differences), ``folds``, the metric of each fold alone, and where there are several
-        ``members``, the metric of each, and the deviation of these.
+        ``results``: for each system, and for ``FIRST - OTHER``, and for each target and their ``mean``: ``value``,
+        ``low`` and ``high`` of the metric that selects (CCC or UAR) over the test parts of all folds together (95 %
+        bootstrap interval, resampling speakers and members; paired in differences), ``folds``, the metric of each fold
+        alone, and where there are several ``members``, the metric of each, and the deviation of these.
+        ``figures``: for each system, difference and target the same of each metric by name: CCC, PCC, RMSE, MAE (these
+        two in the units of the dataset) and R2 of numbers; UAR, accuracy, macro_F1, weighted_F1, and where the system
+        gives probabilities ECE and overconfidence of categories. None where one is not defined.
+        ``classes``: see `class_figures`. ``groups``: see `group_figures`.
     """
+    found = _resampled(examples, folds, systems)
+    selecting = {
+        name: {target: metrics[examples.metrics[target]] for target, metrics in of.items()}
+        for name, of in found.items()
+    }
+    results = {name: of | ({"mean": _mean(list(of.values()))} if len(of) > 1 else {}) for name, of in selecting.items()}
+    tested = Tested.of(examples, folds, systems)
+    return {
+        "results": {name: _figures_of(of) for name, of in results.items()},
+        "figures": {name: {target: _figures_of(of) for target, of in by.items()} for name, by in found.items()},
+        "classes": class_figures(tested),
+        "groups": group_figures(tested),
+    }
+
+
+def _figures_of(found: dict[str, _Resampled]) -> dict[str, Figure]:
+    return {name: one.figure() for name, one in found.items()}
+
+
+def _resampled(examples: Examples, folds: list[Fold], systems: dict[str, System]) -> dict[str, _ByTarget]:
+    """Return the metrics of every system, and of the differences to the first one."""
     rows = [examples.rows(fold.test) for fold in folds]
     groups = speaker_numbers(examples.table.iloc[np.concatenate(rows)])
     weights = resample_weights(int(groups.max()) + 1)
-    found: dict[str, dict[str, _Resampled]] = {}
+    found: dict[str, _ByTarget] = {}
     for name, system in systems.items():
         found[name] = {}
         for task, goal in examples.goals.items():
             targets = [examples.targets[task][torch.from_numpy(part)] for part in rows]
-            found[name] |= _figures(goal, targets, system.outputs[task], groups, weights)
-        if len(found[name]) > 1:
-            found[name]["mean"] = _mean(list(found[name].values()))
+            found[name] |= _of_task(goal, targets, system, system.outputs[task], groups, weights)
     first, *others = found
     for other in others:
-        found[f"{first} - {other}"] = {target: found[first][target] - found[other][target] for target in found[first]}
-    return {name: {target: one.figure() for target, one in of.items()} for name, of in found.items()}
+        found[f"{first} - {other}"] = {
+            target: {metric: found[first][target][metric] - of for metric, of in metrics.items()}
+            for target, metrics in found[other].items()
+        }
+    return found
 
 
 def speaker_numbers(table: pd.DataFrame) -> Groups:
@@ -106,39 +129,52 @@ def predictions_table(examples: Examples, folds: dict[int, Fold], systems: dict[
 
 
 def columns_of(goal: Goal, outputs: torch.Tensor, system: str) -> dict[str, Any]:
-    """Return the columns of a task's predictions: ``TARGET_SYSTEM``, and the spread of several members.
+    """Return the columns of a task's predictions.
+
+    They are ``TARGET_SYSTEM``, of categories ``TARGET_SYSTEM_CLASS`` with the probability of each (of a ridge a score),
+    and the spread of several members.
 
     Args:
         goal: the task.
         outputs: as `Goal.represent` gives them, (members, utterances, outputs).
         system: its name.
     """
-    columns = {f"{target}_{system}": values for target, values in goal.decode(outputs.mean(dim=0)).items()}
+    mean = outputs.mean(dim=0)
+    columns = {f"{target}_{system}": values for target, values in goal.decode(mean).items()}
+    columns |= {f"{target}_{system}_{word}": values for (target, word), values in goal.scores(mean).items()}
     return columns | (goal.spread(outputs) if len(outputs) > 1 else {})
 
 
-def _figures(
-    goal: Goal, targets: list[torch.Tensor], outputs: list[torch.Tensor], groups: Groups, weights: Floats
-) -> dict[str, _Resampled]:
+def _of_task(
+    goal: Goal,
+    targets: list[torch.Tensor],
+    system: System,
+    outputs: list[torch.Tensor],
+    groups: Groups,
+    weights: Floats,
+) -> _ByTarget:
     together, true = torch.cat(outputs, dim=1), torch.cat(targets)
     draws = member_draws(len(together))
-    drawn = [goal.figures(true, torch.tensordot(draw.to(together.dtype), together, dims=1), groups) for draw in draws]
-    whole = goal.figures(true, together.mean(dim=0), groups)
-    alone = [goal.figures(true, member, groups) for member in together]
+    drawn = [goal.measured(true, torch.tensordot(draw.to(together.dtype), together, dims=1), groups) for draw in draws]
+    whole = goal.measured(true, together.mean(dim=0), groups)
+    alone = [goal.measured(true, member, groups) for member in together]
     by_fold = [
-        goal.figures(part, output.mean(dim=0), np.zeros(len(part), np.int64))
+        goal.measured(part, output.mean(dim=0), np.zeros(len(part), np.int64))
         for part, output in zip(targets, outputs, strict=True)
     ]
-    found = {}
-    for target, (sums, of) in whole.items():
-        resampled = np.empty(len(weights))
-        for number, figures in enumerate(drawn):
+    found: _ByTarget = {}
+    for target, measured in whole.items():
+        metrics = (measured if system.probable else measured.without_probabilities()).metrics
+        resampled = {metric: np.empty(len(weights)) for metric in metrics}
+        for number, of in enumerate(drawn):
             mine = slice(number, None, len(draws))
-            resampled[mine] = of(np.tensordot(weights[mine], figures[target][0], axes=1))
-        folds, members = (
-            [float(of(figures[target][0].sum(axis=0))) for figures in several] for several in (by_fold, alone)
-        )
-        found[target] = _Resampled(float(of(sums.sum(axis=0))), resampled, folds, members)
+            sums = np.tensordot(weights[mine], of[target].sums, axes=1)
+            for metric, compute in metrics.items():
+                resampled[metric][mine] = compute(sums)
+        for metric, compute in metrics.items():
+            value, *others = (float(compute(one[target].sums.sum(axis=0))) for one in (whole, *by_fold, *alone))
+            folds, members = others[: len(by_fold)], others[len(by_fold) :]
+            found.setdefault(target, {})[metric] = _Resampled(value, resampled[metric], folds, members)
     return found
 
 

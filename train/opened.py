@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 
 import featurestore
 from featurestore.errors import SerError
+from train.config import TrainConfig
 from train.corpora import AnyStore
 from train.evaluate import columns_of
 from train.examples import Examples, load_examples
@@ -59,8 +60,9 @@ class Run:
 
         Returns:
             For each utterance ``fold``, whose models predicted it (empty: all), ``part``, in which part of the run it
-            was (empty: none), and for each target ``TARGET_model``; where there are several models ``TARGET_sd``, their
-            deviation, or ``TARGET_agreement``, the share of them that chose the same.
+            was (empty: none), and for each target ``TARGET_model``, of categories the probability of each,
+            ``TARGET_model_CLASS``; where there are several models ``TARGET_sd``, their deviation, or
+            ``TARGET_agreement``, the share of them that chose the same.
 
         Raises:
             SerError: if a feature of the store is not what the models were trained on, naming what differs.
@@ -110,7 +112,7 @@ class Run:
 
     def _predict(self, examples: Examples, names: list[str], fold: int | None) -> pd.DataFrame:
         outputs = [
-            predict_alone(self._model(examples, variant), examples, names)
+            predict_alone(open_model(self.folder, self._config, examples, variant), examples, names)
             for variant in self.folder.variants
             if fold is None or variant.fold == fold
         ]
@@ -120,12 +122,24 @@ class Run:
             columns |= columns_of(goal, represented, "model")
         return pd.DataFrame(columns, index=pd.Index(names, name="name"))
 
-    def _model(self, examples: Examples, variant: Variant) -> Model:
-        tensors, _ = read_tensors(self.folder.model(variant))
-        model = make_model(examples, self._config, 0)
-        try:
-            model.load_state_dict(tensors)
-        except RuntimeError as error:
-            problem = " ".join(str(error).split())
-            raise SerError(f"{self.folder.model(variant)} does not fit the config of its run: {problem}") from None
-        return model
+
+def open_model(folder: RunFolder, config: TrainConfig, examples: Examples, variant: Variant) -> Model:
+    """Return a model of a run.
+
+    Args:
+        folder: of the run.
+        config: its settings, perhaps with another device.
+        examples: what it will predict.
+        variant: which one.
+
+    Raises:
+        SerError: if it does not fit the settings.
+    """
+    tensors, _ = read_tensors(folder.model(variant))
+    model = make_model(examples, config, 0)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        problem = " ".join(str(error).split())
+        raise SerError(f"{folder.model(variant)} does not fit the config of its run: {problem}") from None
+    return model

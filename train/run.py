@@ -11,18 +11,22 @@ import torch
 
 from featurestore.command import printable
 from featurestore.errors import SerError
+from train.attention import check_attention, plot_attention
 from train.checks import check_folds, shared_speakers
 from train.config import TrainConfig
 from train.corpora import AnyStore
-from train.evaluate import System, compare, predictions_table
+from train.evaluate import evaluate, predictions_table
 from train.examples import Examples, load_examples, survey
 from train.files import append_line, write_whole
 from train.folder import RunFolder, Variant, make_run_folder
 from train.labels import grouped
 from train.live import Live, epoch_line, following
-from train.plots import plot_curves, plot_layer_weights, plot_predictions
+from train.plots import plot_run
 from train.protocol import Protocol, fitting, read_protocol
+from train.report import write_report
+from train.sinks import check_sinks, write_sinks
 from train.tensors import read_tensors
+from train.tested import System, Tested
 from train.training import check_adaptation, make_model
 from train.work import jobs_of
 from train.workers import run_jobs
@@ -43,12 +47,14 @@ def run(store: AnyStore, config: TrainConfig, say: Say) -> tuple[Path, dict[str,
         SerError: if the store lacks what the config asks for, or nothing can be learned from it, or a file of the run
             cannot be written.
     """
+    check_sinks(config.log)
     examples = load_examples(store, config)
     protocol = _protocol(config, examples)
     if config.lmmd:
         for fold in protocol.folds:
             check_adaptation(examples, fold.unlabelled)
     warnings = [*examples.remarks, *survey(examples), *check_folds(examples, protocol.folds)]
+    check_attention(config, protocol)
     with torch.random.fork_rng(devices=[]):
         make_model(examples, config, config.seed)  # parts that do not fit are refused before there is a folder
     folder = RunFolder(make_run_folder(config, store.dataset, examples.clock.source.name))
@@ -112,7 +118,8 @@ def _results(folder: RunFolder, examples: Examples, log: _Log) -> dict[str, Any]
     notes = [read_tensors(folder.model(variant))[1] for variant in folder.variants]
     results = {
         "metrics": examples.metrics,
-        "results": compare(examples, folds, systems),
+        "folds": numbers,
+        **evaluate(examples, folds, systems),
         "models": [
             {"fold": variant.fold, "member": variant.member, **{key: note[key] for key in LEARNED}}
             for variant, note in zip(folder.variants, notes, strict=True)
@@ -123,11 +130,12 @@ def _results(folder: RunFolder, examples: Examples, log: _Log) -> dict[str, Any]
         "skipped": folder.note["skipped"],
     }
     table = predictions_table(examples, dict(zip(numbers, folds, strict=True)), systems)
-    plot_curves(folder.path, [note["history"] for note in notes], [note["best_epoch"] for note in notes])
-    plot_layer_weights(folder.path, [note["layer_weights"] for note in notes])
-    plot_predictions(folder.path, examples, table)
+    plot_run(folder.path / "plots", notes, Tested.of(examples, folds, systems), table)
+    plot_attention(folder, examples)
+    write_report(folder.path / "report.xlsx", results)
     write_whole(folder.path / "predictions.csv", table.to_csv())
     write_whole(folder.path / "metrics.jsonl", "".join(map(epoch_line, _epochs(folder.variants, notes))))
+    write_sinks(folder.config.log, folder.path, folder.config.to_dict(), results)
     for line in result_lines(results):
         log(line)
     write_whole(folder.path / "metrics.json", json.dumps(results, indent=1, ensure_ascii=False))
@@ -158,7 +166,7 @@ def _members(folder: RunFolder, examples: Examples, numbers: list[int]) -> Syste
 
 def _ridge(folder: RunFolder, examples: Examples, numbers: list[int]) -> System:
     found = [read_tensors(folder.ridge(number))[0] for number in numbers]
-    return System({task: [one[task][None] for one in found] for task in examples.goals})
+    return System({task: [one[task][None] for one in found] for task in examples.goals}, probable=False)
 
 
 def result_lines(results: dict[str, Any]) -> list[str]:

@@ -126,11 +126,13 @@ def warm_up() -> None:
         LayerSum(3, 5, learned=True)([frames]).sum().backward()
     figure = Figure(layout="constrained")
     figure.subplots().set(xlabel="x")
-    figure.savefig(io.BytesIO(), format="png")
+    for form in ("png", "svg"):
+        figure.savefig(io.BytesIO(), format=form)
 
 
 if __name__ == "__main__":
     import numpy as np
+    import openpyxl  # noqa: F401
     import torch
     from matplotlib.figure import Figure
 

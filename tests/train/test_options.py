@@ -133,7 +133,7 @@ def test_run_folders_are_numbered_on(tmp_path):
     [
         (500, "config.yaml", ""),
         (8000, "checkpoints/fold_0_member_0.safetensors", "fold 0: "),
-        (24000, "scatter.png", ""),
+        (24000, "plots/layer_weights.svg", ""),
     ],
 )
 def test_a_file_that_cannot_be_written_is_named_and_not_half_there(commands, store_path, tmp_path, size, file, where):

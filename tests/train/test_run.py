@@ -21,17 +21,15 @@ from train.tensors import read_tensors
 FILES = {
     "checkpoints",
     "config.yaml",
-    "dev.png",
-    "layer_weights.png",
-    "loss.png",
     "metrics.json",
     "metrics.jsonl",
     "models",
     "outputs",
+    "plots",
     "predictions.csv",
     "protocol.json",
+    "report.xlsx",
     "run.json",
-    "scatter.png",
     "train_log.txt",
 }
 
@@ -172,7 +170,7 @@ def test_categories(store, tmp_path):
     assert len(results["results"]["model"]["emotion"]["folds"]) == 6
     table = pd.read_csv(folder / "predictions.csv")
     assert set(table["emotion_model"]) <= {"anger", "calm", "joy"}
-    assert (folder / "confusion_emotion.png").exists()
+    assert (folder / "plots/confusion_emotion.png").exists()
 
 
 def test_examples_of_a_fold_are_joined_by_name(store):

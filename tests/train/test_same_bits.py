@@ -165,13 +165,14 @@ def other_forms(store_path, tmp_path_factory):
 
 
 def model_columns(table):
-    return [column for column in table if column.endswith(("_model", "_sd", "_agreement"))]
+    return [column for column in table if "_model" in column or column.endswith(("_sd", "_agreement"))]
 
 
 def test_predictions_are_those_of_the_run(whole, store_path, other_forms):
     text = pd.read_csv(whole / "predictions.csv", dtype=str, index_col="name")
     columns = model_columns(text)
-    assert columns == ["V_model", "V_sd", "emotion_model", "emotion_agreement"]
+    of_classes = [f"emotion_model_{name}" for name in ("anger", "calm", "joy")]
+    assert columns == ["V_model", "V_sd", "emotion_model", *of_classes, "emotion_agreement"]
     for path in (store_path, other_forms / "toy.h5"):
         found = train.Run.open(whole).predict(path)
         assert found["part"].tolist() == ["test"] * 96
@@ -231,7 +232,9 @@ def of_one_model(folder, variant, store, tmp_path):
     opened = train.Run.open(folder)
     opened.folder.__dict__.pop("config", None)
     examples = train.opened.load_examples(store, opened.folder.config, opened.folder.goals)
-    outputs = train.opened.predict_alone(opened._model(examples, variant), examples, examples.names)
+    outputs = train.opened.predict_alone(
+        train.opened.open_model(opened.folder, opened._config, examples, variant), examples, examples.names
+    )
     return opened.folder.goals["regression"].decode(outputs["regression"])["V"]
 
 

@@ -108,7 +108,7 @@ def test_one_layer_of_many(store, tmp_path):
     config = load(TrainConfig, [], [*QUICK, "streams.speech.layers=-1", "baseline=true", f"runs={tmp_path}"])
     folder, results = run(store, config, lambda _: None)
     assert results["models"][0]["layer_weights"] == {}
-    assert not (folder / "layer_weights.png").exists()
+    assert not (folder / "plots/layer_weights.png").exists()
 
 
 @pytest.mark.parametrize("normalize", ["train", "speaker", "utterance", "none"])

@@ -35,8 +35,9 @@ def test_numbers_and_names_together(store, tmp_path):
         figures = [results["results"][system][target]["value"] for target in ("V", "A", "emotion")]
         assert results["results"][system]["mean"]["value"] == pytest.approx(np.mean(figures))
     of_numbers = [f"{target}{system}" for system in ("", "_model", "_ridge") for target in "VA"]
-    assert list(table) == ["fold", "speaker", *of_numbers, "emotion", "emotion_model", "emotion_ridge"]
-    assert {"scatter.png", "confusion_emotion.png"} <= {file.name for file in folder.iterdir()}
+    of_names = [f"emotion_{system}{of}" for system in ("model", "ridge") for of in ("", "_anger", "_calm", "_joy")]
+    assert list(table) == ["fold", "speaker", *of_numbers, "emotion", *of_names]
+    assert {"scatter.png", "confusion_emotion.png"} <= {file.name for file in (folder / "plots").iterdir()}
     recalls = [(table["emotion_model"] == name)[table["emotion"] == name].mean() for name in set(table["emotion"])]
     assert results["results"]["model"]["emotion"]["value"] == pytest.approx(np.mean(recalls))
     assert results["results"]["model"]["A"]["value"] == pytest.approx(ccc(table["A"], table["A_model"]), abs=1e-6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -18,6 +19,9 @@ class PoolingModule(nn.Module):
 
 class Pooling(Component, ABC):
     """A way to pool over time."""
+
+    weighs: ClassVar[bool] = False
+    """Whether its module has ``weights``: frames and mask -> the weight of each frame, (batch, time)."""
 
     @abstractmethod
     def build(self, dim: int) -> PoolingModule:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 
@@ -10,6 +12,8 @@ from train.poolings import Pooling, PoolingModule
 
 class Attention(Pooling):
     """The mean, weighted by a softmax over time of a linear score."""
+
+    weighs: ClassVar[bool] = True
 
     def build(self, dim: int) -> PoolingModule:  # noqa: D102
         return AttentionPooling(dim)
@@ -26,5 +30,9 @@ class AttentionPooling(PoolingModule):
         nn.init.zeros_(self.score.bias)
 
     def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:  # noqa: D102
-        scores = self.score(frames)[..., 0].masked_fill(~mask, -torch.inf)
-        return torch.bmm(scores.softmax(dim=1)[:, None], frames)[:, 0]
+        return torch.bmm(self.weights(frames, mask)[:, None], frames)[:, 0]
+
+    def weights(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Return the weight of each frame, (batch, time), the sum of which is 1 in each utterance."""
+        scores: torch.Tensor = self.score(frames)[..., 0].masked_fill(~mask, -torch.inf)
+        return scores.softmax(dim=1)

@@ -12,10 +12,10 @@ from pydantic import Field
 
 from featurestore.config import Component
 from train.labels import Scale
-from train.metrics import Floats, Groups, Metric
+from train.metrics import Floats, Groups, Measured, Metric
 
 Figures = dict[str, tuple[Floats, Callable[[Floats], Floats]]]
-"""For each target the sums per group, and the metric that is computed from such sums."""
+"""For each target the sums per group, and the metric that selects, which is computed from such sums."""
 
 
 class Goal(ABC):
@@ -61,8 +61,13 @@ class Goal(ABC):
         """Return outputs (…, utterances, outputs) as what can be averaged over models: values, or probabilities."""
 
     @abstractmethod
+    def measured(self, targets: torch.Tensor, predicted: torch.Tensor, groups: Groups) -> dict[str, Measured]:
+        """Return for each target the sums per group of what is represented so, and all its metrics."""
+
     def figures(self, targets: torch.Tensor, predicted: torch.Tensor, groups: Groups) -> Figures:
-        """Return for each target the sums per group of what is represented so, and its metric."""
+        """Return for each target the sums per group of what is represented so, and the metric that selects."""
+        measured = self.measured(targets, predicted, groups)
+        return {target: (one.sums, one.metrics[self.metrics[target]]) for target, one in measured.items()}
 
     @abstractmethod
     def truth(self, table: pd.DataFrame) -> pd.DataFrame:
@@ -71,6 +76,10 @@ class Goal(ABC):
     @abstractmethod
     def decode(self, predicted: torch.Tensor) -> dict[str, Any]:
         """Return a column for each target: what is represented so, in the units of the dataset."""
+
+    def scores(self, predicted: torch.Tensor) -> dict[tuple[str, str], Any]:  # noqa: ARG002
+        """Return a column for each target and class: what is represented so of it; none of numbers."""
+        return {}
 
     @abstractmethod
     def spread(self, members: torch.Tensor) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -13,8 +13,28 @@ from featurestore.errors import SerError
 from train.labels import as_names, first_of
 from train.losses import Loss
 from train.losses.cross_entropy import CrossEntropy
-from train.metrics import Groups, confusion_counts, uar_of
-from train.tasks import Figures, Goal, Task
+from train.metrics import (
+    Floats,
+    Groups,
+    Measured,
+    accuracy_of,
+    class_sums,
+    ece_of,
+    macro_f1_of,
+    overconfidence_of,
+    uar_of,
+    weighted_f1_of,
+)
+from train.tasks import Goal, Task
+
+METRICS: dict[str, Callable[[Floats], Floats]] = {
+    "UAR": uar_of,
+    "accuracy": accuracy_of,
+    "macro_F1": macro_f1_of,
+    "weighted_F1": weighted_f1_of,
+    "ECE": ece_of,
+    "overconfidence": overconfidence_of,
+}
 
 
 class Classification(Task):
@@ -111,14 +131,18 @@ class ClassificationGoal(Goal):
     def represent(self, output: torch.Tensor) -> torch.Tensor:  # noqa: D102
         return output.double().softmax(dim=-1)
 
-    def figures(self, targets: torch.Tensor, predicted: torch.Tensor, groups: Groups) -> Figures:  # noqa: D102
+    def measured(self, targets: torch.Tensor, predicted: torch.Tensor, groups: Groups) -> dict[str, Measured]:  # noqa: D102
         there = (targets >= 0).numpy()
-        true, chosen = targets.numpy()[there], predicted.argmax(dim=-1).numpy()[there]
-        counts = confusion_counts(true, chosen, len(self.classes), groups[there], int(groups.max()) + 1)
-        return {self.target: (counts, uar_of)}
+        true, probabilities = targets.numpy()[there], predicted.double().numpy()[there]
+        sums = class_sums(true, probabilities, groups[there], int(groups.max()) + 1)
+        return {self.target: Measured(sums, METRICS)}
 
     def decode(self, predicted: torch.Tensor) -> dict[str, Any]:  # noqa: D102
         return {self.target: [self.classes[i] for i in predicted.argmax(dim=-1).tolist()]}
+
+    def scores(self, predicted: torch.Tensor) -> dict[tuple[str, str], Any]:  # noqa: D102
+        columns = predicted.double().numpy().T
+        return {(self.target, name): column for name, column in zip(self.classes, columns, strict=True)}
 
     def spread(self, members: torch.Tensor) -> dict[str, Any]:  # noqa: D102
         chosen = members.mean(dim=0).argmax(dim=-1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -15,8 +15,8 @@ from featurestore.errors import SerError
 from train.labels import TOLERANCE, Scale, numbers
 from train.losses import Loss
 from train.losses.ccc import CCC
-from train.metrics import Groups, ccc_of, concordance_sums
-from train.tasks import Figures, Goal, Task
+from train.metrics import Floats, Groups, Measured, ccc_of, concordance_sums, mae_of, pcc_of, r2_of, rmse_of
+from train.tasks import Goal, Task
 
 
 class Regression(Task):
@@ -118,12 +118,15 @@ class RegressionGoal(Goal):
     def represent(self, output: torch.Tensor) -> torch.Tensor:  # noqa: D102
         return output
 
-    def figures(self, targets: torch.Tensor, predicted: torch.Tensor, groups: Groups) -> Figures:  # noqa: D102
-        found: Figures = {}
-        for column, target in enumerate(self.ranges):
+    def measured(self, targets: torch.Tensor, predicted: torch.Tensor, groups: Groups) -> dict[str, Measured]:
+        """Return the sums and metrics of each target; RMSE and MAE are in the units of the dataset."""
+        found: dict[str, Measured] = {}
+        for column, (target, (low, high)) in enumerate(self.ranges.items()):
             there = targets[:, column].isfinite().numpy()
             true, values = (part[:, column].double().numpy()[there] for part in (targets, predicted))
-            found[target] = (concordance_sums(true, values, groups[there], int(groups.max()) + 1), ccc_of)
+            sums = concordance_sums(true, values, groups[there], int(groups.max()) + 1)
+            errors = {"RMSE": _scaled(rmse_of, high - low), "MAE": _scaled(mae_of, high - low)}
+            found[target] = Measured(sums, {"CCC": ccc_of, "PCC": pcc_of, **errors, "R2": r2_of})
         return found
 
     def decode(self, predicted: torch.Tensor) -> dict[str, Any]:  # noqa: D102
@@ -144,6 +147,10 @@ class RegressionGoal(Goal):
     @cached_property
     def _width(self) -> Any:
         return np.array([high - low for low, high in self.ranges.values()])
+
+
+def _scaled(metric: Callable[[Floats], Floats], width: float) -> Callable[[Floats], Floats]:
+    return lambda sums: width * metric(sums)
 
 
 def _varies(values: torch.Tensor) -> bool:

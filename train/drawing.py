@@ -1,0 +1,44 @@
+"""What the pictures of a run share: their style, names as labels, and files that come out with the same bytes."""
+
+from __future__ import annotations
+
+import warnings
+from io import BytesIO
+from pathlib import Path
+from urllib.parse import quote
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from featurestore.command import printable
+from train.files import write_whole
+
+mpl.rcParams.update(
+    {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9, "svg.hashsalt": "ser-featurestore"}
+)
+
+LONGEST_LABEL = 30
+"""Characters."""
+FORMATS = {"png": {}, "svg": {"Date": None}}
+"""What is written, and the metadata that would not be the same again."""
+
+
+def as_label(name: str) -> str:
+    """Return the beginning of a name; what is between two $ would be set as a formula."""
+    return printable(name)[:LONGEST_LABEL].replace("$", r"\$")
+
+
+def save(figure: Figure, folder: Path, name: str) -> None:
+    """Write a figure as ``NAME.png`` and ``NAME.svg``; of a name that holds a column's the odd characters are quoted.
+
+    Raises:
+        SerError: if it cannot be written.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a letter that the font lacks is shown as a box
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # what is laid out once is not laid out again
+        for kind, metadata in FORMATS.items():
+            picture = BytesIO()
+            figure.savefig(picture, format=kind, dpi=150, metadata=metadata)
+            write_whole(folder / f"{quote(name, safe=' ')}.{kind}", picture.getvalue())
