@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from featurestore.command import printable
 from train.examples import Examples
 from train.files import write_whole
+from train.folder import UNSAFE
 from train.labels import Scale
 from train.tasks.classification import ClassificationGoal
 from train.tasks.regression import RegressionGoal
@@ -106,6 +107,9 @@ def _as_label(name: str) -> str:
 
 def _save(figure: Figure, file: Path) -> None:
     picture = BytesIO()
+    if (file.parent / UNSAFE).exists():
+        text = printable((file.parent / UNSAFE).read_text().strip())
+        figure.suptitle(text, color="red", fontsize=7)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # a letter that the font lacks is shown as a box
         figure.savefig(picture, format="png", dpi=150)

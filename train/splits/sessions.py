@@ -40,7 +40,5 @@ class Sessions(Splits):
         present = sorted(speakers[held_out].unique())
         if len(present) < 2:
             raise SerError(f"session {session} has one speaker, {present[0]}: splits.dev=speaker needs two or more")
-        parts = [
-            (~held_out, held_out & (speakers != speaker), held_out & (speakers == speaker)) for speaker in present
-        ]
+        parts = [(~held_out, held_out & (speakers != speaker), held_out & (speakers == speaker)) for speaker in present]
         return [Fold(*(sessions.index[chosen].tolist() for chosen in masks)) for masks in parts]
