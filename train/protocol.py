@@ -13,12 +13,14 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from featurestore.errors import SerError
-from train.labels import first_of
+from train.labels import first_of, some
 from train.splits import Apart, Fold, Splits
 
 PARTS = ("train", "dev", "test")
 LABELS = ("speaker", "session", "split", "emotion", "V", "A", "D")
 """Columns that a protocol notes the content of, where the table has them."""
+TWICE = {("train", "test"): "train_on_test", ("dev", "test"): "select_on_test", ("train", "dev"): "select_on_train"}
+"""What it is called where an utterance is in two parts of a fold."""
 ABOUT = ("name", "dataset", "splits", "apart", "unsafe", "columns", "labels_sha256")
 """What its file says beside the folds."""
 
@@ -193,10 +195,17 @@ def fitting(protocol: Protocol, names: Sequence[str], dataset: str, path: Path) 
 def _check_parts(protocol: Protocol, path: Path) -> None:
     """Refuse a fold that has an utterance twice, and an inner one that has what its outer fold tests."""
     for number, fold in enumerate(protocol.all_folds()):
-        everyone = [*fold.train, *fold.dev, *fold.test]
-        if len(set(everyone)) < len(everyone):
-            twice = next(name for name in everyone if everyone.count(name) > 1)
-            raise SerError(f"{path}: fold {number} has the utterance {twice} more than once")
+        for (a, b), name in TWICE.items():
+            both = sorted(set(getattr(fold, a)) & set(getattr(fold, b)))
+            if both:
+                raise SerError(
+                    f"{path}: {name}: fold {number} has {some(both)} in {a} and in {b}: leave one of the two"
+                )
+        for part in PARTS:
+            names = pd.Index(getattr(fold, part))
+            if not names.is_unique:
+                twice = names[names.duplicated()][0]
+                raise SerError(f"{path}: fold {number} has the utterance {twice} more than once in {part}")
     for number, (fold, inner) in enumerate(zip(protocol.folds, protocol.inner, strict=bool(protocol.inner))):
         tested = set(fold.test) & {name for one in inner for part in PARTS for name in getattr(one, part)}
         if tested:

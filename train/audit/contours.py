@@ -53,7 +53,7 @@ class Contours:
         self._pool = max(1, round(HOP / part.spec.hop))
         self._unit = dict(part.spec.provenance.get("settings", {})).get("unit", "ln")
         self._log_mel = is_log_mel(part.spec.provenance)
-        self._layer = 0 if part.spec.layers == 1 else 1
+        self._layer = part.spec.layers - 1  # the first ones of Whisper hold where a frame is more than what it holds
         if not self._log_mel:
             mean, sd = (moments[self._layer] for moments in corpus_statistics(part, names))
             self._mean, self._sd = mean, np.maximum(sd, 1e-6)

@@ -14,7 +14,7 @@ import numpy as np
 
 from featurestore.codec import Floats
 from train.audit.contours import HOP, Contours, Ints, Words, alikeness
-from train.audit.findings import Audited, Finding, Pair
+from train.audit.findings import Audited, Finding, Pair, is_log_mel
 from train.audit.same_audio import same_pairs
 
 LEAST_ALIKE = 0.93
@@ -40,6 +40,8 @@ def near_duplicates(audited: Audited) -> Iterator[Finding]:
     left = len(audited.table) - len(audited.comparable)
     if left:
         audited.remarks.append(f"{left} utterances have no {part.name}: they are not compared with others")
+    if not is_log_mel(part.spec.provenance):
+        audited.remarks.append(f"copies are looked for in {part.name}, which misses some that logmel would show")
     same = {(pair.first, pair.second) for pair in same_pairs(audited)}
     copies = [pair for pair in find_copies(audited) if (pair.first, pair.second) not in same]
     yield from audited.across("near_duplicates", "pairs of copies of a recording have one in", copies)
