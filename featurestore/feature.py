@@ -243,6 +243,11 @@ class FeatureStore:
         shard = int(self._index.shard[row])
         return shard, row - int(np.searchsorted(self._index.shard, shard))
 
+    def checksum(self, name: str) -> str:
+        """Return the checksum of what is stored of an utterance, eight hexadecimal digits."""
+        shard, rank = self.shard_of(name)
+        return str(self.records[shard]["utterances"][8 * rank : 8 * rank + 8])
+
     def names_in(self, shard: int) -> list[str]:
         """Return the names of the utterances of a shard, in the order of the table."""
         return [self._index.names[row] for row in np.flatnonzero(self._index.shard == shard)]

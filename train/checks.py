@@ -31,21 +31,6 @@ def check_folds(examples: Examples, folds: list[Fold]) -> list[str]:
     return [*remarks, *_about_speakers(examples, folds), *_in_no_part(examples, folds)]
 
 
-def shared_speakers(examples: Examples, folds: list[Fold]) -> list[str]:
-    """Return a line for each fold and pair of parts that have speakers in common."""
-    if "speaker" not in examples.table:
-        return ["the store has no speakers: whether parts share them cannot be known"]
-    speakers = examples.table["speaker"]
-    lines = []
-    for number, fold in enumerate(folds):
-        parts = {part: set(speakers.loc[getattr(fold, part)]) - {""} for part in ("train", "dev", "test")}
-        for a, b in (("train", "test"), ("dev", "test"), ("train", "dev")):
-            shared = parts[a] & parts[b]
-            if shared:
-                lines.append(f"fold {number}: {len(shared)} speakers are in {a} and in {b}, e.g. {sorted(shared)[0]}")
-    return lines
-
-
 def _about_speakers(examples: Examples, folds: list[Fold]) -> Iterator[str]:
     if "speaker" not in examples.table:
         return

@@ -14,8 +14,10 @@ from featurestore.command import INCOMPLETE, run, say, say_table
 from featurestore.config import load
 from featurestore.errors import ConfigError
 from featurestore.listing import say_list
+from train.protocol_commands import app as protocol_app
 
 app = App(name="ser-train", version_flags=[], default_parameter=Parameter(negative=()))
+app.command(protocol_app)
 
 
 @app.default

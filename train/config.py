@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from featurestore.config import Config
 from train.adaptation import LMMD
@@ -21,6 +21,7 @@ from train.splits import Splits
 from train.splits.kfold import KFold
 from train.streams import Stream
 from train.tasks import Task
+from train.unsafe import UnsafeConfig
 
 MOST_MEMBERS = 1000
 
@@ -77,7 +78,8 @@ class TrainConfig(Config):
     """Domain adaptation of one classification to a corpus whose labels are not used; see splits=datasets."""
     splits: Splits = KFold()
     protocol: Path | None = None
-    """A file of folds, protocol.json of another run, instead of ``splits``."""
+    """A file of folds, made by ``ser-train protocol make`` or protocol.json of another run, instead of ``splits``."""
+    unsafe: UnsafeConfig = UnsafeConfig()
     folds: tuple[int, ...] | None = None
     """The numbers of the folds that are trained and tested; all when absent."""
     members: int = Field(default=1, ge=1, le=MOST_MEMBERS)
@@ -107,3 +109,9 @@ class TrainConfig(Config):
         if method is not None and (method in ("", ".", "..") or {"/", "\0"} & {*method}):
             raise ValueError(f"expected the name of a folder, found {method!r}")
         return method
+
+    @model_validator(mode="after")
+    def _refit_beside_unsafe(self) -> Self:
+        if self.unsafe.select_on_test and self.optim.refit:
+            raise ValueError("optim.refit trains on what selects, which unsafe.select_on_test makes the test part")
+        return self

@@ -16,7 +16,7 @@ from featurestore.codec import Floats, Frames
 from featurestore.errors import SerError
 from featurestore.feature import FeatureStore
 from featurestore.layers import Layers
-from featurestore.plan import Ints, Seconds
+from featurestore.plan import FeatureSpec, Ints, Seconds
 from featurestore.store import Store
 from train.labels import as_names
 
@@ -80,6 +80,10 @@ class Feature:
     def times(self, name: str) -> Seconds:
         """Return the time of each frame of an utterance in seconds."""
         return self._of(name, FeatureStore.times)
+
+    def checksum(self, name: str) -> str:
+        """Return the checksum of what is stored of an utterance."""
+        return str(self._of(name, FeatureStore.checksum))
 
     def frames(self, name: str) -> int:
         """Return the number of frames of an utterance."""
@@ -167,7 +171,13 @@ class Corpora:
     def parts(self) -> dict[str, Any]:
         """The features that all stores have; see `Feature`."""
         first, *others = self.stores.values()
-        return {name: self.feature(name) for name in first.parts if all(name in other.parts for other in others)}
+        shared = [name for name in first.features if all(name in other.features for other in others)]
+        return {name: self.feature(name) for name in shared}
+
+    @property
+    def features(self) -> dict[str, FeatureSpec]:
+        """What each of them is."""
+        return {name: part.spec for name, part in self.parts.items()}
 
     def feature(self, name: str) -> Feature:
         """Return a feature of all stores.

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from featurestore.command import printable
 from train.files import write_whole
+from train.unsafe import UNSAFE
 
 mpl.rcParams.update(
     {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9, "svg.hashsalt": "ser-featurestore"}
@@ -31,9 +32,14 @@ def as_label(name: str) -> str:
 def save(figure: Figure, folder: Path, name: str) -> None:
     """Write a figure as ``NAME.png`` and ``NAME.svg``; of a name that holds a column's the odd characters are quoted.
 
+    In the folder of an unsafe run, or below it, it is stamped.
+
     Raises:
         SerError: if it cannot be written.
     """
+    for place in (folder, folder.parent):
+        if (place / UNSAFE).exists():
+            figure.suptitle(printable((place / UNSAFE).read_text().strip()), color="red", fontsize=7)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # a letter that the font lacks is shown as a box
         figure.draw_without_rendering()

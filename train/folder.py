@@ -15,13 +15,15 @@ from featurestore.command import printable
 from featurestore.config import load
 from featurestore.errors import SerError
 from featurestore.plan import FeatureSpec
+from train.audit import Audit
 from train.config import TrainConfig
 from train.corpora import AnyStore, Corpora, open_stores
-from train.examples import Examples
+from train.examples import Examples, Hearing
 from train.files import write_whole
 from train.maps import read_map
 from train.protocol import Protocol, read_protocol
 from train.tasks import Goal
+from train.unsafe import UNSAFE, stamp
 
 LIBRARIES = ("ser-featurestore", "torch", "numpy", "numba")
 
@@ -52,7 +54,9 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def write(self, config: TrainConfig, examples: Examples, protocol: Protocol, warnings: list[str]) -> None:
+    def write(
+        self, config: TrainConfig, examples: Examples, protocol: Protocol, warnings: list[str], audit: Audit
+    ) -> None:
         """Write what is known before anything is trained; ``run.json`` last, without which it is no run."""
         store = examples.store
         tree = config.model_copy(
@@ -79,7 +83,12 @@ class RunFolder:
             "versions": {library: version(library) for library in LIBRARIES},
             "skipped": examples.skipped,
             "warnings": warnings,
+            "statistics": {name: _statistics_of(hearing, config) for name, hearing in examples.streams.items()},
+            "audit": audit.to_dict(),
+            "unsafe": config.unsafe.names,
         }
+        if config.unsafe.names:
+            write_whole(self.path / UNSAFE, stamp(config.unsafe.names) + "\n")
         write_whole(self.path / "run.json", json.dumps(note, indent=1, ensure_ascii=False) + "\n")
 
     @cached_property
@@ -178,6 +187,16 @@ class RunFolder:
 
 def _paths(store: AnyStore) -> list[str]:
     return store.paths if isinstance(store, Corpora) else [str(store.path)]
+
+
+def _statistics_of(hearing: Hearing, config: TrainConfig) -> str:
+    """Return by which utterances' statistics a stream is standardised; labels are used for none of them."""
+    by = str(getattr(hearing.front, "normalize", "none"))
+    if by == "train":
+        return "all parts of each fold" if config.unsafe.statistics_of_all else "the training part of each fold"
+    return {"speaker": "the speaker's utterances", "corpus": "the corpus", "utterance": "the utterance itself"}.get(
+        by, "none"
+    )
 
 
 def make_run_folder(config: TrainConfig, dataset: str, feature: str) -> Path:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from io import BytesIO
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -14,6 +12,7 @@ from matplotlib.figure import Figure
 from featurestore.errors import SerError
 from train.config import TrainConfig
 from train.corpora import Corpora, open_stores
+from train.drawing import as_label, save
 from train.evaluate import speaker_numbers
 from train.files import write_whole
 from train.folder import make_run_folder
@@ -22,8 +21,8 @@ from train.metrics import (
     Floats,
     Groups,
     ccc_of,
+    choice_sums,
     concordance_sums,
-    confusion_counts,
     interval,
     resample_weights,
     uar_of,
@@ -71,8 +70,8 @@ def cross_matrix(paths: Sequence[str], config: TrainConfig, say: Say) -> tuple[P
                 found.append(_figures(rows, results["metrics"]).assign(train=dataset, test=test, run=str(place)))
     matrix = pd.concat(found)[FIGURE].reset_index(drop=True)
     write_whole(folder / "matrix.csv", matrix.to_csv(index=False))
-    for target, rows in matrix.groupby("target", sort=False):
-        _draw(folder / f"matrix_{quote(str(target), safe=' ')}.png", rows, list(corpora.stores))
+    for _, rows in matrix.groupby("target", sort=False):
+        _draw(folder, rows, list(corpora.stores))
     return folder, matrix
 
 
@@ -114,24 +113,23 @@ def _sums(metric: str, true: pd.Series, predicted: pd.Series, groups: Groups) ->
         return ccc_of, concordance_sums(true.to_numpy(float), predicted.to_numpy(float), groups, count)
     names, answers = as_names(true), as_names(predicted)
     classes = pd.Index(sorted({*names, *answers}))
-    return uar_of, confusion_counts(
+    return uar_of, choice_sums(
         classes.get_indexer(pd.Index(names)), classes.get_indexer(pd.Index(answers)), len(classes), groups, count
     )
 
 
-def _draw(file: Path, rows: pd.DataFrame, datasets: list[str]) -> None:
-    """Write the heat map of a target."""
+def _draw(folder: Path, rows: pd.DataFrame, datasets: list[str]) -> None:
+    """Write the heat map of a target as ``matrix_TARGET``."""
     values = rows.pivot_table(index="train", columns="test", values="value").loc[datasets, datasets].to_numpy()
     figure = Figure(figsize=(2.5 + 0.9 * len(datasets), 1.5 + 0.9 * len(datasets)), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(values, cmap="Blues", vmin=min(0.0, float(values.min())), vmax=1)
-    axes.set_xticks(range(len(datasets)), datasets, rotation=45, ha="right")
-    axes.set_yticks(range(len(datasets)), datasets)
-    axes.set(xlabel="tested on", ylabel="trained on", title=f"{rows['target'].iloc[0]}, {rows['metric'].iloc[0]}")
+    axes.set_xticks(range(len(datasets)), map(as_label, datasets), rotation=45, ha="right")
+    axes.set_yticks(range(len(datasets)), map(as_label, datasets))
+    target = rows["target"].iloc[0]
+    axes.set(xlabel="tested on", ylabel="trained on", title=f"{as_label(target)}, {rows['metric'].iloc[0]}")
     for (row, column), value in np.ndenumerate(values):
         color = "white" if value > 0.6 else "black"
         axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=color)
     figure.colorbar(image)
-    picture = BytesIO()
-    figure.savefig(picture, format="png", dpi=150)
-    write_whole(file, picture.getvalue())
+    save(figure, folder, f"matrix_{target}")

@@ -139,6 +139,13 @@ def class_sums(true: npt.NDArray[Any], probabilities: Floats, groups: npt.NDArra
     return sums
 
 
+def choice_sums(
+    true: npt.NDArray[Any], chosen: npt.NDArray[Any], classes: int, groups: npt.NDArray[Any], count: int
+) -> Floats:
+    """Return the `class_sums` of class numbers that were chosen, (utterances,), without probabilities."""
+    return class_sums(true, np.eye(classes)[chosen], groups, count)
+
+
 def confidence_bins(confidence: Floats) -> npt.NDArray[np.int64]:
     """Return the bin of each confidence: `BINS` of equal width, the upper end of each within it.
 

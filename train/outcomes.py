@@ -14,7 +14,7 @@ import torch
 from featurestore.errors import SerError
 from train.folder import RunFolder
 from train.labels import some
-from train.metrics import Floats, Groups, Metric, ccc_of, concordance_sums, confusion_counts, uar_of
+from train.metrics import Floats, Groups, Metric, ccc_of, choice_sums, concordance_sums, uar_of
 from train.tensors import read_tensors
 
 KEYS = ["name", "fold"]
@@ -228,4 +228,4 @@ class Truth:
             return concordance_sums(self.labels[there], np.asarray(predicted, float)[there], groups[there], count)
         there = self.labels != ""
         true, chosen = (self.classes.get_indexer(names[there]) for names in (self.labels, np.asarray(predicted)))
-        return confusion_counts(true, chosen, len(self.classes), groups[there], count)
+        return choice_sums(true, chosen, len(self.classes), groups[there], count)

@@ -12,7 +12,8 @@ import torch
 from featurestore.command import printable
 from featurestore.errors import SerError
 from train.attention import check_attention, plot_attention
-from train.checks import check_folds, shared_speakers
+from train.audit import audit
+from train.checks import check_folds
 from train.config import TrainConfig
 from train.corpora import AnyStore
 from train.evaluate import evaluate, predictions_table
@@ -22,12 +23,13 @@ from train.folder import RunFolder, Variant, make_run_folder
 from train.labels import grouped
 from train.live import Live, epoch_line, following
 from train.plots import plot_run
-from train.protocol import Protocol, fitting, read_protocol
+from train.protocol import PARTS, Protocol, changed_labels, fitting, make_protocol, read_protocol
 from train.report import write_report
 from train.sinks import check_sinks, write_sinks
 from train.tensors import read_tensors
 from train.tested import System, Tested
 from train.training import check_adaptation, make_model
+from train.unsafe import stamp
 from train.work import jobs_of
 from train.workers import run_jobs
 
@@ -55,10 +57,13 @@ def run(store: AnyStore, config: TrainConfig, say: Say) -> tuple[Path, dict[str,
             check_adaptation(examples, fold.unlabelled)
     warnings = [*examples.remarks, *survey(examples), *check_folds(examples, protocol.folds)]
     check_attention(config, protocol)
+    warnings += changed_labels(protocol, examples.table)
+    found = audit(store, examples.table, protocol, list(examples.metrics))
+    found.refuse(config.unsafe)
     with torch.random.fork_rng(devices=[]):
         make_model(examples, config, config.seed)  # parts that do not fit are refused before there is a folder
     folder = RunFolder(make_run_folder(config, store.dataset, examples.clock.source.name))
-    folder.write(config, examples, protocol, warnings + shared_speakers(examples, protocol.folds))
+    folder.write(config, examples, protocol, warnings, found)
     return folder.path, _finish(folder, examples, _Log(folder, say))
 
 
@@ -77,15 +82,16 @@ def _protocol(config: TrainConfig, examples: Examples) -> Protocol:
     """Return the folds of a file, or those that the splits make."""
     dataset = examples.store.dataset
     if config.protocol is not None:
-        folds = fitting(read_protocol(config.protocol), examples.names, dataset, config.protocol)
+        protocol = fitting(read_protocol(config.protocol), examples.names, dataset, config.protocol)
     else:
-        folds = config.splits.folds(examples.table)
+        protocol = make_protocol(config.splits, examples.table, dataset)
+    config.unsafe.refuse(protocol.unsafe, f"splits={protocol.name}")
     if config.folds is not None and len(set(config.folds)) != max(1, len(config.folds)):
         raise SerError(f"folds={list(config.folds)}: expected one or more numbers, each once")
-    absent = [number for number in config.folds or () if not 0 <= number < len(folds)]
+    absent = [number for number in config.folds or () if not 0 <= number < len(protocol.folds)]
     if absent:
-        raise SerError(f"folds={absent} are not there: found {len(folds)} folds, numbered from 0")
-    return Protocol(dataset, folds)
+        raise SerError(f"folds={absent} are not there: found {len(protocol.folds)} folds, numbered from 0")
+    return protocol
 
 
 def _finish(folder: RunFolder, examples: Examples, log: _Log) -> dict[str, Any]:
@@ -124,12 +130,16 @@ def _results(folder: RunFolder, examples: Examples, log: _Log) -> dict[str, Any]
             {"fold": variant.fold, "member": variant.member, **{key: note[key] for key in LEARNED}}
             for variant, note in zip(folder.variants, notes, strict=True)
         ],
-        "utterances": {part: [len(getattr(fold, part)) for fold in folds] for part in ("train", "dev", "test")},
+        "utterances": {part: [len(getattr(fold, part)) for fold in folds] for part in PARTS},
         "protocol_sha256": folder.protocol.sha256,
+        "audit": folder.note.get("audit", {}),
+        "unsafe": folder.config.unsafe.names,
         "warnings": folder.note["warnings"],
         "skipped": folder.note["skipped"],
     }
     table = predictions_table(examples, dict(zip(numbers, folds, strict=True)), systems)
+    if folder.config.unsafe.names:
+        table["unsafe"] = " ".join(folder.config.unsafe.names)
     plot_run(folder.path / "plots", notes, Tested.of(examples, folds, systems), table)
     plot_attention(folder, examples)
     write_report(folder.path / "report.xlsx", results)
@@ -175,7 +185,8 @@ def result_lines(results: dict[str, Any]) -> list[str]:
     targets = list(next(iter(systems.values())))
     words = {target: f"{target} {metrics[target]}" if target in metrics else target for target in targets}
     width = max(8, *map(len, words.values()))
-    lines = [" " * width + "".join(f"{system:>26s}" for system in systems)]
+    lines = [stamp(results["unsafe"])] if results.get("unsafe") else []
+    lines.append(" " * width + "".join(f"{system:>26s}" for system in systems))
     for target in targets:
         cells = (systems[system][target] for system in systems)
         values = "".join(f"{c['value']:+9.3f} [{c['low']:+.3f}, {c['high']:+.3f}]" for c in cells)
@@ -198,7 +209,9 @@ def _described(folder: RunFolder, examples: Examples) -> list[str]:
     ]
     skipped = grouped(folder.note["skipped"].items())
     lines += [f"skipped: {line}; all of their names are in metrics.json" for line in skipped]
-    return lines + [f"warning: {line}" for line in folder.note["warnings"]]
+    lines += [f"warning: {line}" for line in folder.note["warnings"]]
+    lines += [f"audit: {line}" for line in folder.note.get("audit", {}).get("lines", [])]
+    return lines + ([stamp(config.unsafe.names)] if config.unsafe.names else [])
 
 
 class _Log:

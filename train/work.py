@@ -12,10 +12,12 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from featurestore.errors import SerError
+from train.config import TrainConfig
 from train.examples import Examples, load_examples
 from train.folder import RunFolder, Variant
 from train.memory import keep_freed_memory
 from train.ridge import ridge_predictions
+from train.splits import Fold
 from train.tensors import read_tensors, write_tensors
 from train.training import Training, predict_alone
 
@@ -76,17 +78,20 @@ def _train(folder: RunFolder, examples: Examples, variant: Variant, report: Repo
     With ``optim.refit`` another one is trained on train and dev together, for as many epochs, and predicts it.
     """
     config, fold = folder.config, folder.protocol.folds[variant.fold]
+    train, dev = config.unsafe.trained_on(fold)
     seed, checkpoint = config.seed + variant.member, folder.checkpoint(variant)
     note = {"fold": variant.fold, "member": variant.member, "again": False}
     selected = read_tensors(checkpoint)[1]["selected"] if checkpoint.exists() else None
     if selected is None:
-        training = Training(examples, config, fold.train, fold.dev, config.optim.epochs, seed, fold.unlabelled)
+        training = Training(examples, config, train, dev, config.optim.epochs, seed, fold.unlabelled)
+        _fit_to_all(training, examples, config, fold)
         _advance(training, checkpoint, None, lambda epoch: report({**note, **epoch}))
         selected = training.outcome()
     learned = selected
     if config.optim.refit:
         note["again"] = True
-        training = Training(examples, config, fold.train + fold.dev, [], selected["best_epoch"], seed, fold.unlabelled)
+        training = Training(examples, config, train + dev, [], selected["best_epoch"], seed, fold.unlabelled)
+        _fit_to_all(training, examples, config, fold)
         _advance(training, checkpoint, selected, lambda epoch: report({**note, **epoch}))
         learned = {**selected, "again": training.progress.history}
     model = training.best()
@@ -95,6 +100,12 @@ def _train(folder: RunFolder, examples: Examples, variant: Variant, report: Repo
     write_tensors(folder.model(variant), model.state_dict(), learned)
     write_tensors(folder.outputs(variant), outputs, learned)
     checkpoint.unlink(missing_ok=True)
+
+
+def _fit_to_all(training: Training, examples: Examples, config: TrainConfig, fold: Fold) -> None:
+    """Take the statistics of all parts, where ``unsafe.statistics_of_all`` asks for it."""
+    if config.unsafe.statistics_of_all:
+        training.model.fit(examples, [*fold.train, *fold.dev, *fold.test])
 
 
 def _advance(training: Training, checkpoint: Path, selected: dict[str, Any] | None, report: Report) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from featurestore.config import load
+from featurestore.errors import SerError
 from featurestore.statistics import corpus_statistics
 from train.config import TrainConfig
 from train.examples import load_examples
@@ -150,14 +151,21 @@ def test_test_parts_do_not_reach_training_or_selection(store, changed, tmp_path,
     assert other["results"]["ridge"]["A"]["value"] < 0 < honest["results"]["ridge"]["A"]["value"]
 
 
-def test_shared_speakers_are_reported(store, changed, tmp_path):
+def test_shared_speakers_are_refused_unless_they_are_meant(store, changed, tmp_path):
     store.utterances["split"] = ["train", "dev", "test"] * 32  # each speaker in one part still
     store.utterances.loc["u000", "split"] = "test"
     lines = []
-    config = quick("splits=given", "optim.epochs=1", f"runs={tmp_path}")
-    _, results = run(changed(store.utterances), config, lines.append)
-    assert results["warnings"] == ["fold 0: 1 speakers are in train and in test, e.g. s0"]
-    assert "warning: fold 0: 1 speakers are in train and in test, e.g. s0" in lines
+    settings = ["splits=given", "optim.epochs=1", f"runs={tmp_path}"]
+    found = "shared_speakers: fold 0: 1 speakers are in train and in test (s0)"
+    with pytest.raises(SerError) as error:
+        run(changed(store.utterances), quick(*settings), lines.append)
+    assert str(error.value).startswith(found)
+    assert str(error.value).endswith("or allow it with unsafe.shared_speakers=true")
+    assert not lines
+    _, results = run(changed(store.utterances), quick(*settings, "unsafe.shared_speakers=true"), lines.append)
+    assert results["warnings"] == []
+    assert f"audit: {found}" in lines
+    assert lines.count("UNSAFE: shared_speakers: not comparable") == 2
 
 
 def test_categories(store, tmp_path):

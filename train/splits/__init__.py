@@ -30,8 +30,28 @@ class Fold:
     unlabelled: list[str] = field(default_factory=list)
 
 
+PAIRS = ("train/dev", "train/test", "dev/test")
+"""The parts of a fold, two by two."""
+Apart = dict[str, list[str]]
+"""Of a column, the `PAIRS` of parts that have no value of it in common."""
+
+
 class Splits(Component, ABC):
     """A way to divide the utterances."""
+
+    @property
+    def unsafe(self) -> str | None:
+        """The setting below ``unsafe`` without which it is refused, where its figures mean something else."""
+        return None
+
+    @property
+    def apart(self) -> Apart:
+        """What it keeps apart beside speakers."""
+        return {}
+
+    def inner(self, table: pd.DataFrame, fold: Fold) -> list[Fold]:  # noqa: ARG002
+        """Return divisions of the train and dev part of a fold, whose test parts are empty; none by default."""
+        return []
 
     @abstractmethod
     def folds(self, table: pd.DataFrame) -> list[Fold]:
@@ -57,6 +77,11 @@ def rolling_folds(groups: pd.Series, parts: Sequence[Sequence[str]], dev_parts: 
         names = (groups.index[chosen].tolist() for chosen in (~in_test & ~in_dev, in_dev, in_test))
         folds.append(Fold(*names))
     return folds
+
+
+def whole_groups(group: str) -> Apart:
+    """Return what is apart where each value of a column is in one part."""
+    return {} if group == "speaker" else {group: list(PAIRS)}
 
 
 def group_column(table: pd.DataFrame, column: str) -> pd.Series:

@@ -1,4 +1,4 @@
-"""Leave one speaker out: each speaker is the test split once."""
+"""Leave one speaker, session or dataset out: each is the test split once."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import pandas as pd
 from pydantic import Field
 
 from featurestore.errors import SerError
-from train.splits import Fold, Splits, group_column, rolling_folds
+from train.splits import Apart, Fold, Splits, group_column, rolling_folds, whole_groups
 
 
 class LeaveOneOut(Splits):
     """Each speaker (or session) is the test split once, those after it in the order of names are dev."""
 
     group: str = "speaker"
-    """What is left out: speaker or session."""
+    """What is left out: speaker, session, dataset or another column."""
     dev_groups: int = Field(default=1, ge=1)
     """How many of them are dev."""
+
+    @property
+    def apart(self) -> Apart:  # noqa: D102
+        return whole_groups(self.group)
 
     def folds(self, table: pd.DataFrame) -> list[Fold]:  # noqa: D102
         groups = group_column(table, self.group)
