@@ -72,7 +72,8 @@ class Contours:
     def _bands(self, values: Floats) -> Floats:
         values = np.maximum(values, values.max() - FLOOR.get(self._unit, FLOOR["ln"]))
         begins = np.linspace(0, values.shape[1], min(BANDS, values.shape[1]) + 1).astype(int)
-        return np.add.reduceat(values, begins[:-1], axis=1) / np.diff(begins).astype(np.float32)
+        sums = np.add.reduceat(values, begins[:-1], axis=1)
+        return (sums / np.diff(begins)).astype(np.float32)
 
     def words(self, contours: Floats) -> Words:
         """Return the words of the frames that are not quiet."""
