@@ -137,8 +137,9 @@ def holm(values: npt.ArrayLike) -> Floats:
 
 
 def smallest_difference(error: Error, tests: int = 1) -> float:
-    """Return the smallest true difference that is found in 80 % of studies like this one.
+    """Return the smallest true difference that 80 % of studies like this one should find; take it as a lower bound.
 
+    The error is one study's own: where speakers and seeds are drawn anew, fewer find it (``null_study.py``).
     Source: H. S. Bloom (1995), Minimum detectable effects: the error times the sum of two quantiles of Student's t.
 
     Args:
