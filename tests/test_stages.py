@@ -12,7 +12,7 @@ from tests.extract.layouts import record, write
 from tests.extract.samples import noise
 
 EMOTIONS = ("neu", "hap", "ang", "sad", "fru", "exc")
-QUICK = ["width=8", "optim.epochs=2", "workers=1"]
+QUICK = ["width=8", "optim.epochs=2", "workers=1", "unsafe.same_audio=true", "unsafe.near_duplicates=true"]
 
 
 def command(stage, *arguments):

@@ -77,6 +77,9 @@ class TrainConfig(Config):
     lmmd: LMMD | None = None
     """Domain adaptation of one classification to a corpus whose labels are not used; see splits=datasets."""
     splits: Splits = KFold()
+    audit: Literal["frames", "table"] = "frames"
+    """What leaks are looked for by: ``frames`` also finds copies of a recording, for which it reads all frames of one
+    feature; ``table`` reads none."""
     protocol: Path | None = None
     """A file of folds, made by ``ser-train protocol make`` or protocol.json of another run, instead of ``splits``."""
     unsafe: UnsafeConfig = UnsafeConfig()

@@ -58,7 +58,7 @@ def run(store: AnyStore, config: TrainConfig, say: Say) -> tuple[Path, dict[str,
     warnings = [*examples.remarks, *survey(examples), *check_folds(examples, protocol.folds)]
     check_attention(config, protocol)
     warnings += changed_labels(protocol, examples.table)
-    found = audit(store, examples.table, protocol, list(examples.metrics))
+    found = audit(store, examples.table, protocol, list(examples.metrics), config.audit == "frames")
     found.refuse(config.unsafe)
     with torch.random.fork_rng(devices=[]):
         make_model(examples, config, config.seed)  # parts that do not fit are refused before there is a folder

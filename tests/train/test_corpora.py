@@ -39,7 +39,10 @@ class OnTen:
         return getattr(self._store, name)
 
     def __getitem__(self, name):
-        return self._store[name]
+        """Return the pitch of an utterance, and states of its shape that are those of no other recording."""
+        found = self._store[name]
+        states = np.random.default_rng(self._store.index[name]).normal(size=found["states"].shape)
+        return {"states": states.astype(np.float32), "pitch": found["pitch"]}
 
 
 @pytest.fixture(scope="module")

@@ -248,7 +248,9 @@ def test_pooled_reads_no_frame(copied, tmp_path):
     without_frames(copied, "states")
     with pytest.raises(Exception, match="states"):
         featurestore.open(copied)["u000"]["states"]
-    config = load(TrainConfig, [], [*QUICK, "fusion=none", "streams.speech.front=pooled", f"runs={tmp_path}"])
+    config = load(
+        TrainConfig, [], [*QUICK, "fusion=none", "streams.speech.front=pooled", "audit=table", f"runs={tmp_path}"]
+    )
     _, results = run(featurestore.open(copied), config, lambda _: None)
     assert len(results["models"][0]["layer_weights"]["speech"]) == 3
     examples = load_examples(featurestore.open(copied), config)
