@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from featurestore.cluster import cluster
 from featurestore.errors import SerError
 from train.config import TrainConfig
 from train.training import device_of
 from train.work import Job, Report, do_job
-
-if TYPE_CHECKING:
-    pass
 
 TOPIC = "epochs"
 
