@@ -58,9 +58,15 @@ class RemoteFiles(Files):
             entries = self.ask("ls", self.place(path), detail=True)
             found = {entry["name"].rstrip("/"): entry["type"] for entry in entries}
         except FileNotFoundError:
-            return {}
+            found = {}
         folder = self.filesystem._strip_protocol(self.place(path))  # an empty object may stand for it
-        return {name.rpartition("/")[2]: kind for name, kind in found.items() if name != folder}
+        listed = {name.rpartition("/")[2]: kind for name, kind in found.items() if name != folder}
+        if "zarr.json" not in listed and self.exists(f"{path}/zarr.json"):
+            raise StoreError(
+                f"{self.place(path)} is there, but its server does not list what is in a folder: copy the store to this "
+                "machine, or read it from a server that lists folders, or as one file (ser-store convert STORE NAME.h5)"
+            )
+        return listed
 
     def _open_ranges(self, path: str) -> Ranges:
         return _RemoteFile(self, self.place(path))
@@ -94,7 +100,10 @@ class _RemoteFile(Ranges):
         self.check(offset, count * dtype.itemsize)
         content = self._files.ask("cat_file", self._path, start=offset, end=offset + count * dtype.itemsize)
         if len(content) != count * dtype.itemsize:
-            raise OSError(f"{self._path} cannot be read: asked for {count * dtype.itemsize} bytes, got {len(content)}")
+            raise OSError(
+                f"{self._path} cannot be read: asked for {count * dtype.itemsize} bytes, got {len(content)}: its server "
+                "does not give parts of files; copy the store to this machine, or use another server"
+            )
         return np.frombuffer(content, dtype)
 
     def read_into(self, buffer: Array, offset: int) -> None:

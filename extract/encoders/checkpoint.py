@@ -217,7 +217,8 @@ def hash_weights(model: torch.nn.Module) -> str:
 
 def not_loaded(checkpoint: Checkpoint, error: Exception) -> SerError:
     """Return the error that says why a checkpoint cannot be loaded, and what to do."""
-    reason = shorten(str(error) or type(error).__name__, 200, placeholder=" ...")
+    kind = "" if isinstance(error, (OSError, ValueError)) and str(error) else f"{type(error).__name__}: "
+    reason = shorten(f"{kind}{error}", 200, placeholder=" ...")
     if Path(str(checkpoint.id)).exists():
         return SerError(f"the checkpoint in {checkpoint.id} cannot be loaded: {reason}")
     return SerError(

@@ -1,4 +1,4 @@
-"""Stores behind a web server: one that gives ranges, one that does not, one that does not answer."""
+"""Stores behind a web server: one that gives ranges, one that does not, one that lists nothing or does not answer."""
 
 import contextlib
 import os
@@ -76,6 +76,28 @@ def test_a_web_server_without_ranges_is_said_in_one_line(ser_store, toy, tmp_pat
         assert "could not be read" in result.stdout
     else:
         assert len(result.stderr.splitlines()) == 1
+
+
+class WithoutLists(WithRanges):
+    def list_directory(self, path):
+        self.send_error(404)
+
+
+@pytest.mark.parametrize("command", ["info", "show", "verify", "convert", "export"])
+def test_a_server_that_lists_no_folder_is_not_one_of_an_empty_store(ser_store, toy, tmp_path, command):
+    toy.write(tmp_path / "toy.zarr")
+    more = {"show": ["a1"], "convert": [tmp_path / "copy.zarr"], "export": [tmp_path / "copy"]}.get(command, [])
+    with served(tmp_path, WithoutLists) as url:
+        result = ser_store(command, f"{url}/toy.zarr", *more)
+    assert result.returncode == 1
+    assert "does not list" in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_file_needs_no_server_that_lists_folders(toy, tmp_path):
+    toy.write(tmp_path / "toy.h5")
+    with served(tmp_path, WithoutLists) as url:
+        assert np.allclose(featurestore.open(f"{url}/toy.h5")["a1"]["states"], toy.states["a1"], atol=2)
 
 
 def test_a_server_that_does_not_answer_is_not_one_without_the_store(ser_store):
