@@ -79,7 +79,7 @@ class Plain(nn.Module):
         self.model, self.log_variances = model, model.log_variances
         self.dropout = nn.Dropout1d(model.streams[0].dropout)
 
-    def forward(self, batch: Padded) -> dict[str, torch.Tensor]:
+    def vectors(self, batch: Padded) -> torch.Tensor:
         speech, *others = self.model.streams
         layers = speech.front.layers
         with torch.no_grad():
@@ -90,8 +90,10 @@ class Plain(nn.Module):
         heard = {"speech": Sequences(speech.embed(values, batch.mask), batch.mask)}
         for pitch in others:
             heard["pitch"] = Sequences(pitch.embed(batch.pitch, batch.mask), batch.mask)
-        vector = self.model.pooling(*self.model.fusion(heard))
-        return {task: head(vector) for task, head in zip(self.model.tasks, self.model.heads, strict=True)}
+        return self.model.pooling(*self.model.fusion(heard))
+
+    def decide(self, vectors: torch.Tensor) -> dict[str, torch.Tensor]:
+        return self.model.decide(vectors)
 
 
 def main(store: str, fusion: str, frames: str, order: str) -> None:
@@ -107,7 +109,7 @@ def main(store: str, fusion: str, frames: str, order: str) -> None:
                 how = {"batch_sampler": [batch.tolist() for batch in batches]}
             done = 0
             for step, batch in enumerate(DataLoader(data, collate_fn=data.collate, **how)):
-                training._step(1, step, batch)
+                training._step(1, step, batch, None)
                 done += int(batch.mask.sum())
             laps(done)
             epoch += 1
