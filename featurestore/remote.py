@@ -63,8 +63,8 @@ class RemoteFiles(Files):
         listed = {name.rpartition("/")[2]: kind for name, kind in found.items() if name != folder}
         if "zarr.json" not in listed and self.exists(f"{path}/zarr.json"):
             raise StoreError(
-                f"{self.place(path)} is there, but its server does not list what is in a folder: copy the store to this "
-                "machine, or read it from a server that lists folders, or as one file (ser-store convert STORE NAME.h5)"
+                f"{self.place(path)} is there, but its server does not list what is in a folder: copy the store to "
+                "this machine, or read it from a server that lists folders, or as one file (ser-store convert STORE NAME.h5)"
             )
         return listed
 
@@ -101,8 +101,8 @@ class _RemoteFile(Ranges):
         content = self._files.ask("cat_file", self._path, start=offset, end=offset + count * dtype.itemsize)
         if len(content) != count * dtype.itemsize:
             raise OSError(
-                f"{self._path} cannot be read: asked for {count * dtype.itemsize} bytes, got {len(content)}: its server "
-                "does not give parts of files; copy the store to this machine, or use another server"
+                f"{self._path} cannot be read: asked for {count * dtype.itemsize} bytes, got {len(content)}: its "
+                "server does not give parts of files; copy the store to this machine, or use another server"
             )
         return np.frombuffer(content, dtype)
 

@@ -5,6 +5,7 @@ ser-train --store stores/emotale.zarr fusion=attention splits=kfold splits.k=6
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -97,6 +98,39 @@ def matrix(
     header, *rows = matrix_lines(found)
     say_table(header, rows)
     say(f"matrix: {folder}")
+    return 0
+
+
+@app.command
+def nested(
+    *overrides: Annotated[str, Parameter(allow_leading_hyphen=False)],
+    store: tuple[str, ...],
+    choose: tuple[str, ...],
+    config: tuple[Path, ...] = (),
+    all_: Annotated[bool, Parameter(name="--all")] = False,
+    workers: int | None = None,
+) -> int:
+    """Choose among configurations by inner folds, and test each outer fold once, by what was chosen for it.
+
+    Args:
+        overrides: Any setting of all of them as KEY=VALUE: splits={name: kfold, k: 6}, the outer folds.
+        store: The feature store; given more than once, the stores of several datasets.
+        choose: The settings of one of them, each given with --choose: --choose fusion=none --choose "fusion=concat
+            width=64"
+        config: YAML file with settings of all; given more than once, the last one wins.
+        all_: Also test all of them on all outer folds, to see what picking by the test parts would give.
+        workers: Processes of one thread each.
+    """
+    from train.config import TrainConfig
+    from train.corpora import open_stores
+    from train.nested import nested_selection, selection_lines
+
+    given = [f"workers={workers}"] if workers is not None else []
+    configs = {words: load(TrainConfig, config, [*overrides, *given, *shlex.split(words)]) for words in choose}
+    folder, found = nested_selection(open_stores(store), configs, say, all_)
+    header, *rows = selection_lines(found)
+    say_table(header, rows)
+    say(f"nested: {folder}")
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,24 +13,13 @@ from featurestore.errors import SerError
 from train.config import TrainConfig
 from train.corpora import Corpora, open_stores
 from train.drawing import as_label, save
-from train.evaluate import speaker_numbers
 from train.files import write_whole
 from train.folder import make_run_folder
-from train.labels import as_names
-from train.metrics import (
-    Floats,
-    Groups,
-    ccc_of,
-    choice_sums,
-    concordance_sums,
-    interval,
-    resample_weights,
-    uar_of,
-)
+from train.metrics import interval
 from train.run import Say, run
 from train.splits.datasets import Datasets
+from train.table_figures import table_figures
 
-Of = Callable[[Floats], Floats]
 FIGURE = ["train", "test", "target", "metric", "value", "low", "high", "utterances", "run"]
 
 
@@ -95,27 +84,11 @@ def _tested(table: pd.DataFrame, dataset: str, across: bool) -> list[tuple[str, 
 
 def _figures(table: pd.DataFrame, metrics: dict[str, str]) -> pd.DataFrame:
     """Return the metric of each target over some predictions."""
-    rows = []
+    rows, figures = [], table_figures(table, metrics)
     for target, metric in metrics.items():
-        labelled = table[table[target].notna()]
-        groups = speaker_numbers(labelled)
-        of, sums = _sums(metric, labelled[target], labelled[f"{target}_model"], groups)
-        resampled = of(np.tensordot(resample_weights(len(sums)), sums, axes=1))
-        figure = interval(float(of(sums.sum(axis=0))), resampled)
-        rows.append({"target": target, "metric": metric, **figure, "utterances": len(labelled)})
+        figure = interval(*figures[target])
+        rows.append({"target": target, "metric": metric, **figure, "utterances": int(table[target].notna().sum())})
     return pd.DataFrame(rows)
-
-
-def _sums(metric: str, true: pd.Series, predicted: pd.Series, groups: Groups) -> tuple[Of, Floats]:
-    """Return the sums of each group, and the metric that is computed from such sums."""
-    count = int(groups.max()) + 1
-    if metric == "CCC":
-        return ccc_of, concordance_sums(true.to_numpy(float), predicted.to_numpy(float), groups, count)
-    names, answers = as_names(true), as_names(predicted)
-    classes = pd.Index(sorted({*names, *answers}))
-    return uar_of, choice_sums(
-        classes.get_indexer(pd.Index(names)), classes.get_indexer(pd.Index(answers)), len(classes), groups, count
-    )
 
 
 def _draw(folder: Path, rows: pd.DataFrame, datasets: list[str]) -> None:

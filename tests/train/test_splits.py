@@ -109,12 +109,12 @@ def test_inner_folds_divide_train_and_dev(within):
     assert splits.folds(data) == Splits.kind("kfold")().folds(data)
     for fold in splits.folds(data):
         inner = splits.inner(data, fold)
-        selected = [name for one in inner for name in one.dev]
-        assert sorted(selected) == sorted(fold.train + fold.dev)
+        tested = [name for one in inner for name in one.test]
+        assert sorted(tested) == sorted(fold.train + fold.dev)
         for one in inner:
-            assert sorted(one.train + one.dev) == sorted(fold.train + fold.dev)
-            assert one.test == []
-            assert set(data["speaker"].loc[one.train]).isdisjoint(data["speaker"].loc[one.dev])
+            assert sorted(one.train + one.dev + one.test) == sorted(fold.train + fold.dev)
+            speakers = [set(data["speaker"].loc[part]) for part in (one.train, one.dev, one.test)]
+            assert not speakers[0] & speakers[1] | speakers[0] & speakers[2] | speakers[1] & speakers[2]
 
 
 def test_random_splits_take_no_notice_of_speakers():

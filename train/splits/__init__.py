@@ -50,7 +50,7 @@ class Splits(Component, ABC):
         return {}
 
     def inner(self, table: pd.DataFrame, fold: Fold) -> list[Fold]:  # noqa: ARG002
-        """Return divisions of the train and dev part of a fold, whose test parts are empty; none by default."""
+        """Return divisions of the train and dev part of a fold, which choose a configuration; none by default."""
         return []
 
     @abstractmethod

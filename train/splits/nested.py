@@ -1,4 +1,7 @@
-"""Nested folds: within each outer fold, inner ones that choose among configurations without its test part."""
+"""Nested folds: within each outer fold, inner ones that choose among configurations without its test part.
+
+Source: S. Varma and R. Simon (2006), Bias in error estimation when using cross-validation for model selection.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,12 @@ from train.splits.kfold import KFold
 
 
 class Nested(Splits):
-    """Outer folds, each with inner ones of its train and dev part."""
+    """Outer folds, each with inner ones of its train and dev part; ``ser-train nested`` chooses by them."""
 
     outer: Splits = KFold()
     """The folds that are trained and tested."""
     within: Splits = KFold(k=3)
-    """How their train and dev part is divided: what it tests is dev of an inner fold, all else trains it."""
+    """How their train and dev part is divided again, into train, dev and test."""
 
     @property
     def unsafe(self) -> str | None:  # noqa: D102
@@ -29,8 +32,4 @@ class Nested(Splits):
 
     def inner(self, table: pd.DataFrame, fold: Fold) -> list[Fold]:  # noqa: D102
         rest = table.loc[table.index.isin([*fold.train, *fold.dev])]
-        found = []
-        for part in self.within.folds(rest):
-            selecting = set(part.test)
-            found.append(Fold([name for name in rest.index if name not in selecting], part.test, []))
-        return found
+        return self.within.folds(rest)
