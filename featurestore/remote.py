@@ -63,8 +63,8 @@ class RemoteFiles(Files):
         listed = {name.rpartition("/")[2]: kind for name, kind in found.items() if name != folder}
         if "zarr.json" not in listed and self.exists(f"{path}/zarr.json"):
             raise StoreError(
-                f"{self.place(path)} is there, but its server does not list what is in a folder: copy the store to "
-                "this machine, or read it from a server that lists folders, or as one file (ser-store convert STORE NAME.h5)"
+                f"{self.place(path)} is there, but its server does not list folders: copy the store to this "
+                "machine, or read it from a server that lists them, or as one file (ser-store convert STORE NAME.h5)"
             )
         return listed
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from featurestore.errors import SerError
 from train.config import TrainConfig
-from train.corpora import Corpora, open_stores
+from train.corpora import AnyStore, Corpora, open_stores
 from train.drawing import as_label, save
 from train.files import write_whole
 from train.folder import make_run_folder
@@ -20,6 +20,8 @@ from train.run import Say, run
 from train.splits.datasets import Datasets
 from train.table_figures import table_figures
 
+ADAPT = 5
+"""Parts of the speakers of a dataset, one of which tests a model that is adapted to the others."""
 FIGURE = ["train", "test", "target", "metric", "value", "low", "high", "utterances", "run"]
 
 
@@ -27,7 +29,8 @@ def cross_matrix(paths: Sequence[str], config: TrainConfig, say: Say) -> tuple[P
     """Train on each store, and test on it and on every other one.
 
     A dataset on itself is a run with the splits of ``config``; on the others a run that trains on all of it but its dev
-    speakers, and is tested on all of theirs. Each run is also kept as a run.
+    speakers, and is tested on all of theirs. With ``lmmd`` there is a run for each of the others, adapted to four fifths
+    of its speakers without labels, and tested on the rest, five times. Each run is also kept as a run.
 
     Args:
         paths: of two stores or more, of different datasets.
@@ -46,17 +49,12 @@ def cross_matrix(paths: Sequence[str], config: TrainConfig, say: Say) -> tuple[P
         raise SerError(f"found one store, {corpora.path}: expected two or more, --store once for each")
     folder = make_run_folder(config.model_copy(update={"method": "matrix"}), corpora.dataset, "all")
     found: list[pd.DataFrame] = []
-    for dataset, store in corpora.stores.items():
-        others = tuple(other for other in corpora.stores if other != dataset)
-        splits = Datasets(train=(dataset,), test=others)
-        for name, trained in (("itself", store), (", ".join(others), corpora)):
-            say(f"{dataset} on {name}")
-            own = config.model_copy(update={"splits": splits} if trained is corpora else {})
-            place, results = run(trained, own, say)
-            table = pd.read_csv(place / "predictions.csv", dtype={"name": str, "speaker": str}, index_col="name")
-            tested = _tested(table, dataset, trained is corpora)
-            for test, rows in tested:
-                found.append(_figures(rows, results["metrics"]).assign(train=dataset, test=test, run=str(place)))
+    for dataset, tests, store, own in _runs(corpora, config):
+        say(f"{dataset} on {', '.join(tests)}")
+        place, results = run(store, own, say)
+        table = pd.read_csv(place / "predictions.csv", dtype={"name": str, "speaker": str}, index_col="name")
+        for test, rows in _tested(table, dataset, store is corpora):
+            found.append(_figures(rows, results["metrics"]).assign(train=dataset, test=test, run=str(place)))
     matrix = pd.concat(found)[FIGURE].reset_index(drop=True)
     write_whole(folder / "matrix.csv", matrix.to_csv(index=False))
     for _, rows in matrix.groupby("target", sort=False):
@@ -72,6 +70,16 @@ def matrix_lines(matrix: pd.DataFrame) -> Iterator[tuple[str, ...]]:
         cells = rows.set_index("test").loc[tests]
         texts = (f"{c.value:.3f} [{c.low:.3f}, {c.high:.3f}]" for c in cells.itertuples())
         yield (f"{target} {metric}", str(train), *texts)
+
+
+def _runs(corpora: Corpora, config: TrainConfig) -> Iterator[tuple[str, tuple[str, ...], AnyStore, TrainConfig]]:
+    """Yield which dataset trains, which ones test, and the store and settings of the run."""
+    for dataset, store in corpora.stores.items():
+        yield dataset, (dataset,), store, config.model_copy(update={"lmmd": None})
+        others = tuple(other for other in corpora.stores if other != dataset)
+        for tests in [(other,) for other in others] if config.lmmd else [others]:
+            splits = Datasets(train=(dataset,), test=tests, adapt=ADAPT if config.lmmd else None)
+            yield dataset, tests, corpora, config.model_copy(update={"splits": splits})
 
 
 def _tested(table: pd.DataFrame, dataset: str, across: bool) -> list[tuple[str, pd.DataFrame]]:

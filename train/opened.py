@@ -62,7 +62,7 @@ class Run:
             For each utterance ``fold``, whose models predicted it (empty: all), ``part``, in which part of the run it
             was (empty: none), and for each target ``TARGET_model``, of categories the probability of each,
             ``TARGET_model_CLASS``; where there are several models ``TARGET_sd``, their deviation, or
-            ``TARGET_agreement``, the share of them that chose the same.
+            ``TARGET_agreement``, the share of them that chose the same; of a run that allows faults ``unsafe``, their names.
 
         Raises:
             SerError: if a feature of the store is not what the models were trained on, naming what differs.
@@ -91,6 +91,8 @@ class Run:
             tables = [self._predict(examples, group, fold) for fold, group in groups.items() if group]
         table = pd.concat(tables).loc[wanted]
         table.insert(1, "part", [parts.get(name, ("", None))[0] for name in wanted])
+        if self._config.unsafe.names:
+            table["unsafe"] = " ".join(self._config.unsafe.names)
         return table, examples.skipped
 
     def _groups(self, names: list[str], parts: dict[str, tuple[str, int | None]]) -> dict[int | None, list[str]]:

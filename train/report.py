@@ -11,6 +11,7 @@ import pandas as pd
 
 from featurestore.command import printable
 from train.files import write_whole
+from train.unsafe import stamp
 
 Row = dict[str, Any]
 
@@ -19,12 +20,15 @@ def write_report(path: Path, results: dict[str, Any]) -> None:
     """Write the content of a metrics.json as a workbook.
 
     Its sheets are ``metrics``, ``per speaker`` (where speakers are known), ``by group``, and of targets with categories
-    ``classification report`` and ``confusion`` (counts, and shares of the true class), over all folds together.
+    ``classification report`` and ``confusion`` (counts, and shares of the true class), over all folds together; first
+    of all ``unsafe``, if the run allows faults.
 
     Raises:
         SerError: if it cannot be written.
     """
+    unsafe = results.get("unsafe")
     sheets = {
+        "unsafe": [{"": stamp(unsafe)}] if unsafe else [],
         "metrics": list(_metrics(results)),
         "confusion": list(_confusion(results)),
         "classification report": list(_classes(results)),

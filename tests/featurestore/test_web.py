@@ -90,7 +90,7 @@ def test_a_server_that_lists_no_folder_is_not_one_of_an_empty_store(ser_store, t
     with served(tmp_path, WithoutLists) as url:
         result = ser_store(command, f"{url}/toy.zarr", *more)
     assert result.returncode == 1
-    assert "does not list" in result.stdout + result.stderr
+    assert "does not list folders" in result.stdout + result.stderr
     assert "Traceback" not in result.stderr
 
 

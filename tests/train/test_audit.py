@@ -19,6 +19,7 @@ from train.audit.contours import alikeness
 from train.audit.findings import Audited
 from train.audit.near_duplicates import find_copies
 from train.config import TrainConfig
+from train.opened import Run
 from train.protocol import Protocol, make_protocol, read_protocol
 from train.run import run
 from train.splits import Fold, Splits
@@ -161,6 +162,8 @@ def test_a_run_refuses_a_leak_and_is_stamped_where_it_is_meant(store, tmp_path):
     assert metrics["audit"] == note["audit"]
     assert [leak["name"] for leak in note["audit"]["leaks"]] == ["near_duplicates"]
     assert set(pd.read_csv(folder / "predictions.csv")["unsafe"]) == {"near_duplicates"}
+    assert set(Run.open(folder).predict(store)["unsafe"]) == {"near_duplicates"}
+    assert pd.ExcelFile(folder / "report.xlsx").sheet_names[0] == "unsafe"
 
 
 def test_a_safe_run_is_not_stamped(store, tmp_path):

@@ -18,6 +18,7 @@ from train.examples import load_examples
 from train.maps import names as map_names
 from train.maps import read_map
 from train.matrix import cross_matrix
+from train.protocol import read_protocol
 from train.run import resume, run
 from train.splits.datasets import Datasets
 
@@ -177,6 +178,20 @@ def test_every_corpus_on_every_other(paths, tmp_path):
         assert row["value"] == pytest.approx(figures["results"]["model"]["V"]["value"], abs=1e-9)
     with pytest.raises(SerError, match="expected two or more"):
         cross_matrix(paths[:1], asked, lambda _: None)
+
+
+def test_each_pair_is_adapted_where_asked(paths, tmp_path):
+    asked = config("targets=[emotion]", "fusion=none", f"runs={tmp_path}", "baseline=false", "lmmd={}")
+    _, matrix = cross_matrix(paths, asked, lambda _: None)
+    assert len(matrix) == 2 * 2
+    for _, row in matrix.iterrows():
+        protocol = read_protocol(Path(row["run"]) / "protocol.json")
+        across = row["train"] != row["test"]
+        assert row["utterances"] == 96
+        assert [bool(fold.unlabelled) for fold in protocol.folds] == [across] * len(protocol.folds)
+        if across:
+            heard = {name.partition("/")[0] for fold in protocol.folds for name in (*fold.unlabelled, *fold.test)}
+            assert heard == {row["test"]}
 
 
 def test_by_command(commands, paths, tmp_path):

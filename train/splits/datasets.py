@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pandas as pd
 from pydantic import Field
-from sklearn.model_selection import GroupKFold
 
 from featurestore.errors import SerError
 from train.splits import Fold, Splits, group_column
@@ -57,6 +56,8 @@ class Datasets(Splits):
 
     def _divided(self, table: pd.DataFrame, parts: int) -> list[list[str]]:
         """Return the names of so many parts, or as many as there are speakers."""
+        from sklearn.model_selection import GroupKFold  # two seconds, which the processes that train need not wait
+
         speakers = group_column(table, "speaker")
         count = min(parts, speakers.nunique())
         if count < 2:

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from pydantic import Field
-from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from featurestore.errors import SerError
 from train.labels import as_names
@@ -48,6 +47,11 @@ class KFold(Splits):
 
     def _deal(self, table: pd.DataFrame, groups: pd.Series) -> list[Rows]:
         """Return the rows of each part."""
+        from sklearn.model_selection import (
+            GroupKFold,
+            StratifiedGroupKFold,
+        )  # two seconds, which training need not wait
+
         how: dict[str, Any] = {"n_splits": self.k, "shuffle": self.seed is not None, "random_state": self.seed}
         if self.stratify is None:
             return [test for _, test in GroupKFold(**how).split(groups, groups=groups)]

@@ -10,7 +10,8 @@ from featurestore.config import load
 from train.config import TrainConfig
 from train.run import run
 
-SETTINGS = ["fusion=none", "baseline=false", "splits=kfold", "splits.k=6", "optim.epochs=6", "optim.patience=6"]
+SETTINGS = ["fusion=attention", "baseline=false", "splits=kfold", "splits.k=6", "optim.epochs=20", "optim.patience=20"]
+"""Long enough for what a process takes to start to be little of it, as it is in runs that are reported."""
 
 
 def main(store: str, workers: str, folder: str) -> None:
