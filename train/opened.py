@@ -62,7 +62,8 @@ class Run:
             For each utterance ``fold``, whose models predicted it (empty: all), ``part``, in which part of the run it
             was (empty: none), and for each target ``TARGET_model``, of categories the probability of each,
             ``TARGET_model_CLASS``; where there are several models ``TARGET_sd``, their deviation, or
-            ``TARGET_agreement``, the share of them that chose the same; of a run that allows faults ``unsafe``, their names.
+            ``TARGET_agreement``, the share of them that chose the same; ``unsafe``, the faults that the run
+            allows, if any.
 
         Raises:
             SerError: if a feature of the store is not what the models were trained on, naming what differs.
