@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from featurestore.errors import SerError
-from train.evaluate import speaker_numbers
+from train.labels import speaker_numbers
 from train.metrics import Floats, Metric, resample_weights
 from train.outcomes import Outcome, Truth, check_same_tests, check_seeds
 from train.systems import MEAN, RESAMPLES, Difference, Reached, System, compare_systems

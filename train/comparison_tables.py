@@ -57,8 +57,8 @@ def _power(comparison: Comparison, target: str) -> str:
     smallest = [one.smallest for one in comparison.differences if one.target == target]
     low, high = f"{min(smallest):.3f}", f"{max(smallest):.3f}"
     return (
-        f"{comparison.title(target)}: the smallest true difference that 80 % of such studies should find is "
-        f"{low if low == high else f'{low} to {high}, by the pair'} (by formula; fewer do in simulations)"
+        f"{comparison.title(target)}: the smallest true difference that 80 % of simulated studies find is "
+        f"{low if low == high else f'{low} to {high}, by the pair'}"
     )
 
 

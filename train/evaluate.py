@@ -13,6 +13,7 @@ import torch
 from train.classes import class_figures
 from train.examples import Examples
 from train.grouping import group_figures
+from train.labels import speaker_numbers
 from train.metrics import Floats, Groups, interval, plain, resample_weights
 from train.splits import Fold
 from train.tasks import Goal
@@ -101,13 +102,6 @@ def _resampled(examples: Examples, folds: list[Fold], systems: dict[str, System]
             for target, metrics in found[other].items()
         }
     return found
-
-
-def speaker_numbers(table: pd.DataFrame) -> Groups:
-    """Return the number of each utterance's speaker; each utterance its own where speakers are not known."""
-    speakers = table["speaker"].astype(str) if "speaker" in table else pd.Series("", table.index)
-    owners = [speaker or f"utterance {name}" for name, speaker in speakers.items()]
-    return np.unique(owners, return_inverse=True)[1].astype(np.int64)
 
 
 def predictions_table(examples: Examples, folds: dict[int, Fold], systems: dict[str, System]) -> pd.DataFrame:

@@ -6,12 +6,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
-from train.labels import as_names
-from train.metrics import Floats, Groups, Measured, plain
+from train.labels import as_names, speaker_numbers
+from train.metrics import Floats, Groups, Measured, interval, plain, resample_weights
+from train.tasks import Goal
 from train.tested import Tested
 
 COLUMNS = ("speaker", "gender", "emotion")
+RESAMPLES = 2_000
+"""Of the speakers of a group."""
 
 
 def group_figures(tested: Tested) -> dict[str, dict[str, Any]]:
@@ -20,13 +24,15 @@ def group_figures(tested: Tested) -> dict[str, dict[str, Any]]:
     Returns:
         For ``speaker``, ``gender``, ``emotion`` and ``duration`` (quarters of the utterances, in seconds) where the
         table has the column, for each of its values (empty: not known): ``utterances``, and for each system and target
-        ``labelled``, the utterances that count, and the metrics, without intervals. CCC, PCC and R2 of one utterance or
-        of labels that do not vary are None, PCC also where the predictions do not, and all of a group without a label.
+        ``labelled``, the utterances that count, the metrics, and ``low`` and ``high``, the 95 % interval of that which
+        selects, resampling the speakers of the group (None where it has one). CCC, PCC and R2 of one utterance or of
+        labels that do not vary are None, PCC also where the predictions do not, and all of a group without a label.
     """
     found = {column: as_names(tested.table[column]) for column in COLUMNS if column in tested.table}
     if "duration" in tested.table:
         found["duration"] = duration_quarters(tested.table["duration"])
-    return {column: _by_value(tested, values) for column, values in found.items()}
+    speakers = speaker_numbers(tested.table)
+    return {column: _by_value(tested, values, speakers) for column, values in found.items()}
 
 
 def duration_quarters(seconds: pd.Series) -> pd.Series:
@@ -44,7 +50,7 @@ def duration_quarters(seconds: pd.Series) -> pd.Series:
     return pd.Series([named[n] for n in numbers], known.index).reindex(seconds.index, fill_value="")
 
 
-def _by_value(tested: Tested, values: pd.Series) -> dict[str, Any]:
+def _by_value(tested: Tested, values: pd.Series, speakers: Groups) -> dict[str, Any]:
     names, numbers = np.unique(values.to_numpy(str), return_inverse=True)
     groups: Groups = numbers.astype(np.int64)
     counts = np.bincount(groups, minlength=len(names))
@@ -53,6 +59,8 @@ def _by_value(tested: Tested, values: pd.Series) -> dict[str, Any]:
         for task, goal in tested.goals.items():
             targets = tested.targets[task]
             labelled = {target: groups[~gone.numpy()] for target, gone in goal.missing(targets).items()}
+            each = [groups == number for number in range(len(names))]
+            resampled = [_resampled(goal, targets[of], predicted[task][of], speakers[of]) for of in each]
             for target, measured in goal.measured(targets, predicted[task], groups).items():
                 figures = _metrics(measured if system in tested.probable else measured.without_probabilities())
                 there = np.bincount(labelled[target], minlength=len(names))
@@ -60,8 +68,20 @@ def _by_value(tested: Tested, values: pd.Series) -> dict[str, Any]:
                     of = {
                         metric: plain(of_all[number]) if there[number] else None for metric, of_all in figures.items()
                     }
+                    selects = of[goal.metrics[target]]
+                    ends = interval(np.nan if selects is None else selects, resampled[number][target])
+                    of |= {"low": ends["low"], "high": ends["high"]}
                     found[str(name)].setdefault(system, {})[target] = {"labelled": int(there[number]), **of}
     return found
+
+
+def _resampled(goal: Goal, targets: torch.Tensor, predicted: torch.Tensor, speakers: Groups) -> dict[str, Floats]:
+    """Return the metric of each target that selects in resamples of the speakers; none where there is one speaker."""
+    own = np.unique(speakers, return_inverse=True)[1].astype(np.int64)
+    count = int(own.max()) + 1
+    weights = resample_weights(count, resamples=RESAMPLES if count > 1 else 0)
+    found = goal.figures(targets, predicted, own)
+    return {target: of(np.tensordot(weights, sums, axes=1)) for target, (sums, of) in found.items()}
 
 
 def _metrics(measured: Measured) -> dict[str, Floats]:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from featurestore.errors import SerError
+from train.metrics import Groups
 
 NAMES = ("speaker", "session", "split", "emotion")
 """Columns that hold names."""
@@ -113,3 +114,10 @@ def grouped(reasons: Iterable[tuple[str, str]]) -> list[str]:
     for name, reason in reasons:
         names.setdefault(reason, []).append(name)
     return [f"{some(having)}: {reason}" for reason, having in names.items()]
+
+
+def speaker_numbers(table: pd.DataFrame) -> Groups:
+    """Return the number of each utterance's speaker; each utterance its own where speakers are not known."""
+    speakers = table["speaker"].astype(str) if "speaker" in table else pd.Series("", table.index)
+    owners = [speaker or f"utterance {name}" for name, speaker in speakers.items()]
+    return np.unique(owners, return_inverse=True)[1].astype(np.int64)

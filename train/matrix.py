@@ -29,7 +29,7 @@ def cross_matrix(paths: Sequence[str], config: TrainConfig, say: Say) -> tuple[P
     """Train on each store, and test on it and on every other one.
 
     A dataset on itself is a run with the splits of ``config``; on the others one that trains on all of it but its dev
-    speakers, and is tested on all of theirs. With ``lmmd`` there is a run for each of the others, adapted to four fifths
+    speakers, and is tested on all of theirs. With ``lmmd`` there is one for each of the others, adapted to four fifths
     of its speakers without labels, and tested on the rest, five times. Each run is also kept as a run.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from featurestore.command import printable
 from featurestore.errors import SerError
 from train.attention import check_attention, plot_attention
-from train.audit import audit
+from train.audit import Audit, audit
 from train.checks import check_folds
 from train.config import TrainConfig
 from train.corpora import AnyStore
@@ -30,8 +31,8 @@ from train.tensors import read_tensors
 from train.tested import System, Tested
 from train.training import check_adaptation, make_model
 from train.unsafe import stamp
-from train.work import jobs_of
-from train.workers import run_jobs
+from train.work import Job, do_job, jobs_of, load_run
+from train.workers import count_workers, run_tasks
 
 Say = Callable[[str], None]
 LEARNED = ("best_epoch", "best_score", "layer_weights")
@@ -49,6 +50,26 @@ def run(store: AnyStore, config: TrainConfig, say: Say) -> tuple[Path, dict[str,
         SerError: if the store lacks what the config asks for, or nothing can be learned from it, or a file of the run
             cannot be written.
     """
+    folder, examples = prepare(
+        store, config, lambda examples: make_run_folder(config, store.dataset, examples.clock.source.name)
+    )
+    return folder.path, _finish(folder, examples, _Log(folder, say))
+
+
+def prepare(
+    store: AnyStore, config: TrainConfig, place: Callable[[Examples], Path], audited: Callable[..., Audit] = audit
+) -> tuple[RunFolder, Examples]:
+    """Check all that can be known before anything is trained, and write it into the folder of a run.
+
+    Args:
+        store: with the features and labels.
+        config: of the run.
+        place: makes the folder, once there is nothing more to refuse.
+        audited: looks for leaks, as `audit` does.
+
+    Raises:
+        SerError: as `run` does.
+    """
     check_sinks(config.log)
     examples = load_examples(store, config)
     protocol = _protocol(config, examples)
@@ -58,13 +79,13 @@ def run(store: AnyStore, config: TrainConfig, say: Say) -> tuple[Path, dict[str,
     warnings = [*examples.remarks, *survey(examples), *check_folds(examples, protocol.folds)]
     check_attention(config, protocol)
     warnings += changed_labels(protocol, examples.table)
-    found = audit(store, examples.table, protocol, list(examples.metrics), config.audit == "frames")
+    found = audited(store, examples.table, protocol, list(examples.metrics), config.audit == "frames")
     found.refuse(config.unsafe)
     with torch.random.fork_rng(devices=[]):
         make_model(examples, config, config.seed)  # parts that do not fit are refused before there is a folder
-    folder = RunFolder(make_run_folder(config, store.dataset, examples.clock.source.name))
+    folder = RunFolder(place(examples))
     folder.write(config, examples, protocol, warnings, found)
-    return folder.path, _finish(folder, examples, _Log(folder, say))
+    return folder, examples
 
 
 def resume(path: Path, say: Say) -> tuple[Path, dict[str, Any]]:
@@ -76,6 +97,15 @@ def resume(path: Path, say: Say) -> tuple[Path, dict[str, Any]]:
     folder = RunFolder(path)
     examples = load_examples(folder.open_store(), folder.config, folder.goals, labelled=True)
     return folder.path, _finish(folder, examples, _Log(folder, say))
+
+
+def write_results(path: str) -> None:
+    """Write the results of a run whose jobs are done, and all that was said of it into its log."""
+    folder, examples = load_run(path)
+    log = _Log(folder, lambda _: None)
+    for line in _described(folder, examples):
+        log(line)
+    _results(folder, examples, log)
 
 
 def _protocol(config: TrainConfig, examples: Examples) -> Protocol:
@@ -110,9 +140,14 @@ def _finish(folder: RunFolder, examples: Examples, log: _Log) -> dict[str, Any]:
     return _results(folder, examples, log)
 
 
-def _train(folder: RunFolder, jobs: list[Any], live: Live) -> None:
-    for job in run_jobs(folder.path, folder.config, jobs, live.epoch):
-        live.done(job)
+def _train(folder: RunFolder, jobs: list[Job], live: Live) -> None:
+    config, path = folder.config, os.path.abspath(folder.path)
+    workers = count_workers(config.device, config.workers, len(jobs))
+    for (_, job), error in run_tasks(do_job, [(path, job) for job in jobs], workers, config.scheduler, live.epoch):
+        if error:
+            raise error
+        if job:
+            live.done(job)
 
 
 def _results(folder: RunFolder, examples: Examples, log: _Log) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -136,15 +137,31 @@ def holm(values: npt.ArrayLike) -> Floats:
     return adjusted
 
 
-def smallest_difference(error: Error, tests: int = 1) -> float:
-    """Return the smallest true difference that 80 % of studies like this one should find; take it as a lower bound.
+def smallest_difference(
+    found: Floats, within: Floats, value: float, clusters: int, trainings: Sequence[Error], tests: int = 1
+) -> float:
+    """Return the smallest true difference that 80 % of simulated studies find.
 
-    The error is one study's own: where speakers and seeds are drawn anew, fewer find it (``null_study.py``).
-    Source: H. S. Bloom (1995), Minimum detectable effects: the error times the sum of two quantiles of Student's t.
+    A study draws clusters, such as speakers, anew and is off by what trainings differ; it finds a difference that is
+    larger than the t-test asks for with the error that the study itself sees. Source of the idea: H. S. Bloom (1995),
+    Minimum detectable effects; here the studies are drawn instead of a formula for their error.
 
     Args:
-        error: of the difference.
+        found: the difference in each study, (studies,).
+        within: in resamples of the clusters of each study, (studies, resamples).
+        value: the difference over all clusters.
+        clusters: how many there are.
+        trainings: the errors over trainings of the two systems; none where one of them was trained once.
         tests: among which Holm's procedure finds it, whatever the others say.
     """
-    quantiles = stats.t.ppf([1 - LEVEL / tests / 2, POWER], error.freedom)
-    return float(quantiles.sum()) * error.variance**0.5
+    rng, wider = np.random.default_rng(0), clusters / (clusters - 1)
+    off = np.copysign(wider**0.5, value) * (found - value)  # of the better one less the other
+    seen = [[Error(variance, clusters - 1) for variance in (np.var(within, axis=1) * wider**2).tolist()]]
+    for error in sorted(trainings, key=lambda error: error.variance):
+        off = off + rng.normal(0, error.variance**0.5, len(found))
+        shares = rng.chisquare(error.freedom, len(found)) / error.freedom
+        seen.append([Error(error.variance * share, error.freedom) for share in shares.tolist()])
+    errors = [reduce(Error.__add__, of_study) for of_study in zip(*seen, strict=True)]
+    most = sum(error.freedom for error in trainings) or clusters - 1
+    quantiles = stats.t.ppf(1 - LEVEL / tests / 2, [min(error.freedom, most) for error in errors])
+    return float(np.quantile(quantiles * np.sqrt([error.variance for error in errors]) - off, POWER))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -23,6 +24,9 @@ from train.significance import (
 
 RESAMPLES = 2_000
 """Of the speakers: they give a deviation, which takes fewer of them than a percentile."""
+STUDIES = 400
+WITHIN = 100
+"""Studies that are simulated, and resamples of the speakers of each."""
 MEAN = "mean"
 Verdict = Literal["better", "worse", "better as trained", "worse as trained", "not told apart"]
 
@@ -39,10 +43,11 @@ class Reached:
         over_speakers: in each resample.
         over_trainings: the error of what training again would give; None where there is one training.
         folds: the metric of each fold.
+        in_studies: in each of `STUDIES` studies that draw speakers, and in resamples of the speakers of each.
     """
 
     def __init__(self, tallies: list[Tally], weights: Floats) -> None:
-        self.tallies = tallies
+        self.tallies, self._speakers = tallies, weights.shape[1]
         self.value = float(self.values(np.ones((1, weights.shape[1])))[0])
         self.over_speakers = self.values(weights)
         without = np.mean([tally.without for tally in tallies], axis=0)
@@ -52,6 +57,17 @@ class Reached:
     def values(self, weights: Floats) -> Floats:
         """Return the metric with so many of each speaker, (n, speakers): (n,)."""
         return np.mean([tally.values(weights) for tally in self.tallies], axis=0)
+
+    @cached_property
+    def in_studies(self) -> tuple[Floats, Floats]:  # noqa: D102
+        count = self._speakers
+        found, within = np.empty(STUDIES), np.empty((STUDIES, WITHIN))
+        for study in range(STUDIES):
+            rng = np.random.default_rng([STUDIES, study])  # the same for all systems: their differences are paired
+            drawn = rng.multinomial(count, np.full(count, 1 / count))
+            found[study] = self.values(drawn[None].astype(np.float64))[0]
+            within[study] = self.values(rng.multinomial(count, drawn / count, WITHIN).astype(np.float64))
+        return found, within
 
     def interval(self, speakers: int) -> tuple[float, float]:
         """Return the 95 % interval over speakers, and trainings where there are several."""
@@ -82,7 +98,7 @@ class Difference:
         p_swaps: of the permutation test that swaps the two within speakers.
         p_folds: of the corrected resampled t-test; NaN where there is one fold.
         p_holm: ``p`` among those of all pairs on this target, by Holm's procedure.
-        smallest: the smallest true difference that 80 % of such studies find.
+        smallest: the smallest true difference that 80 % of simulated studies find.
     """
 
     target: str
@@ -137,9 +153,16 @@ def compare_systems(
     found = [_difference(target, first, second, speakers, ratio) for first, second in pairs]
     adjusted = holm([one.p for one in found])
     return [
-        replace(one, p_holm=float(p), smallest=smallest_difference(one.error, len(found)))
+        replace(one, p_holm=float(p), smallest=_smallest(one, speakers, len(found)))
         for one, p in zip(found, adjusted, strict=True)
     ]
+
+
+def _smallest(one: Difference, speakers: int, tests: int) -> float:
+    a, b = (system.reached[one.target] for system in (one.first, one.second))
+    (found, within), (others, others_within) = a.in_studies, b.in_studies
+    trainings = [error for error in (a.over_trainings, b.over_trainings) if error] if one.trained_again else []
+    return smallest_difference(found - others, within - others_within, one.value, speakers, trainings, tests)
 
 
 def _difference(target: str, first: System, second: System, speakers: int, ratio: float) -> Difference:

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from train.evaluate import speaker_numbers
-from train.labels import as_names
+from train.labels import as_names, speaker_numbers
 from train.metrics import Floats, Groups, ccc_of, choice_sums, concordance_sums, resample_weights, uar_of
 from train.systems import MEAN
 

@@ -51,7 +51,7 @@ def jobs_of(folder: RunFolder) -> list[Job]:
     return jobs + [Job(fold, None) for fold in folds if folder.config.baseline]
 
 
-def do_job(path: str, job: Job, report: Report) -> None:
+def do_job(path: str, job: Job | None, report: Report) -> None:
     """Do a job, from where it was left, in one thread.
 
     Args:
@@ -61,7 +61,8 @@ def do_job(path: str, job: Job, report: Report) -> None:
     """
     torch.set_num_threads(1)
     keep_freed_memory()
-    folder, examples = _load(path)
+    assert job is not None
+    folder, examples = load_run(path)
     with threadpool_limits(1), torch.random.fork_rng(devices=[]):
         try:
             if job.member is None:
@@ -122,7 +123,11 @@ def _advance(training: Training, checkpoint: Path, selected: dict[str, Any] | No
 
 
 @lru_cache(maxsize=1)
-def _load(path: str) -> tuple[RunFolder, Examples]:
-    """Return a run and its examples, which stay loaded from job to job."""
+def load_run(path: str) -> tuple[RunFolder, Examples]:
+    """Return a run and its examples, which stay loaded from job to job.
+
+    Raises:
+        SerError: if it is no run, or its store has changed.
+    """
     folder = RunFolder(Path(path))
     return folder, load_examples(folder.open_store(), folder.config, folder.goals, labelled=True)

@@ -224,7 +224,7 @@ def test_the_command(commands, trained, copy, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["run", "trainings", "V", "CCC", "A", "CCC", "D", "CCC", "mean"]
-    assert any("the smallest true difference that 80 % of such studies should find is 0." in line for line in lines)
+    assert any("the smallest true difference that 80 % of simulated studies find is 0." in line for line in lines)
     assert any(line.startswith("told apart: Holm's p over 1 pair, ") and "all 64 swaps" in line for line in lines)
     assert {file.name for file in (tmp_path / "out").iterdir()} == {"comparison.csv", "comparison.tex"}
     change(copy, lambda table: table.iloc[1:])

@@ -131,6 +131,14 @@ def test_groups_are_those_of_the_table(several):
         some = labelled(rows, "emotion")
         expected = metrics.accuracy_score(some["emotion"], some["emotion_ridge"])
         assert found["ridge"]["emotion"]["accuracy"] == pytest.approx(expected)
+        assert {found["model"]["V"][end] for end in ("low", "high")} == {None}  # of one speaker there is no interval
+    genders = np.array(["f", "m", ""])[table.index.str[1:].astype(int) % 3]
+    for value, found in groups["gender"].items():
+        rows = labelled(table[genders == value], "V")
+        figure = found["model"]["V"]
+        assert figure["low"] <= figure["CCC"] <= figure["high"]
+        assert figure["labelled"] == len(rows)
+        assert figure["CCC"] == pytest.approx(ccc(rows["V"].astype(float), rows["V_model"]), abs=1e-5)
     nothing = groups["emotion"][""]["model"]["emotion"]
     assert nothing["labelled"] == 0
     assert {value for key, value in nothing.items() if key != "labelled"} == {None}

@@ -14,6 +14,7 @@ from train.embeddings import Embedding
 from train.examples import load_examples
 from train.fronts import Front
 from train.fusions import Fusion
+from train.fusions.attention import attend
 from train.heads import Head
 from train.losses import Loss
 from train.poolings import Pooling
@@ -114,6 +115,19 @@ def test_plain_attention_is_that_of_system_0(mask):
     audio = frames(mask, DIM)[:, :1].expand(-1, mask.shape[1], -1)
     fused = module(streams_of([audio, frames(mask, DIM, 1)], mask)).values
     assert torch.allclose(fused[0], fused[0, :1].expand_as(fused[0]), atol=1e-5)
+
+
+@pytest.mark.parametrize("padded", [True, False])
+def test_attention_is_that_of_the_module_of_torch(mask, padded):
+    mask = mask if padded else torch.ones_like(mask)
+    module = torch.nn.MultiheadAttention(DIM, 4, batch_first=True)
+    query, values = (frames(mask, DIM, seed).requires_grad_() for seed in (1, 2))
+    found = attend(module, query, Sequences(values, mask))
+    expected, _ = module(query, values, values, key_padding_mask=~mask, need_weights=False)
+    assert torch.equal(found[mask], expected[mask])
+    inputs = [query, values, *module.parameters()]
+    for mine, theirs in zip(*(torch.autograd.grad(one[mask].sum(), inputs) for one in (found, expected)), strict=True):
+        assert torch.allclose(mine, theirs, atol=1e-6)
 
 
 def test_attention_of_two_clocks_gives_that_of_the_query(mask):

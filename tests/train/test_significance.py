@@ -104,14 +104,36 @@ def test_holm_keeps_the_order_and_only_raises(values):
     assert (np.diff(adjusted[np.argsort(values)]) >= 0).all()
 
 
+def studies_of(values, rng, studies=200, resamples=50):
+    """Return the mean of some values in studies that draw them, and in resamples of each study."""
+    count = len(values)
+    drawn = rng.multinomial(count, np.full(count, 1 / count), studies)
+    within = np.stack([rng.multinomial(count, row / count, resamples) @ values for row in drawn])
+    return drawn @ values / count, within / count
+
+
 def test_the_smallest_difference_is_found_in_four_of_five_studies():
-    size, deviation, studies = 18, 0.05, 20_000
-    smallest = smallest_difference(Error(deviation**2 / size, size - 1))
-    drawn = np.random.default_rng(0).normal(smallest, deviation, (studies, size))
-    assert np.mean(stats.ttest_1samp(drawn, 0, axis=1).pvalue <= 0.05) == pytest.approx(0.8, abs=0.015)
+    size, deviation, rng = 18, 0.05, np.random.default_rng(0)
+    samples = rng.normal(0, deviation, (60, size))
+    smallest = np.mean([smallest_difference(*studies_of(one, rng), one.mean(), size, []) for one in samples])
+    drawn = rng.normal(smallest, deviation, (20_000, size))
+    assert np.mean(stats.ttest_1samp(drawn, 0, axis=1).pvalue <= 0.05) == pytest.approx(0.8, abs=0.05)
 
 
-def test_more_tests_find_larger_differences_alone():
-    error = Error(0.01, 10)
-    assert smallest_difference(error) < smallest_difference(error, tests=3)
-    assert smallest_difference(Error(0.0, 10)) == 0
+def test_more_tests_and_more_errors_find_larger_differences_alone():
+    rng = np.random.default_rng(1)
+    values = rng.normal(0, 0.05, 18)
+    found, within = studies_of(values, rng)
+    alone = smallest_difference(found, within, values.mean(), 18, [])
+    assert alone < smallest_difference(found, within, values.mean(), 18, [], tests=3)
+    assert alone < smallest_difference(found, within, values.mean(), 18, [Error(1e-4, 4), Error(2e-4, 4)])
+    nothing = np.zeros_like(found), np.zeros_like(within)
+    assert smallest_difference(*nothing, 0.0, 18, []) == 0
+
+
+def test_the_smallest_difference_is_that_of_the_pair_in_either_order():
+    rng, errors = np.random.default_rng(2), [Error(1e-4, 4), Error(2e-4, 4)]
+    values = rng.normal(0.02, 0.05, 18)
+    found, within = studies_of(values, rng)
+    one = smallest_difference(found, within, values.mean(), 18, errors)
+    assert smallest_difference(-found, -within, -values.mean(), 18, errors[::-1]) == pytest.approx(one)

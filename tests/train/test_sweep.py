@@ -1,0 +1,155 @@
+"""Variants of a config follow from its factors; each is trained as ser-train trains it, once."""
+
+import json
+
+import pytest
+
+from featurestore.config import load
+from featurestore.errors import ConfigError
+from featurestore.strict_yaml import parse
+from train.config import TrainConfig
+from train.run import run
+from train.sweep.config import SweepConfig, in_words, variants_of, words_of
+from train.sweep.folder import SweepFolder
+from train.sweep.leaderboard import leaderboard
+from train.sweep.running import begin, run_sweep
+
+SETTINGS = {"splits.k": 3, "width": 8, "optim.epochs": 2, "baseline": False, "streams.speech.feature": "states"}
+FACTORS = [{"name": "fusion", "values": ["none", "concat"]}, {"name": "seed", "values": [0, 1]}]
+
+
+def sweep(*factors, **more):
+    return SweepConfig.model_validate({"settings": SETTINGS, "factors": list(factors) or FACTORS, **more})
+
+
+def quiet(_):
+    pass
+
+
+def test_all_combinations_are_variants():
+    found = variants_of(sweep())
+    assert [one.words for one in found] == [
+        ["fusion=none", "seed=0"],
+        ["fusion=none", "seed=1"],
+        ["fusion=concat", "seed=0"],
+        ["fusion=concat", "seed=1"],
+    ]
+    assert [one.number for one in found] == [0, 1, 2, 3]
+    assert found[2].levels == {"fusion": "concat", "seed": "0"}
+
+
+def test_settings_that_go_together_are_one_level():
+    choices = {"small": {"width": 8, "head.hidden": 4}, "large": {"width": 16, "head.hidden": 32}}
+    found = variants_of(sweep({"name": "size", "choices": choices}))
+    assert [one.levels["size"] for one in found] == ["small", "large"]
+    assert found[1].words == ["width=16", "head.hidden=32"]
+
+
+def test_a_factor_varies_where_it_has_a_meaning():
+    heads = {"name": "fusion.heads", "values": [2, 4], "when": {"fusion": "attention"}}
+    found = variants_of(sweep({"name": "fusion", "values": ["none", "attention"]}, heads))
+    assert [one.words for one in found] == [
+        ["fusion=none"],
+        ["fusion=attention", "fusion.heads=2"],
+        ["fusion=attention", "fusion.heads=4"],
+    ]
+
+
+def test_values_are_drawn_and_come_out_again():
+    rate = {"name": "optim.lr", "low": 1e-4, "high": 1e-2, "log": True}
+    found = variants_of(sweep(*FACTORS, rate, sample=20))
+    assert found == variants_of(sweep(*FACTORS, rate, sample=20))
+    assert found != variants_of(sweep(*FACTORS, rate, sample=20, seed=1))
+    assert len(found) == 20
+    rates = [float(one.levels["optim.lr"]) for one in found]
+    assert 1e-4 <= min(rates) < 1e-3 < max(rates) <= 1e-2
+    with pytest.raises(ConfigError, match=r"optim\.lr is any value between low and high: say how many with sample=N"):
+        variants_of(sweep(rate))
+
+
+@pytest.mark.parametrize(
+    ("factor", "message"),
+    [
+        ({"name": "width"}, "expected values, or choices, or low and high"),
+        ({"name": "width", "values": [1], "low": 1, "high": 2}, "expected values, or choices, or low and high"),
+        ({"name": "width", "low": 2}, "expected values, or choices, or low and high"),
+        ({"name": "width", "low": 2, "high": 1}, "expected low < high"),
+        ({"name": "width", "low": 0, "high": 1, "log": True}, "expected 0 < low < high"),
+        (
+            {"name": "width", "values": [1], "when": {"fusion": "none"}},
+            "when names fusion, which is no factor above it",
+        ),
+    ],
+)
+def test_a_factor_that_cannot_be_is_refused(factor, message, tmp_path):
+    file = tmp_path / "sweep.yaml"
+    file.write_text(json.dumps({"factors": [factor]}))
+    with pytest.raises(ConfigError, match=message):
+        load(SweepConfig, [file])
+
+
+def test_a_variant_whose_settings_cannot_be_is_named(store_path, tmp_path):
+    with pytest.raises(ConfigError, match=r"variant 1 \(width=-1\): .*width: Input should be greater than 0"):
+        begin(sweep({"name": "width", "values": [8, -1]}), [str(store_path)], tmp_path, "wrong")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def swept(store_path, tmp_path_factory):
+    folder = SweepFolder(begin(sweep(), [str(store_path)], tmp_path_factory.mktemp("runs"), "small"))
+    assert run_sweep(folder, 1, None, quiet) == 0
+    return folder
+
+
+def test_a_variant_has_the_bits_of_the_same_config_alone(swept, store, tmp_path):
+    for variant in swept.variants:
+        alone, _ = run(store, load(TrainConfig, [], [*words_of(swept.config, variant), f"runs={tmp_path}"]), quiet)
+        predictions = (swept.run(variant).path / "predictions.csv").read_bytes()
+        assert predictions == (alone / "predictions.csv").read_bytes()
+    with_two = SweepFolder(begin(swept.config, swept.note["stores"], tmp_path, "two"))
+    run_sweep(with_two, 2, None, quiet)
+    for variant in swept.variants:
+        ours, theirs = (of.run(variant).path / "predictions.csv" for of in (swept, with_two))
+        assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_the_leaderboard_is_what_the_runs_say(swept):
+    table = leaderboard(swept)
+    assert set(table["state"]) == {"done"}
+    assert list(table["dev"]) == sorted(table["dev"], reverse=True)
+    for _, row in table.iterrows():
+        results = json.loads((swept.run(swept.variants[row["variant"]]).path / "metrics.json").read_text())
+        assert row["V"] == results["results"]["model"]["V"]["value"]
+        assert row["V_low"] == results["results"]["model"]["V"]["low"]
+        assert row["dev"] == pytest.approx(sum(one["best_score"] for one in results["models"]) / 3)
+
+
+def test_what_is_trained_is_not_trained_again(swept):
+    before = {path: path.stat().st_mtime_ns for path in swept.path.rglob("models/*")}
+    first = swept.run(swept.variants[0]).path
+    lost = next(first.glob("models/*"))
+    predictions = (first / "predictions.csv").read_bytes()
+    lost.unlink()
+    (first / "metrics.json").unlink()
+    assert leaderboard(swept)["state"].value_counts().to_dict() == {"done": 3, "training": 1}
+    run_sweep(SweepFolder(swept.path), 1, None, quiet)
+    after = {path: path.stat().st_mtime_ns for path in swept.path.rglob("models/*")}
+    assert {path for path in before if before[path] != after[path]} == {lost}
+    assert (first / "predictions.csv").read_bytes() == predictions
+
+
+def test_a_variant_that_cannot_be_trained_does_not_stop_the_others(store_path, tmp_path):
+    layers = {"name": "streams.speech.layers", "values": [1, 9]}
+    folder, lines = SweepFolder(begin(sweep(layers), [str(store_path)], tmp_path, "layers")), []
+    assert run_sweep(folder, 1, None, lines.append) == 1
+    table = leaderboard(folder).set_index("variant")
+    assert list(table["state"].loc[[0, 1]]) == ["done", "failed"]
+    assert "9" in table["why"][1]
+    assert any(line.startswith("failed: 1: streams.speech.layers=9: ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    "value", [None, True, 3, 0.5, 1e-5, "ccc", "a b", "null", "1", "a: b", [1, "x, y"], {"name": "concat", "x": None}]
+)
+def test_values_are_written_as_overrides_read_them(value):
+    assert parse(in_words(value)) == value

@@ -1,0 +1,106 @@
+"""The command ser-sweep: many variants of a training config over one store.
+
+ser-sweep --store stores/emotale.zarr --config configs/sweep/fusion.yaml
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from featurestore.command import INCOMPLETE, run, say, say_table
+from featurestore.config import load
+from featurestore.errors import ConfigError
+
+app = App(name="ser-sweep", version_flags=[], default_parameter=Parameter(negative=()))
+
+
+@app.default
+def main_command(
+    *overrides: Annotated[str, Parameter(allow_leading_hyphen=False)],
+    store: tuple[str, ...] = (),
+    config: tuple[Path, ...] = (),
+    runs: Path = Path("runs"),
+    plan: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
+) -> int:
+    """Train all variants of a config, each as ser-train trains it, and say what they reach beside each other.
+
+    Args:
+        overrides: Any setting of the sweep as KEY=VALUE: settings.optim.epochs=5 sample=20
+        store: The feature store that ser-extract wrote, or its URL; given more than once, the stores of several
+            datasets.
+        config: YAML file with settings, and the factors that vary; given more than once, the last one wins.
+        runs: Where the folder of the sweep goes: RUNS/DATASET/sweep/NAME/exp_N, by the name of the first config.
+        plan: Say how many variants there are, and which, and train nothing.
+        workers: Processes of one thread each; the results are the same with any number.
+        scheduler: The address of a dask scheduler whose workers do the work instead.
+    """
+    from train.sweep.config import SweepConfig, variants_of
+
+    if not store:
+        raise ConfigError("--store is missing: expected the feature store that ser-extract wrote, or its URL")
+    asked = load(SweepConfig, config, overrides)
+    if plan:
+        variants = variants_of(asked)
+        say_table(("variant", "settings"), [(str(one.number), " ".join(one.words)) for one in variants])
+        say(f"{len(variants)} variants")
+        return 0
+    from train.sweep.running import begin
+
+    return _go_on(begin(asked, list(store), runs, config[0].stem if config else "sweep"), workers, scheduler)
+
+
+@app.command
+def resume(sweep: Path, *, workers: int | None = None, scheduler: str | None = None) -> int:
+    """Go on with a sweep that was interrupted: what is trained is not trained again.
+
+    Args:
+        sweep: Its folder.
+        workers: Processes of one thread each.
+        scheduler: The address of a dask scheduler whose workers do the work instead.
+    """
+    return _go_on(sweep, workers, scheduler)
+
+
+@app.command
+def status(sweep: Path) -> int:
+    """Say what the variants of a sweep have reached, also while it runs.
+
+    Args:
+        sweep: Its folder.
+    """
+    from train.sweep.folder import SweepFolder
+    from train.sweep.leaderboard import STATES, leaderboard, leaderboard_lines
+
+    table = leaderboard(SweepFolder(sweep))
+    header, *rows = leaderboard_lines(table)
+    say_table(header, rows)
+    counts = table["state"].value_counts()
+    say(", ".join(f"{counts.get(state, 0)} {state}" for state in STATES))
+    return 0
+
+
+def _go_on(path: Path, workers: int | None, scheduler: str | None) -> int:
+    from train.sweep.folder import SweepFolder
+    from train.sweep.leaderboard import leaderboard_lines, write_leaderboard
+    from train.sweep.running import run_sweep
+
+    folder = SweepFolder(path)
+    try:
+        failed = run_sweep(folder, workers, scheduler, say)
+    except KeyboardInterrupt:
+        say(f"interrupted: ser-sweep resume {path} goes on from the last epoch of each model")
+        raise
+    header, *rows = leaderboard_lines(write_leaderboard(folder))
+    say_table(header, rows)
+    say(f"sweep: {path}")
+    return INCOMPLETE if failed else 0
+
+
+def main() -> None:
+    """Run ser-sweep."""
+    run(app, "interrupted")

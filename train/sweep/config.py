@@ -1,0 +1,190 @@
+"""What varies in a sweep, and the variants that follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, Self
+
+import numpy as np
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from featurestore.config import Config, load
+from featurestore.errors import ConfigError
+from train.config import TrainConfig
+
+Levels = dict[str, str]
+"""What each factor is in a variant, in words; a factor that does not vary in it is absent."""
+Settings = dict[str, Any]
+
+
+class Factor(Config):
+    """Something that varies: the ``values`` of one setting, or ``choices`` of settings that go together."""
+
+    name: str = Field(min_length=1)
+    """The dotted key of the setting whose values these are; of choices any name."""
+    values: tuple[Any, ...] | None = Field(default=None, min_length=1)
+    """Of the setting; each is a level."""
+    choices: dict[str, Settings] | None = Field(default=None, min_length=1)
+    """Levels by name: the settings of each, as in a training config."""
+    low: float | None = None
+    """With ``high``: any value between, for ``sample``."""
+    high: float | None = None
+    log: bool = False
+    """Whether values between ``low`` and ``high`` are drawn by their logarithm."""
+    when: dict[str, Any] = Field(default={})
+    """The levels of other factors, above it, in which it varies; elsewhere it keeps the setting as it is."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        between = self.low is not None and self.high is not None
+        if sum((self.values is not None, self.choices is not None, between)) != 1 or (self.low is None) != (
+            self.high is None
+        ):
+            raise ValueError(f"{self.name}: expected values, or choices, or low and high")
+        if self.low is not None and self.high is not None and not (0 if self.log else -np.inf) < self.low < self.high:
+            raise ValueError(f"{self.name}: expected {'0 < ' if self.log else ''}low < high")
+        return self
+
+    @property
+    def levels(self) -> dict[str, Settings]:
+        """The settings of each level, by its name."""
+        if self.choices is not None:
+            return self.choices
+        return {in_words(value): {self.name: value} for value in self.values or ()}
+
+    def varies(self, levels: Levels) -> bool:
+        """Return whether it does beside the levels of the factors above it."""
+        return all(levels.get(name) == in_words(value) for name, value in self.when.items())
+
+    def draw(self, rng: np.random.Generator) -> tuple[str, Settings]:
+        """Return a level at random."""
+        if self.low is None or self.high is None:
+            return list(self.levels.items())[int(rng.integers(len(self.levels)))]
+        ends = np.log([self.low, self.high]) if self.log else np.array([self.low, self.high])
+        drawn = rng.uniform(*ends)
+        value = float(f"{np.exp(drawn) if self.log else drawn:.4g}")
+        return in_words(value), {self.name: value}
+
+
+class SweepConfig(Config):
+    """Variants of a training config."""
+
+    settings: Settings = Field(default={})
+    """Of all variants, as in a training config."""
+    factors: tuple[Factor, ...] = ()
+    """What varies: all combinations of their levels are variants."""
+    sample: int | None = Field(default=None, ge=1, le=100_000)
+    """So many combinations at random instead."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Of these."""
+
+    @field_validator("factors")
+    @classmethod
+    def _each_once(cls, factors: tuple[Factor, ...]) -> tuple[Factor, ...]:
+        names: list[str] = []
+        for factor in factors:
+            unknown = [name for name in factor.when if name not in names]
+            if unknown:
+                raise ValueError(f"{factor.name}: when names {unknown[0]}, which is no factor above it")
+            if factor.name in names:
+                raise ValueError(f"{factor.name} is there twice")
+            names.append(factor.name)
+        return factors
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One config of a sweep.
+
+    Attributes:
+        number: in the sweep, from 0.
+        levels: what each factor is in it.
+        settings: of each factor, in their order.
+    """
+
+    number: int
+    levels: Levels
+    settings: tuple[Settings, ...]
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables."""
+        return ", ".join(f"{factor}={level}" for factor, level in self.levels.items()) or "as it is"
+
+    @property
+    def words(self) -> list[str]:
+        """Its settings as KEY=VALUE, as they are given to ser-train."""
+        return [word for settings in self.settings for word in _words(settings)]
+
+
+def variants_of(config: SweepConfig) -> list[Variant]:
+    """Return the variants, each once.
+
+    Raises:
+        ConfigError: if a factor between low and high meets no ``sample``.
+    """
+    if config.sample is None:
+        endless = [factor.name for factor in config.factors if factor.low is not None]
+        if endless:
+            raise ConfigError(f"{endless[0]} is any value between low and high: say how many with sample=N")
+        found = _all(config.factors)
+    else:
+        found = _drawn(config)
+    unique = {tuple(levels.items()): settings for levels, settings in found}
+    return [Variant(number, dict(levels), settings) for number, (levels, settings) in enumerate(unique.items())]
+
+
+def words_of(config: SweepConfig, variant: Variant) -> list[str]:
+    """Return all settings of a variant as KEY=VALUE."""
+    return [*_words(config.settings), *variant.words]
+
+
+def train_config(config: SweepConfig, variant: Variant) -> TrainConfig:
+    """Return the training config of a variant.
+
+    Raises:
+        ConfigError: naming the variant, if its settings cannot be.
+    """
+    try:
+        return load(TrainConfig, [], words_of(config, variant))
+    except ConfigError as error:
+        raise ConfigError(f"variant {variant.number} ({variant.name}): {error}") from None
+
+
+def _words(settings: Settings) -> list[str]:
+    return [f"{key}={in_words(value)}" for key, value in settings.items()]
+
+
+def in_words(value: Any) -> str:
+    """Return a value as it is written in KEY=VALUE.
+
+    >>> in_words({"name": "attention", "heads": 4}), in_words([1, 2]), in_words(None), in_words("ccc")
+    ('{name: attention, heads: 4}', '[1, 2]', 'null', 'ccc')
+    """
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=2**31, allow_unicode=True)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def _all(factors: tuple[Factor, ...]) -> Iterator[tuple[Levels, tuple[Settings, ...]]]:
+    for combination in product(*(factor.levels.items() for factor in factors)):
+        yield _of(factors, combination)
+
+
+def _drawn(config: SweepConfig) -> Iterator[tuple[Levels, tuple[Settings, ...]]]:
+    rng = np.random.default_rng(config.seed)
+    for _ in range(config.sample or 0):
+        yield _of(config.factors, [factor.draw(rng) for factor in config.factors])
+
+
+def _of(factors: tuple[Factor, ...], combination: Any) -> tuple[Levels, tuple[Settings, ...]]:
+    """Return the levels of the factors that vary beside those above them, and their settings."""
+    levels: Levels = {}
+    settings: list[Settings] = []
+    for factor, (level, of_level) in zip(factors, combination, strict=True):
+        if factor.varies(levels):
+            levels[factor.name] = level
+            settings.append(of_level)
+    return levels, tuple(settings)

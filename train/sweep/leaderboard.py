@@ -1,0 +1,76 @@
+"""What the variants of a sweep have reached, from their files alone, also while the sweep runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterator
+from typing import Any
+
+import pandas as pd
+
+from train.files import write_whole
+from train.folder import RunFolder
+from train.sweep.config import Variant
+from train.sweep.folder import SweepFolder
+from train.work import jobs_of
+
+STATES = ("done", "training", "waiting", "failed")
+
+
+def leaderboard(folder: SweepFolder) -> pd.DataFrame:
+    """Return a row for each variant, those that are best on dev first.
+
+    Columns are ``variant``, each factor, ``state`` (one of `STATES`), ``models`` (trained, of all), ``dev`` (the score
+    that selects, mean over models), for each target and their mean ``TARGET``, ``TARGET_low`` and ``TARGET_high`` (on
+    the test parts, with the 95 % interval), and ``why`` a variant failed.
+    """
+    rows = [{"variant": one.number, **one.levels, **_reached(folder, one)} for one in folder.variants]
+    table = pd.DataFrame(rows)
+    return table.sort_values("dev", ascending=False, na_position="last", kind="stable").reset_index(drop=True)
+
+
+def write_leaderboard(folder: SweepFolder) -> pd.DataFrame:
+    """Write ``leaderboard.csv`` into the folder of a sweep, and return what it holds."""
+    table = leaderboard(folder)
+    write_whole(folder.path / "leaderboard.csv", table.to_csv(index=False))
+    return table
+
+
+def leaderboard_lines(table: pd.DataFrame, most: int = 20) -> Iterator[tuple[str, ...]]:
+    """Yield the best rows as text, after a header."""
+    columns = [*map(str, table.columns)]
+    figures = [column.removesuffix("_low") for column in columns if column.endswith("_low")]
+    ends = [f"{figure}_{end}" for figure in figures for end in ("low", "high")]
+    shown = [column for column in columns if column not in (*ends, *figures, "dev", "why")]
+    yield (*shown, "dev", *figures)
+    for row in table.head(most).to_dict("records"):
+        words = ("" if row[column] != row[column] else str(row[column]) for column in shown)
+        dev = f"{row['dev']:.3f}" if row["dev"] == row["dev"] else ""
+        yield (*words, dev, *(_cell(row, figure) for figure in figures))
+
+
+def _cell(row: dict[Hashable, Any], figure: str) -> str:
+    value, low, high = (row[key] for key in (figure, f"{figure}_low", f"{figure}_high"))
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]" if value == value else ""
+
+
+def _reached(folder: SweepFolder, variant: Variant) -> dict[str, Any]:
+    run, why = folder.run(variant), folder.failure(variant)
+    if why or not (run.path / "run.json").exists():
+        return {"state": "failed" if why else "waiting", "models": "", "dev": float("nan"), "why": why}
+    models = [job for job in jobs_of(run) if job.member is not None]
+    trained = sum(run.model(job.variant).exists() for job in models)
+    state = {"models": f"{trained} of {len(models)}", "dev": float("nan"), "why": ""}
+    if not (run.path / "metrics.json").exists():
+        begun = trained or any(run.checkpoint(job.variant).exists() for job in models)
+        return {"state": "training" if begun else "waiting", **state}
+    return {"state": "done", **state, **_figures(run)}
+
+
+def _figures(run: RunFolder) -> dict[str, Any]:
+    results = json.loads((run.path / "metrics.json").read_bytes())
+    dev = [one["best_score"] for one in results["models"]]
+    found: dict[str, Any] = {"dev": sum(dev) / len(dev)}
+    for target, figure in results["results"]["model"].items():
+        found |= {target: figure["value"], f"{target}_low": figure["low"], f"{target}_high": figure["high"]}
+    return found

@@ -1,0 +1,168 @@
+"""Training all variants of a sweep: their models in as many processes as there are, each as ser-train trains it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from featurestore.command import progress
+from featurestore.errors import SerError
+from train.audit import Audit, audit
+from train.config import TrainConfig
+from train.corpora import open_stores
+from train.files import write_whole
+from train.folder import RunFolder, make_run_folder
+from train.live import describe_seconds
+from train.run import Say, prepare, write_results
+from train.sweep.config import SweepConfig, Variant, train_config, variants_of
+from train.sweep.folder import FAILED, SweepFolder
+from train.work import Job, Report, do_job, jobs_of
+from train.workers import Task, count_workers, run_tasks
+
+
+def begin(config: SweepConfig, stores: list[str], runs: Path, name: str) -> Path:
+    """Make the folder of a sweep, and return it; all variants' settings are checked before.
+
+    Args:
+        config: of the sweep.
+        stores: paths or URLs.
+        runs: where it goes.
+        name: of the sweep.
+
+    Raises:
+        SerError: if the settings of a variant cannot be, or there is no such store.
+    """
+    store = open_stores(stores)
+    for variant in variants_of(config):
+        train_config(config, variant)
+    folder = SweepFolder(make_run_folder(TrainConfig(runs=runs, method=name), store.dataset, "sweep"))
+    folder.write(config, stores)
+    return folder.path
+
+
+def run_sweep(folder: SweepFolder, workers: int | None, scheduler: str | None, say: Say) -> int:
+    """Train what is not trained yet of all variants, and return how many cannot be.
+
+    Each variant is a run, the same as by ser-train, and goes on from the last epoch of each of its models. One that
+    cannot be trained is named with its reason, and the others go on.
+
+    Args:
+        folder: of the sweep.
+        workers: processes of one thread each; as many as there are cores when absent.
+        scheduler: the address of a dask scheduler whose workers do it instead.
+        say: says a line.
+    """
+    by_path = {os.path.abspath(folder.run(variant).path): variant for variant in folder.variants}
+    _prepare(folder, say)
+    left = {path: _left(folder, variant) for path, variant in by_path.items() if not folder.failure(variant)}
+    tasks: list[Task] = [(path, job) for path, jobs in left.items() for job in jobs or ()]
+    tasks += [(path, None) for path, jobs in left.items() if jobs == []]
+    waiting = {path: len(jobs) for path, jobs in left.items() if jobs}
+
+    def then(task: Task) -> list[Task]:
+        path, job = task
+        if job is not None:
+            waiting[path] -= 1
+            return [] if waiting[path] else [(path, None)]
+        return []
+
+    count = count_workers(next(iter(_devices(folder)), None), workers, len(tasks))
+    with progress("sweep") as update:
+        live = _Live(folder, by_path, len(waiting), update)
+        for (path, job), error in run_tasks(do_task, tasks, count, scheduler, live.epoch, then):
+            variant = by_path[path]
+            if error:
+                _fail(folder, variant, str(error), say)
+            elif job is None:
+                live.done += 1
+                say(f"{variant.number}: {variant.name}: {_scored(folder.run(variant))}")
+    return sum(bool(folder.failure(variant)) for variant in folder.variants)
+
+
+def do_task(path: str, job: Job | None, report: Report) -> None:
+    """Do a job of a variant, or write its results where all of them are done."""
+    if job is None:
+        write_results(path)
+    else:
+        do_job(path, job, lambda reached: report({"run": path, **reached}))
+
+
+class _Live:
+    """Shows how far a sweep is."""
+
+    def __init__(
+        self, folder: SweepFolder, by_path: dict[str, Variant], left: int, update: Callable[[float, float, str], None]
+    ) -> None:
+        self._folder, self._by_path, self._left, self._update = folder, by_path, left, update
+        self._start, self.done = time.monotonic(), 0
+
+    def epoch(self, reached: dict[str, Any]) -> None:
+        """Note what a model has reached."""
+        variant, seconds = self._by_path[reached["run"]], time.monotonic() - self._start
+        left = f", about {describe_seconds(seconds * (self._left / self.done - 1))} left" if self.done else ""
+        text = (
+            f"{self.done} of {self._left} variants; {variant.number}: fold {reached['fold']} epoch {reached['epoch']}"
+        )
+        self._update(self.done, self._left, f"{text}, dev {reached['dev']:.3f}{left}")
+
+
+def _prepare(folder: SweepFolder, say: Say) -> None:
+    """Write the folder of each variant's run, where it is not there."""
+    store, audited = folder.open_store(), _once(audit)
+    for variant in folder.variants:
+        run = folder.run(variant)
+        if (run.path / "run.json").exists() or folder.failure(variant):
+            continue
+        try:
+            prepare(store, train_config(folder.config, variant), lambda _, run=run: _made(run.path), audited)  # type: ignore[misc]
+        except SerError as error:
+            _fail(folder, variant, str(error), say)
+
+
+def _once(audited: Callable[..., Audit]) -> Callable[..., Audit]:
+    """Return the audit, which looks at each protocol once: variants share it."""
+    found: dict[Any, Audit] = {}
+
+    def look(store: Any, table: Any, protocol: Any, targets: list[str], reads_frames: bool) -> Audit:
+        key = (protocol.sha256, tuple(targets), reads_frames)
+        if key not in found:
+            found[key] = audited(store, table, protocol, targets, reads_frames)
+        return found[key]
+
+    return look
+
+
+def _made(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _fail(folder: SweepFolder, variant: Variant, why: str, say: Say) -> None:
+    path = _made(folder.run(variant).path)
+    write_whole(path / FAILED, json.dumps({"why": why}, ensure_ascii=False) + "\n")
+    say(f"failed: {variant.number}: {variant.name}: {why}")
+
+
+def _left(folder: SweepFolder, variant: Variant) -> list[Job] | None:
+    """Return the jobs of a variant that are to be done; None where its results are there, too."""
+    run = folder.run(variant)
+    if (run.path / "metrics.json").exists():
+        return None
+    return [job for job in jobs_of(run) if not all(file.exists() for file in job.results(run))]
+
+
+def _devices(folder: SweepFolder) -> set[str | None]:
+    return {folder.run(variant).config.device for variant in folder.variants if not folder.failure(variant)}
+
+
+def _scored(run: RunFolder) -> str:
+    """Return the scores of a finished run: on dev, by which it is chosen, and on the test parts."""
+    results = json.loads((run.path / "metrics.json").read_bytes())
+    dev = [one["best_score"] for one in results["models"]]
+    test = results["results"]["model"]
+    value = test.get("mean", next(iter(test.values())))["value"]
+    return f"dev {sum(dev) / len(dev):.3f}, test {value:.3f}"
