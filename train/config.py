@@ -37,6 +37,9 @@ class OptimConfig(Config):
     """Train again on train and dev together, for the epochs that dev chose, as the ridge baseline does."""
     batch_size: int = Field(default=32, ge=2, le=1_000_000)
     """Utterances in a training step at most; batches are of sizes as even as can be."""
+    window: float = Field(default=2000, gt=0, le=1e9)
+    """Megabytes of stored frames among which an epoch shuffles; a store of less is shuffled whole, a larger one is read
+    window by window, so that models that are trained together read it from the disk once."""
     lr: float = Field(default=2e-3, gt=0, le=1e30)
     """Peak learning rate of AdamW; it rises over the first ``warmup`` epochs and falls to zero with a cosine."""
     layer_lr: float = Field(default=1e-2, gt=0, le=1e30)

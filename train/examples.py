@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -120,16 +122,49 @@ class Examples:
             streams[name] = clock if hearing is self.clock else self._read(hearing, names, clock)
         return Batch(rows, streams, targets)
 
-    def keep_on(self, device: torch.device) -> None:
-        """Keep what is stored of every utterance that is read on a device, if it has room for all of it."""
+    def windows(self, rows: Ints, number: int, megabytes: float) -> list[Ints]:
+        """Return rows in parts that are read one after another, each of about so many megabytes of the store.
+
+        Into which part an utterance falls depends on its name and the number of the pass alone: all models that pass
+        the store together read the same part at the same time, and each shuffles its own rows of it.
+
+        Args:
+            rows: to be divided; a part of less than two of them goes with the next one.
+            number: of the pass.
+            megabytes: of a part.
+        """
+        count = self.count_windows(megabytes)
+        if count < 2:
+            return [rows]
+        parts = np.array([zlib.crc32(f"{number} {self.names[row]}".encode()) % count for row in rows.tolist()])
+        found, left = [], rows[:0]
+        for part in range(count):
+            left = np.concatenate([left, rows[parts == part]])
+            if len(left) > 1:
+                found.append(left)
+                left = rows[:0]
+        if len(left):
+            found[-1:] = [np.concatenate([*found[-1:], left])]
+        return found
+
+    def count_windows(self, megabytes: float) -> int:
+        """Return how many windows of about so many megabytes the store has."""
+        return max(1, math.ceil(self.stored_bytes / (megabytes * 1e6)))
+
+    @cached_property
+    def stored_bytes(self) -> int:
+        """What is stored of all that is read of the utterances."""
         rows = np.array([self.store.index[name] for name in self.names], np.int64)
-        needed = sum(
+        return sum(
             int(hearing.lengths(rows).sum())
             * bytes_per_frame(hearing.source.spec.dtype, hearing.source.count, hearing.source.spec.dim)
             for hearing in self.streams.values()
         )
+
+    def keep_on(self, device: torch.device) -> None:
+        """Keep what is stored of every utterance that is read on a device, if it has room for all of it."""
         room = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
-        self._device[:] = [device] if needed < SHARE_OF_DEVICE * room else []
+        self._device[:] = [device] if self.stored_bytes < SHARE_OF_DEVICE * room else []
 
     @cached_property
     def _device(self) -> list[torch.device]:

@@ -81,7 +81,11 @@ class Live:
 
 def epoch_line(reached: dict[str, Any]) -> str:
     """Return what a model has reached in an epoch as a line of JSON, which has no word for what is no number."""
-    plain = {key: value for key, value in reached.items() if not (isinstance(value, float) and math.isnan(value))}
+    plain = {
+        key: value
+        for key, value in reached.items()
+        if key != "run" and not (isinstance(value, float) and math.isnan(value))
+    }
     return json.dumps(plain) + "\n"
 
 

@@ -31,8 +31,8 @@ from train.tensors import read_tensors
 from train.tested import System, Tested
 from train.training import check_adaptation, make_model
 from train.unsafe import stamp
-from train.work import Job, do_job, jobs_of, load_run
-from train.workers import count_workers, run_tasks
+from train.work import Job, do_pack, jobs_of, load_run, packed
+from train.workers import count_workers, run_packs
 
 Say = Callable[[str], None]
 LEARNED = ("best_epoch", "best_score", "layer_weights")
@@ -143,9 +143,10 @@ def _finish(folder: RunFolder, examples: Examples, log: _Log) -> dict[str, Any]:
 def _train(folder: RunFolder, jobs: list[Job], live: Live) -> None:
     config, path = folder.config, os.path.abspath(folder.path)
     workers = count_workers(config.device, config.workers, len(jobs))
-    for (_, job), error in run_tasks(do_job, [(path, job) for job in jobs], workers, config.scheduler, live.epoch):
-        if error:
-            raise error
+    packs = packed([(path, job) for job in jobs], workers)
+    for (_, job), why in run_packs(do_pack, packs, workers, config.scheduler, live.epoch):
+        if why:
+            raise SerError(why)
         if job:
             live.done(job)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any
@@ -50,6 +50,20 @@ class Progress:
     best_state: Tensors = field(default_factory=dict)
 
 
+class _Clock:
+    """What the time goes into."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def __call__(self, what: str) -> None:
+        """Count the time since the last call for something."""
+        now = time.monotonic()
+        self.spent[what] = self.spent.get(what, 0.0) + now - self._last
+        self._last = now
+
+
 class Training:
     """A model in training.
 
@@ -61,6 +75,7 @@ class Training:
         epochs: most passes over ``train``.
         seed: of all that is drawn.
         unlabelled: names of those to which it is adapted, whose labels are not used.
+        passed: epochs of the same variant that came before.
 
     Raises:
         SerError: if there is too little to learn from, or nothing to adapt to.
@@ -75,10 +90,12 @@ class Training:
         epochs: int,
         seed: int,
         unlabelled: Sequence[str] = (),
+        passed: int = 0,
     ) -> None:
         if len(train) < 2:
             raise SerError(f"found {len(train)} utterance to train on, expected two or more")
         self._examples, self._config, self._seed, self._epochs = examples, config, seed, epochs
+        self._passed = passed
         self._train, self._dev, self._unlabelled = (examples.rows(names) for names in (train, dev, unlabelled))
         if config.lmmd:
             check_adaptation(examples, unlabelled)
@@ -103,23 +120,38 @@ class Training:
         Raises:
             SerError: if the loss, or what is predicted, is not finite.
         """
-        number, start = len(self.progress.history) + 1, time.monotonic()
-        lengths, generator = self._examples.lengths, np.random.default_rng(_seed_of(self._seed, ORDER, number))
-        order = epoch_order(self._train, lengths, self._config.optim.batch_size, generator)
-        losses, waited, before = [], 0.0, time.monotonic()
+        passing = self.by_window()
+        while True:
+            try:
+                next(passing)
+            except StopIteration as end:
+                return dict(end.value)
+
+    def by_window(self) -> Generator[None, None, dict[str, float]]:
+        """Do an epoch, and stop after each window of the store, so that other models can pass it, too."""
+        number, lengths, clock = len(self.progress.history) + 1, self._examples.lengths, _Clock()
+        generator = np.random.default_rng(_seed_of(self._seed, ORDER, number))
+        size = self._config.optim.batch_size
+        windows = self._examples.windows(self._train, self._pass_of(number), self._config.optim.window)
+        orders = [epoch_order(rows, lengths, size, generator) for rows in windows]
+        self._steps = sum(map(len, orders))
         others = self._examples.batches(self._others(number)) if self._config.lmmd else repeat(None)
-        for step, (batch, other) in enumerate(zip(self._examples.batches(order), others, strict=False)):
-            waited += time.monotonic() - before
-            losses.append(self._step(number, step, batch, other))
-            before = time.monotonic()
-        trained = time.monotonic() - start
+        losses: list[float] = []
+        for order in orders:
+            clock("train")
+            for batch, other in zip(self._examples.batches(order), others, strict=False):
+                clock("read")
+                losses.append(self._step(number, len(losses), batch, other))
+                clock("train")
+            yield
+            clock("")
         loss = sum(losses) / len(losses)
         if not math.isfinite(loss):
             raise SerError(f"the loss is {loss} in epoch {number}; try a smaller optim.lr")
-        score = self._score_on_dev() if len(self._dev) else math.nan
+        score = (yield from self._score_on_dev(number, clock)) if len(self._dev) else math.nan
         note = {"epoch": number, "loss": loss, "dev": score}
         self._note(number, score, note)
-        spent = {"read": waited, "train": trained - waited, "select": time.monotonic() - start - trained}
+        spent = {what: clock.spent.get(what, 0.0) for what in ("read", "train", "select")}
         return {**note, **spent, "utterances": len(self._train), "frames": int(lengths[self._train].sum())}
 
     def state(self) -> tuple[Tensors, dict[str, Any]]:
@@ -192,11 +224,22 @@ class Training:
         probabilities = self.model.decide(others)[task].softmax(dim=-1)
         return lmmd.weight_at(done) * lmmd(vectors, shares * labelled[:, None], others, probabilities)
 
-    def _score_on_dev(self) -> float:
-        rows = self._dev[np.argsort(self._examples.lengths[self._dev], kind="stable")]
-        size = self._config.optim.batch_size
-        outputs = predict(self.model, self._examples, [rows[i : i + size] for i in range(0, len(rows), size)])
-        return selection_score(self._examples, rows, outputs)
+    def _score_on_dev(self, number: int, clock: _Clock) -> Generator[None, None, float]:
+        size, found = self._config.optim.batch_size, []
+        windows = self._examples.windows(self._dev, self._pass_of(number), self._config.optim.window)
+        rows = [window[np.argsort(self._examples.lengths[window], kind="stable")] for window in windows]
+        for window in rows:
+            batches = [window[i : i + size] for i in range(0, len(window), size)]
+            found.append(predict(self.model, self._examples, batches))
+            clock("select")
+            yield
+            clock("")
+        outputs = {task: torch.cat([one[task] for one in found]) for task in self._examples.goals}
+        return selection_score(self._examples, np.concatenate(rows), outputs)
+
+    def _pass_of(self, epoch: int) -> int:
+        """Return which pass over the store an epoch is, from the beginning of the variant on."""
+        return self._passed + epoch
 
     def _note(self, number: int, score: float, note: dict[str, float]) -> None:
         self.progress.history.append(note)

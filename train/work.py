@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +23,8 @@ from train.tensors import read_tensors, write_tensors
 from train.training import Training, predict_alone
 
 Report = Callable[[dict[str, Any]], None]
+MOST_IN_PACK = 16
+"""Models that are trained side by side in one process."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,12 @@ class Job:
         return [folder.model(self.variant), folder.outputs(self.variant)]
 
 
+Task = tuple[str, Job | None]
+"""The folder of a run, and a job of it; None stands for its results, where all jobs are done."""
+Pack = list[Task]
+"""What one process does side by side."""
+
+
 def jobs_of(folder: RunFolder) -> list[Job]:
     """Return what a run consists of."""
     variants = folder.variants
@@ -51,29 +60,68 @@ def jobs_of(folder: RunFolder) -> list[Job]:
     return jobs + [Job(fold, None) for fold in folds if folder.config.baseline]
 
 
-def do_job(path: str, job: Job | None, report: Report) -> None:
-    """Do a job, from where it was left, in one thread.
+def do_pack(pack: Pack, report: Report) -> list[str | None]:
+    """Do jobs side by side, from where they were left, in one thread, and return why each failed, if it did.
+
+    Each passes a window of the store when the one before has, so that all of them read it once. None has another bit
+    than alone.
 
     Args:
-        path: of the run's folder.
-        job: to be done.
-        report: told of each epoch.
+        pack: the jobs, each with the folder of its run.
+        report: told of each epoch, with the folder as ``run``.
     """
     torch.set_num_threads(1)
     keep_freed_memory()
-    assert job is not None
-    folder, examples = load_run(path)
+    failed: list[str | None] = [None] * len(pack)
     with threadpool_limits(1), torch.random.fork_rng(devices=[]):
-        try:
-            if job.member is None:
-                write_tensors(folder.ridge(job.fold), ridge_predictions(examples, folder.protocol.folds[job.fold]), {})
-            else:
-                _train(folder, examples, job.variant, report)
-        except SerError as error:
-            raise SerError(f"fold {job.fold}: {error}") from None
+        going = {number: _steps(path, job, report) for number, (path, job) in enumerate(pack) if job}
+        while going:
+            for number in list(going):
+                try:
+                    next(going[number])
+                except StopIteration:
+                    del going[number]
+                except SerError as error:
+                    failed[number] = str(error)
+                    del going[number]
+    return failed
 
 
-def _train(folder: RunFolder, examples: Examples, variant: Variant, report: Report) -> None:
+def packed(tasks: Sequence[tuple[str, Job]], workers: int) -> list[Pack]:
+    """Return jobs in packs: those that pass the same windows of a store together, all others alone.
+
+    Args:
+        tasks: the jobs, each with the folder of its run.
+        workers: that will have the packs; there are as many, or more.
+    """
+    packs: list[Pack] = []
+    together: dict[object, Pack] = {}
+    for path, job in tasks:
+        folder, examples = load_run(path)
+        windows = examples.count_windows(folder.config.optim.window)
+        if job.member is None or windows == 1:
+            packs.append([(path, job)])
+        else:
+            together.setdefault((str(examples.store.path), windows), []).append((path, job))
+    for group in together.values():
+        size = min(MOST_IN_PACK, math.ceil(len(group) / workers))
+        packs += [group[first : first + size] for first in range(0, len(group), size)]
+    return packs
+
+
+def _steps(path: str, job: Job, report: Report) -> Iterator[None]:
+    """Do a job, and stop after each window of the store."""
+    folder, examples = load_run(path)
+    try:
+        if job.member is None:
+            write_tensors(folder.ridge(job.fold), ridge_predictions(examples, folder.protocol.folds[job.fold]), {})
+        else:
+            yield from _train(folder, examples, job.variant, lambda reached: report({"run": path, **reached}))
+    except SerError as error:
+        raise SerError(f"fold {job.fold}: {error}") from None
+
+
+def _train(folder: RunFolder, examples: Examples, variant: Variant, report: Report) -> Iterator[None]:
     """Train a model on the training part, select its best epoch on dev, and predict its test part.
 
     With ``optim.refit`` another one is trained on train and dev together, for as many epochs, and predicts it.
@@ -86,14 +134,16 @@ def _train(folder: RunFolder, examples: Examples, variant: Variant, report: Repo
     if selected is None:
         training = Training(examples, config, train, dev, config.optim.epochs, seed, fold.unlabelled)
         _fit_to_all(training, examples, config, fold)
-        _advance(training, checkpoint, None, lambda epoch: report({**note, **epoch}))
+        yield from _advance(training, checkpoint, None, lambda epoch: report({**note, **epoch}))
         selected = training.outcome()
     learned = selected
     if config.optim.refit:
         note["again"] = True
-        training = Training(examples, config, train + dev, [], selected["best_epoch"], seed, fold.unlabelled)
+        passed = len(selected["history"])
+        epochs = selected["best_epoch"]
+        training = Training(examples, config, train + dev, [], epochs, seed, fold.unlabelled, passed)
         _fit_to_all(training, examples, config, fold)
-        _advance(training, checkpoint, selected, lambda epoch: report({**note, **epoch}))
+        yield from _advance(training, checkpoint, selected, lambda epoch: report({**note, **epoch}))
         learned = {**selected, "again": training.progress.history}
     model = training.best()
     outputs = predict_alone(model, examples, fold.test)
@@ -109,20 +159,20 @@ def _fit_to_all(training: Training, examples: Examples, config: TrainConfig, fol
         training.model.fit(examples, [*fold.train, *fold.dev, *fold.test])
 
 
-def _advance(training: Training, checkpoint: Path, selected: dict[str, Any] | None, report: Report) -> None:
+def _advance(training: Training, checkpoint: Path, selected: dict[str, Any] | None, report: Report) -> Iterator[None]:
     """Train to the end, from the checkpoint if it is of the same stage; ``selected`` is what the one before gave."""
     if checkpoint.exists():
         tensors, note = read_tensors(checkpoint)
         if note["selected"] == selected:
             training.resume(tensors, note["training"])
     while not training.finished:
-        reached = training.epoch()
+        reached = yield from training.by_window()
         tensors, state = training.state()
         write_tensors(checkpoint, tensors, {"selected": selected, "training": state})
         report(reached)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=MOST_IN_PACK)
 def load_run(path: str) -> tuple[RunFolder, Examples]:
     """Return a run and its examples, which stay loaded from job to job.
 

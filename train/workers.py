@@ -10,47 +10,43 @@ from typing import Any
 from featurestore.cluster import cluster
 from featurestore.errors import SerError
 from train.training import device_of
-from train.work import Job, Report
+from train.work import Pack, Report, Task
 
 TOPIC = "epochs"
-Task = tuple[str, Job | None]
-"""The folder of a run, and a job of it; None stands for its results, where all jobs are done."""
-Do = Callable[[str, Job | None, Report], None]
-Done = tuple[Task, SerError | None]
+Do = Callable[[Pack, Report], list[str | None]]
+Done = tuple[Task, str | None]
 """A task that is over, and why it failed, if it did."""
+Then = Callable[[Task], Sequence[Pack]]
 
 
-def run_tasks(
+def run_packs(
     do: Do,
-    tasks: Sequence[Task],
+    packs: Sequence[Pack],
     workers: int,
     scheduler: str | None,
     report: Report,
-    then: Callable[[Task], list[Task]] = lambda _: [],
+    then: Then = lambda _: (),
 ) -> Iterator[Done]:
-    """Do all tasks, and yield each when it is over; each is done the same, whoever does it.
+    """Do all packs, and yield each task when its pack is over; each is done the same, whoever does it.
 
     Args:
-        do: a function of a module, which does a task.
-        tasks: to be done.
+        do: a function of a module, which does a pack, and says why each task failed, if it did.
+        packs: to be done.
         workers: processes of this machine.
         scheduler: the address of one whose workers do it instead.
         report: told of each epoch.
-        then: the tasks that can be done once this one is.
+        then: the packs that can be done once a task is.
     """
-    if scheduler is None and workers == 1:
-        waiting = deque(tasks)
-        while waiting:
-            task = waiting.popleft()
-            error = None
-            try:
-                do(*task, report)
-                waiting.extendleft(reversed(then(task)))
-            except SerError as problem:
-                error = problem
-            yield task, error
+    if scheduler is not None or workers > 1:
+        yield from _on_cluster(do, packs, workers, scheduler, report, then)
         return
-    yield from _on_cluster(do, tasks, workers, scheduler, report, then)
+    waiting = deque(packs)
+    while waiting:
+        pack = waiting.popleft()
+        for done in zip(pack, do(pack, report), strict=True):
+            yield done
+            if done[1] is None:
+                waiting.extendleft(then(done[0]))
 
 
 def count_workers(device: str | None, asked: int | None, tasks: int) -> int:
@@ -61,47 +57,36 @@ def count_workers(device: str | None, asked: int | None, tasks: int) -> int:
 
 
 def _on_cluster(
-    do: Do,
-    tasks: Sequence[Task],
-    workers: int,
-    scheduler: str | None,
-    report: Report,
-    then: Callable[[Task], list[Task]],
+    do: Do, packs: Sequence[Pack], workers: int, scheduler: str | None, report: Report, then: Then
 ) -> Iterator[Done]:
     from distributed import KilledWorker, as_completed
     from distributed.client import CancelledError  # type: ignore[attr-defined]
 
     with cluster(scheduler, workers) as client:
         client.subscribe_topic(TOPIC, lambda event: report(event[1]))
-        futures = {client.submit(_do, do, *task, pure=False): task for task in tasks}
+        futures = {client.submit(_do, do, pack, pure=False): pack for pack in packs}
         completed = as_completed(list(futures))
         for future in completed:
-            task = futures.pop(future)
-            folder, job = task
-            error = None
+            pack = futures.pop(future)
             try:
-                future.result()
-                for next_task in then(task):
-                    another = client.submit(_do, do, *next_task, pure=False)
-                    futures[another] = next_task
-                    completed.add(another)
-            except SerError as problem:
-                error = problem
+                failed = future.result()
             except CancelledError:
                 raise SerError(
-                    f"lost the scheduler {scheduler or 'of the workers'}: ser-train resume {folder} goes on"
+                    f"lost the scheduler {scheduler or 'of the workers'}: ser-train resume {pack[0][0]} goes on"
                 ) from None
             except KilledWorker:
-                what = f"fold {job.fold}" if job else "the results"
-                error = SerError(
-                    f"{what} ended every worker that had it: if they lack memory, use fewer --workers; "
-                    f"ser-train resume {folder} goes on"
-                )
-            yield task, error
+                why = "it ended every worker that had it: if they lack memory, use fewer --workers, and resume"
+                failed = [f"{'fold ' + str(job.fold) if job else 'the results'}: {why}" for _, job in pack]
+            for done in zip(pack, failed, strict=True):
+                yield done
+                for another in then(done[0]) if done[1] is None else ():
+                    submitted = client.submit(_do, do, another, pure=False)
+                    futures[submitted] = another
+                    completed.add(submitted)
 
 
-def _do(do: Do, folder: str, job: Job | None) -> None:
-    """Do a task in a worker."""
+def _do(do: Do, pack: Pack) -> list[str | None]:
+    """Do a pack in a worker."""
     from distributed import get_worker
 
     worker = get_worker()
@@ -109,4 +94,4 @@ def _do(do: Do, folder: str, job: Job | None) -> None:
     def report(reached: dict[str, Any]) -> None:
         worker.log_event(TOPIC, reached)
 
-    do(folder, job, report)
+    return do(pack, report)

@@ -20,8 +20,8 @@ from train.live import describe_seconds
 from train.run import Say, prepare, write_results
 from train.sweep.config import SweepConfig, Variant, train_config, variants_of
 from train.sweep.folder import FAILED, SweepFolder
-from train.work import Job, Report, do_job, jobs_of
-from train.workers import Task, count_workers, run_tasks
+from train.work import Job, Pack, Report, Task, do_pack, jobs_of, packed
+from train.workers import count_workers, run_packs
 
 
 def begin(config: SweepConfig, stores: list[str], runs: Path, name: str) -> Path:
@@ -59,36 +59,40 @@ def run_sweep(folder: SweepFolder, workers: int | None, scheduler: str | None, s
     by_path = {os.path.abspath(folder.run(variant).path): variant for variant in folder.variants}
     _prepare(folder, say)
     left = {path: _left(folder, variant) for path, variant in by_path.items() if not folder.failure(variant)}
-    tasks: list[Task] = [(path, job) for path, jobs in left.items() for job in jobs or ()]
-    tasks += [(path, None) for path, jobs in left.items() if jobs == []]
     waiting = {path: len(jobs) for path, jobs in left.items() if jobs}
+    count = count_workers(next(iter(_devices(folder)), None), workers, max(1, sum(waiting.values())))
+    packs = packed([(path, job) for path, jobs in left.items() for job in jobs or ()], count)
+    packs += [[(path, None)] for path, jobs in left.items() if jobs == []]
 
-    def then(task: Task) -> list[Task]:
+    def then(task: Task) -> list[Pack]:
         path, job = task
-        if job is not None:
-            waiting[path] -= 1
-            return [] if waiting[path] else [(path, None)]
-        return []
+        waiting[path] = waiting.get(path, 0) - 1
+        return [[(path, None)]] if job and not waiting[path] else []
 
-    count = count_workers(next(iter(_devices(folder)), None), workers, len(tasks))
     with progress("sweep") as update:
-        live = _Live(folder, by_path, len(waiting), update)
-        for (path, job), error in run_tasks(do_task, tasks, count, scheduler, live.epoch, then):
+        live = _Live(folder, by_path, sum(jobs is not None for jobs in left.values()), update)
+        for (path, job), why in run_packs(do_variants, packs, count, scheduler, live.epoch, then):
             variant = by_path[path]
-            if error:
-                _fail(folder, variant, str(error), say)
+            if why:
+                _fail(folder, variant, why, say)
             elif job is None:
                 live.done += 1
                 say(f"{variant.number}: {variant.name}: {_scored(folder.run(variant))}")
     return sum(bool(folder.failure(variant)) for variant in folder.variants)
 
 
-def do_task(path: str, job: Job | None, report: Report) -> None:
-    """Do a job of a variant, or write its results where all of them are done."""
-    if job is None:
-        write_results(path)
-    else:
-        do_job(path, job, lambda reached: report({"run": path, **reached}))
+def do_variants(pack: Pack, report: Report) -> list[str | None]:
+    """Do jobs of variants side by side, or write the results of one where all of them are done."""
+    if any(job for _, job in pack):
+        return do_pack(pack, report)
+    failed: list[str | None] = []
+    for path, _ in pack:
+        try:
+            write_results(path)
+            failed.append(None)
+        except SerError as error:
+            failed.append(str(error))
+    return failed
 
 
 class _Live:
