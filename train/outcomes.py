@@ -19,7 +19,7 @@ from train.tensors import read_tensors
 
 KEYS = ["name", "fold"]
 METRIC = {"CCC": ccc_of, "UAR": uar_of}
-NOT_OF_A_MODEL = ("seed", "runs", "method", "workers", "scheduler", "device", "baseline")
+NOT_OF_A_MODEL = ("seed", "runs", "method", "workers", "scheduler", "device", "baseline", "plots", "log")
 """Settings by which runs of one method may differ."""
 
 

@@ -176,7 +176,8 @@ def _results(folder: RunFolder, examples: Examples, log: _Log) -> dict[str, Any]
     table = predictions_table(examples, dict(zip(numbers, folds, strict=True)), systems)
     if folder.config.unsafe.names:
         table["unsafe"] = " ".join(folder.config.unsafe.names)
-    plot_run(folder.path / "plots", notes, Tested.of(examples, folds, systems), table)
+    if folder.config.plots:
+        plot_run(folder.path / "plots", notes, Tested.of(examples, folds, systems), table)
     plot_attention(folder, examples)
     write_report(folder.path / "report.xlsx", results)
     write_whole(folder.path / "predictions.csv", table.to_csv())

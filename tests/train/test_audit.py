@@ -28,7 +28,7 @@ from train.tensors import read_tensors
 VOICES = ("Female1", "Female4", "Male1", "Male4")
 SENTENCES = ("The letter is lying on the table beside the door.", "She will be back with my brother in an hour.")
 NAMES = [f"{voice}_{sentence}_{take}" for voice in VOICES for sentence in (0, 1) for take in (0, 1)]
-QUICK = ["width=8", "fusion=none", "optim.epochs=1", "workers=1", "baseline=false", "targets=[V]"]
+QUICK = ["width=8", "fusion=none", "optim.epochs=1", "workers=1", "baseline=false", "targets=[V]", "plots=false"]
 QUICK += ["streams.speech.feature=logmel"]
 
 

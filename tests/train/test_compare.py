@@ -19,7 +19,7 @@ from train.outcomes import Outcome
 from train.run import run
 from train.systems import MEAN
 
-QUICK = ["fusion=none", "splits.k=3", "width=8", "optim.epochs=2", "workers=1", "baseline=false"]
+QUICK = ["fusion=none", "splits.k=3", "width=8", "optim.epochs=2", "workers=1", "baseline=false", "plots=false"]
 
 
 @pytest.fixture(scope="module")

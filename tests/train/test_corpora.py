@@ -22,7 +22,7 @@ from train.protocol import read_protocol
 from train.run import resume, run
 from train.splits.datasets import Datasets
 
-QUICK = ["splits.k=3", "width=8", "optim.epochs=2", "workers=1", "streams.speech.feature=states"]
+QUICK = ["splits.k=3", "width=8", "optim.epochs=2", "workers=1", "streams.speech.feature=states", "plots=false"]
 TEN = (0.0, 10.0)
 
 

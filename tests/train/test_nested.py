@@ -15,7 +15,14 @@ from train.nested import nested_selection
 from train.protocol import read_protocol
 
 QUICK = ["splits={name: nested, outer: {name: kfold, k: 3}, within: {name: kfold, k: 3}}", "width=8", "workers=1"]
-QUICK += ["optim.epochs=4", "streams.speech.feature=states", "fusion=none", "targets=[A, D]", "optim.lr=1e-2"]
+QUICK += [
+    "plots=false",
+    "optim.epochs=4",
+    "streams.speech.feature=states",
+    "fusion=none",
+    "targets=[A, D]",
+    "optim.lr=1e-2",
+]
 LAYERS = {"streams.speech.layers=0": [0], "streams.speech.layers=[1,2]": [1, 2]}
 """Layer 0 is noise, layers 1 and 2 hold A and D."""
 

@@ -22,7 +22,7 @@ from train.labels import as_names, clean_names, grouped
 from train.run import run
 from train.splits import Splits
 
-QUICK = ["splits.k=3", "width=8", "optim.epochs=1", "workers=1", "baseline=false"]
+QUICK = ["splits.k=3", "width=8", "optim.epochs=1", "workers=1", "baseline=false", "plots=false"]
 CATEGORIES = ["targets=[emotion]", "loss=cross_entropy"]
 
 
@@ -301,7 +301,7 @@ def test_labels_put_in_later_are_checked(copied, commands, tmp_path):
 
 def test_odd_and_many_names_of_emotions_can_be_plotted(store, changed, tmp_path):
     store.utterances["emotion"] = ["$\\frac{$", "\u559c", "a\x1b[31mb", "x" * 200] * 24
-    config = load(TrainConfig, [], [*QUICK, *CATEGORIES, f"runs={tmp_path}"])
+    config = load(TrainConfig, [], [*QUICK, *CATEGORIES, "plots=true", f"runs={tmp_path}"])
     folder, _ = run(changed(store.utterances), config, lambda _: None)
     assert (folder / "plots/confusion_emotion.png").exists()
     plot_confusion(tmp_path, "many", [str(n) for n in range(100)], np.eye(100, dtype=int))

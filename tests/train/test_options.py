@@ -21,7 +21,7 @@ from train.folder import make_run_folder
 from train.run import run
 from train.training import count_batches, epoch_order, learning_rate
 
-QUICK = ["splits.k=3", "width=8", "optim.epochs=2", "workers=1", "baseline=false"]
+QUICK = ["splits.k=3", "width=8", "optim.epochs=2", "workers=1", "baseline=false", "plots=false"]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_run_folders_are_numbered_on(tmp_path):
     ],
 )
 def test_a_file_that_cannot_be_written_is_named_and_not_half_there(commands, store_path, tmp_path, size, file, where):
-    settings = [*QUICK, "fusion=none", "head.hidden=32", "optim.epochs=1", f"runs={tmp_path}"]
+    settings = [*QUICK, "fusion=none", "head.hidden=32", "optim.epochs=1", "plots=true", f"runs={tmp_path}"]
     result = commands.run("--store", store_path, *settings, FSIZE=size)
     assert result.returncode == 1
     (folder,) = tmp_path.glob("toy/states/none/exp_1")

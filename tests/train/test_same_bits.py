@@ -20,7 +20,7 @@ from train.folder import Variant
 from train.predicting import write_predictions
 from train.run import resume, run
 
-QUICK = ["splits.k=3", "width=8", "optim.epochs=3", "workers=1", "streams.speech.dropout=0.3"]
+QUICK = ["splits.k=3", "width=8", "optim.epochs=3", "workers=1", "streams.speech.dropout=0.3", "plots=false"]
 
 
 def config(*overrides):

@@ -14,7 +14,7 @@ from train.examples import load_examples
 from train.run import run
 from train.training import make_model
 
-QUICK = ["splits.k=3", "width=8", "optim.epochs=1", "workers=1", "baseline=false"]
+QUICK = ["splits.k=3", "width=8", "optim.epochs=1", "workers=1", "baseline=false", "plots=false"]
 
 
 def examples_of(store, *overrides):
@@ -105,7 +105,9 @@ def test_layers_that_are_chosen(store, layers, expected):
 
 
 def test_one_layer_of_many(store, tmp_path):
-    config = load(TrainConfig, [], [*QUICK, "streams.speech.layers=-1", "baseline=true", f"runs={tmp_path}"])
+    config = load(
+        TrainConfig, [], [*QUICK, "streams.speech.layers=-1", "baseline=true", "plots=true", f"runs={tmp_path}"]
+    )
     folder, results = run(store, config, lambda _: None)
     assert results["models"][0]["layer_weights"] == {}
     assert not (folder / "plots/layer_weights.png").exists()

@@ -14,7 +14,14 @@ from train.sweep.folder import SweepFolder
 from train.sweep.leaderboard import leaderboard
 from train.sweep.running import begin, run_sweep
 
-SETTINGS = {"splits.k": 3, "width": 8, "optim.epochs": 2, "baseline": False, "streams.speech.feature": "states"}
+SETTINGS = {
+    "splits.k": 3,
+    "width": 8,
+    "optim.epochs": 2,
+    "baseline": False,
+    "plots": False,
+    "streams.speech.feature": "states",
+}
 FACTORS = [{"name": "fusion", "values": ["none", "concat"]}, {"name": "seed", "values": [0, 1]}]
 
 

@@ -1,6 +1,5 @@
 """A store that is larger than a window is passed window by window, by all models of a pack together."""
 
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,6 +16,7 @@ SETTINGS = [
     "optim.epochs=3",
     "optim.refit=true",
     "baseline=false",
+    "plots=false",
     "fusion=concat",
     "workers=1",
 ]
