@@ -7,11 +7,13 @@ import pytest
 from featurestore.config import load
 from featurestore.errors import ConfigError
 from featurestore.strict_yaml import parse
+from train.compare import compare_runs
 from train.config import TrainConfig
 from train.run import run
 from train.sweep.config import SweepConfig, in_words, variants_of, words_of
 from train.sweep.folder import SweepFolder
 from train.sweep.leaderboard import leaderboard
+from train.sweep.methods import found_lines, methods_of
 from train.sweep.running import begin, run_sweep
 
 SETTINGS = {
@@ -129,6 +131,26 @@ def test_the_leaderboard_is_what_the_runs_say(swept):
         assert row["V"] == results["results"]["model"]["V"]["value"]
         assert row["V_low"] == results["results"]["model"]["V"]["low"]
         assert row["dev"] == pytest.approx(sum(one["best_score"] for one in results["models"]) / 3)
+
+
+def test_methods_are_compared_with_the_best_on_dev(swept):
+    table = leaderboard(swept)
+    first, second = methods_of(swept, table)
+    assert {first.name, second.name} == {"fusion=none", "fusion=concat"}
+    assert [len(one.variants) for one in (first, second)] == [2, 2]
+    assert first.dev >= second.dev
+    lines = found_lines(swept, table)
+    assert lines[0].startswith(f"best on dev: {first.name}: mean 0.")
+    assert "2 trainings, 6 speakers" in lines[0]
+    assert lines[1].startswith(second.name)
+    (difference,) = [
+        one
+        for one in compare_runs([swept.run(one).path for of in (first, second) for one in of.variants], 2).differences
+        if one.target == "mean"
+    ]
+    assert f"{-difference.value:+.3f}" in lines[1]
+    assert ("cannot be told apart" in lines[1]) == (difference.verdict == "not told apart")
+    assert len(found_lines(swept, table[table["variant"] != 0])) == 1
 
 
 def test_what_is_trained_is_not_trained_again(swept):

@@ -87,6 +87,7 @@ def status(sweep: Path) -> int:
 def _go_on(path: Path, workers: int | None, scheduler: str | None) -> int:
     from train.sweep.folder import SweepFolder
     from train.sweep.leaderboard import leaderboard_lines, write_leaderboard
+    from train.sweep.methods import found_lines
     from train.sweep.running import run_sweep
 
     folder = SweepFolder(path)
@@ -95,8 +96,11 @@ def _go_on(path: Path, workers: int | None, scheduler: str | None) -> int:
     except KeyboardInterrupt:
         say(f"interrupted: ser-sweep resume {path} goes on from the last epoch of each model")
         raise
-    header, *rows = leaderboard_lines(write_leaderboard(folder))
+    table = write_leaderboard(folder)
+    header, *rows = leaderboard_lines(table)
     say_table(header, rows)
+    for line in found_lines(folder, table):
+        say(line)
     say(f"sweep: {path}")
     return INCOMPLETE if failed else 0
 
