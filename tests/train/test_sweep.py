@@ -175,6 +175,9 @@ def test_a_variant_that_cannot_be_trained_does_not_stop_the_others(store_path, t
     assert list(table["state"].loc[[0, 1]]) == ["done", "failed"]
     assert "9" in table["why"][1]
     assert any(line.startswith("failed: 1: streams.speech.layers=9: ") for line in lines)
+    trained = (folder.run(folder.variants[0]).path / "metrics.json").stat().st_mtime_ns
+    assert run_sweep(SweepFolder(folder.path), 1, None, lines.append) == 1  # it is tried again, the other is not
+    assert (folder.run(folder.variants[0]).path / "metrics.json").stat().st_mtime_ns == trained
 
 
 @pytest.mark.parametrize(

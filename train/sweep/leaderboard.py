@@ -67,10 +67,22 @@ def _reached(folder: SweepFolder, variant: Variant) -> dict[str, Any]:
     return {"state": "done", **state, **_figures(run)}
 
 
-def _figures(run: RunFolder) -> dict[str, Any]:
-    results = json.loads((run.path / "metrics.json").read_bytes())
+def scores_of(run: RunFolder) -> dict[str, float]:
+    """Return what a finished run has reached: ``dev``, and each target and their mean on the test parts."""
+    results = _results(run)
     dev = [one["best_score"] for one in results["models"]]
-    found: dict[str, Any] = {"dev": sum(dev) / len(dev)}
-    for target, figure in results["results"]["model"].items():
-        found |= {target: figure["value"], f"{target}_low": figure["low"], f"{target}_high": figure["high"]}
-    return found
+    test = {target: figure["value"] for target, figure in results["results"]["model"].items()}
+    return {"dev": sum(dev) / len(dev), **test}
+
+
+def _figures(run: RunFolder) -> dict[str, Any]:
+    ends = {
+        f"{target}_{end}": figure[end]
+        for target, figure in _results(run)["results"]["model"].items()
+        for end in ("low", "high")
+    }
+    return {**scores_of(run), **ends}
+
+
+def _results(run: RunFolder) -> dict[str, Any]:
+    return dict(json.loads((run.path / "metrics.json").read_bytes()))

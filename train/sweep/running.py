@@ -15,11 +15,12 @@ from train.audit import Audit, audit
 from train.config import TrainConfig
 from train.corpora import open_stores
 from train.files import write_whole
-from train.folder import RunFolder, make_run_folder
+from train.folder import make_run_folder
 from train.live import describe_seconds
 from train.run import Say, prepare, write_results
 from train.sweep.config import SweepConfig, Variant, train_config, variants_of
 from train.sweep.folder import FAILED, SweepFolder
+from train.sweep.leaderboard import scores_of
 from train.work import Job, Pack, Report, Task, do_pack, jobs_of, packed
 from train.workers import count_workers, run_packs
 
@@ -48,7 +49,7 @@ def run_sweep(folder: SweepFolder, workers: int | None, scheduler: str | None, s
     """Train what is not trained yet of all variants, and return how many cannot be.
 
     Each variant is a run, the same as by ser-train, and goes on from the last epoch of each of its models. One that
-    cannot be trained is named with its reason, and the others go on.
+    cannot be trained is named with its reason, and the others go on; it is tried again when the sweep is resumed.
 
     Args:
         folder: of the sweep.
@@ -57,6 +58,8 @@ def run_sweep(folder: SweepFolder, workers: int | None, scheduler: str | None, s
         say: says a line.
     """
     by_path = {os.path.abspath(folder.run(variant).path): variant for variant in folder.variants}
+    for variant in folder.variants:
+        (folder.run(variant).path / FAILED).unlink(missing_ok=True)
     _prepare(folder, say)
     left = {path: _left(folder, variant) for path, variant in by_path.items() if not folder.failure(variant)}
     waiting = {path: len(jobs) for path, jobs in left.items() if jobs}
@@ -77,7 +80,8 @@ def run_sweep(folder: SweepFolder, workers: int | None, scheduler: str | None, s
                 _fail(folder, variant, why, say)
             elif job is None:
                 live.done += 1
-                say(f"{variant.number}: {variant.name}: {_scored(folder.run(variant))}")
+                scores = scores_of(folder.run(variant))
+                say(f"{variant.number}: {variant.name}: {', '.join(f'{k} {v:.3f}' for k, v in scores.items())}")
     return sum(bool(folder.failure(variant)) for variant in folder.variants)
 
 
@@ -119,7 +123,7 @@ def _prepare(folder: SweepFolder, say: Say) -> None:
     store, audited = folder.open_store(), _once(audit)
     for variant in folder.variants:
         run = folder.run(variant)
-        if (run.path / "run.json").exists() or folder.failure(variant):
+        if (run.path / "run.json").exists():
             continue
         try:
             prepare(store, train_config(folder.config, variant), lambda _, run=run: _made(run.path), audited)  # type: ignore[misc]
@@ -161,12 +165,3 @@ def _left(folder: SweepFolder, variant: Variant) -> list[Job] | None:
 
 def _devices(folder: SweepFolder) -> set[str | None]:
     return {folder.run(variant).config.device for variant in folder.variants if not folder.failure(variant)}
-
-
-def _scored(run: RunFolder) -> str:
-    """Return the scores of a finished run: on dev, by which it is chosen, and on the test parts."""
-    results = json.loads((run.path / "metrics.json").read_bytes())
-    dev = [one["best_score"] for one in results["models"]]
-    test = results["results"]["model"]
-    value = test.get("mean", next(iter(test.values())))["value"]
-    return f"dev {sum(dev) / len(dev):.3f}, test {value:.3f}"
