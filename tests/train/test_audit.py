@@ -163,7 +163,7 @@ def test_a_run_refuses_a_leak_and_is_stamped_where_it_is_meant(store, tmp_path):
     assert [leak["name"] for leak in note["audit"]["leaks"]] == ["near_duplicates"]
     assert set(pd.read_csv(folder / "predictions.csv")["unsafe"]) == {"near_duplicates"}
     assert set(Run.open(folder).predict(store)["unsafe"]) == {"near_duplicates"}
-    assert pd.ExcelFile(folder / "report.xlsx").sheet_names[0] == "unsafe"
+    assert next(iter(pd.read_excel(folder / "report.xlsx", sheet_name=None))) == "unsafe"
 
 
 def test_a_safe_run_is_not_stamped(store, tmp_path):
