@@ -7,9 +7,10 @@ import pytest
 from extract.config import ExtractConfig
 from featurestore.config import load
 from train.config import TrainConfig
+from train.sweep.config import SweepConfig, train_config, variants_of
 
 FOLDER = Path(__file__).parents[1] / "configs"
-SCHEMAS = {"extract": ExtractConfig, "train": TrainConfig}
+SCHEMAS = {"extract": ExtractConfig, "train": TrainConfig, "sweep": SweepConfig}
 
 
 @pytest.mark.parametrize("file", sorted(FOLDER.glob("*/*.yaml")), ids=lambda file: f"{file.parent.name}/{file.name}")
@@ -22,3 +23,5 @@ def test_a_config_is_valid_and_begins_with_its_command(file):
     config = load(SCHEMAS[kind], [file], overrides)
     if kind == "extract":
         assert config.features()
+    if kind == "sweep":
+        assert all(train_config(config, variant) for variant in variants_of(config))
