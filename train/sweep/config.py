@@ -32,6 +32,7 @@ class Factor(Config):
     low: float | None = None
     """With ``high``: any value between, for ``sample``."""
     high: float | None = None
+    """The largest value."""
     log: bool = False
     """Whether values between ``low`` and ``high`` are drawn by their logarithm."""
     when: dict[str, Any] = Field(default={})
