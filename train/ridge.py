@@ -43,7 +43,8 @@ def _predict(examples: Examples, pooled: npt.NDArray[np.float32], task: str, goa
         both = _labelled(wanted[:, columns], np.concatenate([examples.rows(fold.train), dev]))
         inputs, unseen = (pooled[rows, best[1]].astype(np.float64) for rows in (both, test))
         predicted[:, columns] = fit_ridges(inputs, wanted[both][:, columns], unseen)[best[2]]
-    return torch.from_numpy(predicted).float()
+    numbers = targets.ndim > 1  # within their range, as those of a model; scores of categories have none
+    return torch.from_numpy(predicted.clip(0, 1) if numbers else predicted).float()
 
 
 def _ridges_on_dev(

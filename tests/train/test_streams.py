@@ -187,6 +187,24 @@ def test_one_layer_is_standardised_by_channel(copied):
     assert np.allclose(found, (together - together.mean(axis=0)) / together.std(axis=0), atol=1e-4)
 
 
+def test_one_value_far_out_does_not_outweigh_the_others(copied):
+    def value(name, times):
+        values = np.random.default_rng(int(name[1:])).normal(3, 5, (len(times), 2)).astype("f4")
+        values[0, 0] += 1e6 * (int(name[1:]) == 3)
+        return values
+
+    store = add_feature(copied, "mel", 0.01, value=value)
+    for normalize, furthest in (("train", 5), ("none", 1e6)):
+        examples = examples_of(store, "fusion=none", f"streams.mel.front={{name: standardize, normalize: {normalize}}}")
+        hearing = examples.streams["mel"]
+        module = hearing.front.build(hearing.source)
+        module.fit(hearing.source, examples.names)
+        read = [hearing.front.read(hearing.source, one) for one in examples.names]
+        assert float(module(read).max()) == pytest.approx(furthest, rel=1e-4)
+        twice = module(read, torch.full((len(read), 2), 2.0))
+        assert torch.allclose(twice, 2 * module(read), rtol=1e-5)
+
+
 def test_streams_of_another_hop_meet_by_time(copied):
     """A ramp keeps its time at every frame of the clock, whatever its own hop and start are."""
     store = add_feature(copied, "ramp", 0.007, first=0.003, value=lambda _, times: np.stack([times, -times], axis=1))

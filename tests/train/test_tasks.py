@@ -16,6 +16,7 @@ from train.config import TrainConfig
 from train.examples import load_examples
 from train.metrics import ccc
 from train.run import run
+from train.tasks.regression import Regression
 from train.training import Training
 
 QUICK = ["splits.k=3", "width=8", "optim.epochs=2", "workers=1", "fusion=none"]
@@ -91,6 +92,14 @@ def test_targets_that_cannot_be(store, tmp_path, overrides, message):
         run(store, load(TrainConfig, [], [*QUICK, f"runs={tmp_path}", *overrides]), lambda _: None)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_prediction_stays_within_the_declared_range(store):
+    goal = Regression().learn(store.utterances, store.ranges, "the store")
+    represented = goal.represent(torch.tensor([[-3.0, 0.5, 9.0]]))
+    found = {target: float(values[0]) for target, values in goal.decode(represented).items()}
+    (low, _), (middle, other), (_, high) = (store.ranges[target] for target in "VAD")
+    assert found == {"V": low, "A": (middle + other) / 2, "D": high}
 
 
 def test_a_number_with_a_range_of_its_own(store, changed, tmp_path):

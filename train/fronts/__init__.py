@@ -97,7 +97,7 @@ class Layered(Front):
             return standardised(frames, *moments_of(source, source.company(name, self.normalize)))
         return frames
 
-    def module(self, source: Source, learned: bool) -> FrontModule:
+    def module(self, source: Source, learned: bool) -> LayeredModule:
         """Return the sum over the layers of a feature."""
         return LayeredModule(source.count, source.spec.dim, learned, self.normalize == "train")
 
@@ -110,6 +110,12 @@ def check_speakers(source: Source, normalize: Normalize) -> None:
     """
     if normalize == "speaker" and not (source.owners["speaker"] != "").all():
         raise SerError(f"{source.name} is to be standardised by speaker, and not every speaker is known")
+
+
+def by_frame(kept: torch.Tensor, utterances: list[Frames]) -> torch.Tensor:
+    """Return the factors of the channels of each utterance, (utterances, dim), for each of its frames."""
+    lengths = torch.tensor([frames.values.shape[1] for frames in utterances], device=kept.device)
+    return kept.repeat_interleave(lengths, dim=0)
 
 
 class LayeredModule(FrontModule):

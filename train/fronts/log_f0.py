@@ -10,7 +10,7 @@ from featurestore.codec import Floats, Frames
 from featurestore.errors import SerError
 from featurestore.plan import Seconds
 from train.align import Alignment, align_pitch
-from train.fronts import Front, FrontModule, Normalize, check_speakers
+from train.fronts import Front, FrontModule, Normalize, by_frame, check_speakers
 from train.labels import EXAMPLES, some
 from train.layers import SMALLEST_SD
 from train.sources import Source
@@ -88,10 +88,7 @@ class HeightAndVoicing(FrontModule):
         packed = torch.from_numpy(np.concatenate([frames.values[0] for frames in utterances])).to(self.mean.device)
         height, voiced = packed.unbind(dim=-1)
         heard = torch.stack([(height - self.mean) / self.sd * voiced, voiced], dim=-1)
-        if kept is None:
-            return heard
-        lengths = torch.tensor([frames.values.shape[1] for frames in utterances], device=heard.device)
-        return heard * kept.repeat_interleave(lengths, dim=0)
+        return heard if kept is None else heard * by_frame(kept, utterances)
 
 
 def _f0(source: Source, name: str) -> npt.NDArray[np.float64]:

@@ -115,8 +115,9 @@ class RegressionGoal(Goal):
     def loss(self, output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:  # noqa: D102
         return self.task.loss(output, targets)
 
-    def represent(self, output: torch.Tensor) -> torch.Tensor:  # noqa: D102
-        return output
+    def represent(self, output: torch.Tensor) -> torch.Tensor:
+        """Return what is predicted, within the declared range: no label lies outside."""
+        return output.clamp(0, 1)
 
     def measured(self, targets: torch.Tensor, predicted: torch.Tensor, groups: Groups) -> dict[str, Measured]:
         """Return the sums and metrics of each target; RMSE and MAE are in the units of the dataset."""
