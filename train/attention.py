@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from matplotlib.figure import Figure
 
 from featurestore.errors import SerError
 from train.config import TrainConfig
-from train.drawing import as_label, save
+from train.drawing import as_label, blank, save
 from train.examples import Examples
 from train.folder import RunFolder
 from train.labels import first_of
@@ -47,7 +46,7 @@ def plot_attention(folder: RunFolder, examples: Examples) -> None:
     for name in folder.config.attention_of:
         weights = attention_weights(folder, examples, name)
         times, word = _times(examples, name, weights.shape[1])
-        figure = Figure(figsize=(6, 2.4), layout="constrained")
+        figure = blank(6, 2.4)
         axes = figure.subplots()
         for member in weights if len(weights) > 1 else ():
             axes.plot(times, member, color="tab:blue", alpha=0.35, linewidth=0.7)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from train.classes import Curve, Recognised
-from train.drawing import as_label, save
+from train.drawing import as_label, blank, save
 from train.metrics import BINS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 LARGEST_SIDE = 20
 """Inches of a confusion matrix, of which two are side by side."""
@@ -43,7 +46,7 @@ def plot_confusion(folder: Path, target: str, classes: list[str], counts: npt.ND
     """
     shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     side = min(0.6 * len(classes), LARGEST_SIDE)
-    figure = Figure(figsize=(2 * side + 3, side + 1.5), layout="constrained")
+    figure = blank(2 * side + 3, side + 1.5)
     words = [as_label(name) for name in classes]
     for axes, values in zip(figure.subplots(1, 2), (counts, shares), strict=True):
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -88,7 +91,7 @@ def _plot_calibration(folder: Path, found: Recognised) -> None:
 
 
 def _unit_square(across: str, up: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(4, 4), layout="constrained")
+    figure = blank(4, 4)
     axes = figure.subplots()
     axes.set(xlabel=across, ylabel=up, xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
     return figure, axes

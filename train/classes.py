@@ -9,14 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import (
-    auc,
-    average_precision_score,
-    confusion_matrix,
-    precision_recall_curve,
-    precision_recall_fscore_support,
-    roc_curve,
-)
 
 from train.metrics import BINS, Floats, confidence_bins, plain
 from train.tasks.classification import ClassificationGoal
@@ -52,6 +44,8 @@ class Recognised:
     @cached_property
     def confusion(self) -> npt.NDArray[np.int64]:
         """Counts, (classes, classes), true classes in rows."""
+        from sklearn.metrics import confusion_matrix
+
         return np.asarray(confusion_matrix(self.true, self.predicted, labels=np.arange(len(self.classes))), np.int64)
 
     @cached_property
@@ -60,6 +54,8 @@ class Recognised:
 
         A class that does not occur, or alone, has none.
         """
+        from sklearn.metrics import auc, roc_curve
+
         found = {}
         for name, of_class, scores in self._each():
             if 0 < of_class.sum() < len(of_class):
@@ -70,6 +66,8 @@ class Recognised:
     @cached_property
     def precision_recall(self) -> dict[str, Curve]:
         """Recall and precision of each class against the others, and the average precision; of those that occur."""
+        from sklearn.metrics import average_precision_score, precision_recall_curve
+
         found = {}
         for name, of_class, scores in self._each():
             if of_class.any():
@@ -95,6 +93,8 @@ class Recognised:
 
     def figures(self) -> dict[str, Any]:
         """Return all of it as JSON, see `class_figures`."""
+        from sklearn.metrics import precision_recall_fscore_support
+
         numbers = np.arange(len(self.classes))
         scored = precision_recall_fscore_support(self.true, self.predicted, labels=numbers, zero_division=0)
         words = ("precision", "recall", "F1", "support")

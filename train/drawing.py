@@ -5,23 +5,31 @@ from __future__ import annotations
 import warnings
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
-
-import matplotlib as mpl
-from matplotlib.figure import Figure
 
 from featurestore.command import printable
 from train.files import write_whole
 from train.unsafe import UNSAFE
 
-mpl.rcParams.update(
-    {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9, "svg.hashsalt": "ser-featurestore"}
-)
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LONGEST_LABEL = 30
 """Characters."""
 FORMATS = {"png": {}, "svg": {"Date": None}}
 """What is written, and the metadata that would not be the same again."""
+
+
+def blank(width: float, height: float) -> Figure:
+    """Return a figure of a size in inches, in the style that all share."""
+    import matplotlib as mpl  # it takes a second, for which a command that draws nothing need not wait
+    from matplotlib.figure import Figure
+
+    mpl.rcParams.update(
+        {"axes.spines.top": False, "axes.spines.right": False, "font.size": 9, "svg.hashsalt": "ser-featurestore"}
+    )
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def as_label(name: str) -> str:

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from featurestore.errors import SerError
 from train.config import TrainConfig
 from train.corpora import AnyStore, Corpora, open_stores
-from train.drawing import as_label, save
+from train.drawing import as_label, blank, save
 from train.files import write_whole
 from train.folder import make_run_folder
 from train.metrics import interval
@@ -102,7 +101,7 @@ def _figures(table: pd.DataFrame, metrics: dict[str, str]) -> pd.DataFrame:
 def _draw(folder: Path, rows: pd.DataFrame, datasets: list[str]) -> None:
     """Write the heat map of a target as ``matrix_TARGET``."""
     values = rows.pivot_table(index="train", columns="test", values="value").loc[datasets, datasets].to_numpy()
-    figure = Figure(figsize=(2.5 + 0.9 * len(datasets), 1.5 + 0.9 * len(datasets)), layout="constrained")
+    figure = blank(2.5 + 0.9 * len(datasets), 1.5 + 0.9 * len(datasets))
     axes = figure.subplots()
     image = axes.imshow(values, cmap="Blues", vmin=min(0.0, float(values.min())), vmax=1)
     axes.set_xticks(range(len(datasets)), map(as_label, datasets), rotation=45, ha="right")

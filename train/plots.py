@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from train.class_plots import plot_classes
 from train.classes import recognised
-from train.drawing import as_label, save
+from train.drawing import as_label, blank, save
 from train.tasks.regression import RegressionGoal
 from train.tested import Tested
 
@@ -35,7 +34,7 @@ def plot_run(folder: Path, notes: list[dict[str, Any]], tested: Tested, table: p
 def plot_curves(folder: Path, histories: list[list[dict[str, float]]], best_epochs: list[int]) -> None:
     """Write ``loss`` and ``dev``: a line per model, a dot where its best epoch is."""
     for key, label in (("loss", "training loss"), ("dev", "dev score")):
-        figure = Figure(figsize=(5, 3.2), layout="constrained")
+        figure = blank(5, 3.2)
         axes = figure.subplots()
         for history, best in zip(histories, best_epochs, strict=True):
             curve = [epoch[key] for epoch in history]
@@ -51,7 +50,7 @@ def plot_layer_weights(folder: Path, learned: list[dict[str, list[float]]]) -> N
     if not streams:
         return
     count = max(len(learned[0][stream]) for stream in streams)
-    figure = Figure(figsize=(max(3.5, 0.3 * count + 1.5), 3.2 * len(streams)), layout="constrained")
+    figure = blank(max(3.5, 0.3 * count + 1.5), 3.2 * len(streams))
     for axes, stream in zip(figure.subplots(len(streams), squeeze=False)[:, 0], streams, strict=True):
         weights = np.array([of[stream] for of in learned])
         layers = np.arange(weights.shape[1])
@@ -69,7 +68,7 @@ def plot_numbers(folder: Path, tested: Tested, table: pd.DataFrame) -> None:
     ranges = {target: scale for goal in goals for target, scale in goal.ranges.items()}
     if not ranges:
         return
-    figure = Figure(figsize=(3.2 * len(ranges), 3.2), layout="constrained")
+    figure = blank(3.2 * len(ranges), 3.2)
     panels = figure.subplots(1, len(ranges), squeeze=False)[0]
     for axes, (target, scale) in zip(panels, ranges.items(), strict=True):
         axes.plot(table[target], table[f"{target}_model"], ".", alpha=0.3, markersize=4, rasterized=True)

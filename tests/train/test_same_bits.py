@@ -237,7 +237,8 @@ def of_one_model(folder, variant, store, tmp_path):
     outputs = train.opened.predict_alone(
         train.opened.open_model(opened.folder, opened._config, examples, variant), examples, examples.names
     )
-    return opened.folder.goals["regression"].decode(outputs["regression"])["V"]
+    goal = opened.folder.goals["regression"]
+    return goal.decode(goal.represent(outputs["regression"]))["V"]
 
 
 def store_of(store, path, dataset, names, features=("states", "pitch"), **changes):

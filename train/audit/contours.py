@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import uniform_filter1d
 
 from featurestore.codec import Floats
 from featurestore.statistics import corpus_statistics
@@ -61,6 +60,8 @@ class Contours:
 
     def contours(self, name: str) -> Floats:
         """Return (frames, bands), at about `HOP`, smooth."""
+        from scipy.ndimage import uniform_filter1d
+
         values = self._part.read(name, np.array([self._layer])).decode()[0]
         rows = len(values) // self._pool * self._pool
         values = values[:rows].reshape(-1, self._pool, values.shape[1]).mean(axis=1) if rows else values[:1]
