@@ -1,0 +1,103 @@
+"""The commands of ser-train about preferences, ranks and curves.
+
+ser-train prefer --store stores/emotale.zarr --target A --out preferences/A.csv
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from featurestore.command import INCOMPLETE, say
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def register(app: App) -> None:
+    """Add the commands to ser-train."""
+    app.command(prefer)
+
+
+def prefer(
+    *,
+    store: str,
+    target: str,
+    out: Path,
+    protocol: Path | None = None,
+    fold: int = 0,
+    part: Literal["train", "dev", "test"] = "train",
+    threshold: float = 0.6,
+    share: float = 0.1,
+    seed: int = 31,
+    only: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
+) -> int:
+    """Write which of two utterances the raters hear more of something in, where they agree.
+
+    Args:
+        store: The feature store, or its URL, with the column ratings.
+        target: What they rated, such as A; emotion=anger compares how many said anger.
+        out: The CSV file: Sentence1, Sentence2, and PreferLabel, 1 if there is more in the first.
+        protocol: A file of folds, whose ``part`` of ``fold`` is compared; all utterances when absent.
+        fold: Its number.
+        part: Of the fold.
+        threshold: Share of the pairs of raters that must say the same, above a half.
+        share: Of all other utterances, drawn anew for each, with which it is compared.
+        seed: Of the draw.
+        only: Ratings that say this, such as mode=voice.
+    """
+    import numpy as np
+
+    import featurestore
+    from featurestore.errors import SerError
+    from train.curves.preferences import prefer as compare
+    from train.curves.preferences import ratings_of, without_ratings
+    from train.files import write_whole
+
+    if not 0.5 < threshold <= 1 or not 0 < share <= 1:
+        raise SerError(f"threshold={threshold:g} share={share:g}: expected .5 < threshold <= 1 and 0 < share <= 1")
+    table = _part(featurestore.open(store).utterances, protocol, fold, part)
+    ratings = ratings_of(table, target, dict(word.split("=", 1) for word in _pairs(only)))
+    there = np.isfinite(ratings).any(axis=1)
+    names = [str(name) for name in table.index[there]]
+    pairs, compared = compare(names, ratings[there], threshold, share, seed)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(out, pairs.to_csv(index=False))
+    more = float(pairs["PreferLabel"].mean()) if len(pairs) else 0.0
+    say(
+        f"{out}: {len(pairs)} of {compared} pairs of {len(names)} utterances are agreed on ({len(pairs) / compared:.0%}), "
+        f"{more:.0%} of them with more {target} in the first"
+    )
+    skipped = without_ratings([str(name) for name in table.index], ratings, target)
+    for line in skipped:
+        say(line)
+    return INCOMPLETE if skipped else 0
+
+
+def _pairs(only: tuple[str, ...]) -> tuple[str, ...]:
+    from featurestore.errors import SerError
+
+    odd = [word for word in only if "=" not in word]
+    if odd:
+        raise SerError(f"--only {odd[0]}: expected KEY=WORD, such as mode=voice")
+    return only
+
+
+def _part(table: pd.DataFrame, protocol: Path | None, fold: int, part: str) -> pd.DataFrame:
+    """Return the rows of a part of a fold; all of them without a protocol."""
+    from featurestore.errors import SerError
+    from train.labels import some
+    from train.protocol import read_protocol
+
+    if protocol is None:
+        return table
+    folds = read_protocol(protocol).folds
+    if not 0 <= fold < len(folds):
+        raise SerError(f"{protocol} has {len(folds)} folds, numbered from 0: found --fold {fold}")
+    names = getattr(folds[fold], part)
+    absent = [name for name in names if name not in table.index]
+    if absent:
+        raise SerError(f"{protocol}: {some(absent)} of fold {fold} are not in the store")
+    return table.loc[names]
