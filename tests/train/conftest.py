@@ -121,7 +121,10 @@ def rated_store(store: Store, changed: Callable[[pd.DataFrame], Store]) -> Store
     table, rng = store.utterances, np.random.default_rng(1)
     said = {target: np.clip(table[target].to_numpy()[:, None] + rng.normal(0, 0.3, (96, 3)), 1, 5) for target in "VAD"}
     ratings = [
-        [{"rater": f"r{rater}", **{target: round(said[target][row, rater], 2) for target in "VAD"}} for rater in range(3)]
+        [
+            {"rater": f"r{rater}", **{target: round(said[target][row, rater], 2) for target in "VAD"}}
+            for rater in range(3)
+        ]
         for row in range(len(table))
     ]
     return changed(table.assign(ratings=[json.dumps(one) for one in ratings]))

@@ -151,9 +151,17 @@ def test_widths_that_do_not_fit_are_refused():
         Fusion.kind("attention")(clocks="own").build({"speech": DIM, "pitch": DIM, "text": DIM})
 
 
+POOLINGS = {"chunks": {"frames": 4}}
+"""Settings that a pooling needs, which has no clock in these tests."""
+
+
+def pooling_of(name):
+    return Pooling.kind(name)(**POOLINGS.get(name, {})).build(DIM)
+
+
 @pytest.mark.parametrize("name", Pooling.names())
 def test_pooling(name, mask):
-    module = Pooling.kind(name)().build(DIM)
+    module = pooling_of(name).eval()
     values = frames(mask, DIM).requires_grad_()
     pooled = module(values, mask)
     assert pooled.shape == (len(LENGTHS), module.dim)
@@ -166,7 +174,7 @@ def test_pooling(name, mask):
         pooled.square().sum().backward()
     assert values.grad.isfinite().all()
     assert (values.grad[~mask] == 0).all()
-    check_saves(lambda: Pooling.kind(name)().build(DIM), module, values.detach(), mask)
+    check_saves(lambda: pooling_of(name), module, values.detach(), mask)
 
 
 def test_poolings_by_hand(mask):
@@ -262,8 +270,8 @@ def test_front(name, store):
 
 
 @pytest.mark.parametrize("name", Task.names())
-def test_task(name, store):
-    task = Task.kind(name)()
+def test_task(name, rated_store):
+    task, store = Task.kind(name)(), rated_store
     table = store.utterances
     goal = task.learn(table, store.ranges, "the store")
     again = task.goal(goal.described())
@@ -287,8 +295,9 @@ def test_task(name, store):
 
 
 @pytest.mark.parametrize("name", Task.names())
-def test_what_has_no_label_changes_nothing_of_a_task(name, store):
-    task, table = Task.kind(name)(), store.utterances.copy()
+def test_what_has_no_label_changes_nothing_of_a_task(name, rated_store):
+    task, store = Task.kind(name)(), rated_store
+    table = store.utterances.copy()
     goal = task.learn(table, store.ranges, "the store")
     whole = table.iloc[:60]
     for column in task.columns:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 def register(app: App) -> None:
     """Add the commands to ser-train."""
-    app.command(prefer)
+    for command in (prefer, norm, ranks, curves):
+        app.command(command)
 
 
 def prefer(
@@ -67,13 +68,100 @@ def prefer(
     write_whole(out, pairs.to_csv(index=False))
     more = float(pairs["PreferLabel"].mean()) if len(pairs) else 0.0
     say(
-        f"{out}: {len(pairs)} of {compared} pairs of {len(names)} utterances are agreed on ({len(pairs) / compared:.0%}), "
-        f"{more:.0%} of them with more {target} in the first"
+        f"{out}: {len(pairs)} of {compared} pairs of {len(names)} utterances are agreed on "
+        f"({len(pairs) / compared:.0%}), {more:.0%} of them with more {target} in the first"
     )
     skipped = without_ratings([str(name) for name in table.index], ratings, target)
     for line in skipped:
         say(line)
     return INCOMPLETE if skipped else 0
+
+
+def norm(
+    *,
+    store: str,
+    feature: str,
+    out: Path,
+    layer: int | None = None,
+    protocol: Path | None = None,
+    fold: int = 0,
+    part: Literal["train", "dev", "test"] = "train",
+) -> int:
+    """Write the mean and deviation of each channel of a feature, and of A, D and V, for streams.NAME.front.norm.
+
+    Args:
+        store: The feature store, or its URL.
+        feature: Of the store.
+        out: A folder for feat_norm_means.mat, feat_norm_stds.mat, act_norm_means.mat and so on.
+        layer: Of the feature, if it has more than one.
+        protocol: A file of folds, whose ``part`` of ``fold`` is looked at; all utterances when absent.
+        fold: Its number.
+        part: Of the fold.
+    """
+    import featurestore
+    from featurestore.errors import SerError
+    from train.curves.norm import write_norm
+    from train.labels import some
+    from train.sources import Source
+
+    opened = featurestore.open(store)
+    source = Source(opened.feature(feature), layer, {})
+    if source.count != 1:
+        raise SerError(f"{feature} has {source.count} layers, expected one: choose it with --layer N")
+    table = _part(opened.utterances, protocol, fold, part)
+    lacking = [name for name in table.index if name in source.part.failed]
+    table = table.drop(index=lacking)
+    files = write_norm(out, source.moments(list(table.index)), table)
+    say(f"{out}: {', '.join(file.name for file in files)}, of {len(table)} utterances")
+    if lacking:
+        say(f"skipped: {some(lacking)}: without {feature}")
+    return INCOMPLETE if lacking else 0
+
+
+def ranks(*, run: Path, out: Path | None = None) -> int:
+    """Write in which order the rankers of a run put the chunks of each of its utterances, for the task sequence.
+
+    Args:
+        run: The folder of a run with the task ranking and pooling=chunks.
+        out: A folder for fold_K/TARGET.json, by the models of each fold; ranks in that of the run when absent.
+    """
+    from train.curves.results import write_ranks
+
+    write_ranks(run, out or run / "ranks", say)
+    return 0
+
+
+def curves(
+    *,
+    run: Path,
+    store: str,
+    out: Path,
+    draw: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
+    device: str | None = None,
+) -> int:
+    """Write how the targets of a run move within each utterance of a store, with times in seconds.
+
+    Args:
+        run: The folder of a run with pooling=chunks and the task sequence or ranking.
+        store: The feature store, or its URL: with the features of the run, in any data type.
+        out: A folder for curves.csv and the pictures.
+        draw: Utterances that are drawn, below their level and pitch if the store has intensity or logmel, and pitch.
+        device: cpu, cuda …; that of the run when absent.
+    """
+    import featurestore
+    from train.curves.pictures import draw_curve
+    from train.curves.tables import FILE
+    from train.files import write_whole
+    from train.opened import Run
+
+    opened = featurestore.open(store)
+    table = Run.open(run, device).curves(opened, list(draw) or None)
+    out.mkdir(parents=True, exist_ok=True)
+    write_whole(out / FILE, table.to_csv())
+    for name in draw:
+        draw_curve(out, opened, name, table.loc[name])
+    say(f"{out / FILE}: {table.index.get_level_values('name').nunique()} utterances")
+    return 0
 
 
 def _pairs(only: tuple[str, ...]) -> tuple[str, ...]:

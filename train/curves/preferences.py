@@ -33,14 +33,14 @@ def ratings_of(table: pd.DataFrame, target: str, only: Mapping[str, str] | None 
 
     Args:
         table: of the utterances, with the column ``ratings``.
-        target: what they rated, such as ``A``; ``emotion=anger`` is 1 where a rater said anger, 0 where another emotion.
+        target: what they rated, such as ``A``; ``emotion=anger`` is 1 where a rater said anger, 0 where another.
         only: ratings that say this, such as ``{"mode": "voice"}``.
 
     Raises:
         SerError: if no rater said anything of it, or something else than a number.
     """
     if "ratings" not in table:
-        raise SerError("the store has no column ratings: what each rater said of an utterance; extract it with its labels")
+        raise SerError("the store has no column ratings, what each rater said: extract it from a dataset that has them")
     key, _, word = target.partition("=")
     said = []
     for name, text in table["ratings"].items():
