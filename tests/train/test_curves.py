@@ -27,7 +27,16 @@ from train.tasks.ranking import Ranking
 from train.training import Training
 
 RANKS = [3, 1, 1, 2, 5, 4]
-QUICK = ["splits.k=3", "width=8", "optim.epochs=2", "workers=1", "fusion=none", "folds=[0]", "plots=false"]
+QUICK = [
+    "splits.k=3",
+    "width=8",
+    "optim.epochs=2",
+    "workers=1",
+    "fusion=none",
+    "folds=[0]",
+    "plots=false",
+    "baseline=false",
+]
 CHUNKS = ["pooling={name: chunks, seconds: 0.2, longest: 1.2, density: 1}"]  # 6 chunks of 10 frames
 
 
@@ -186,7 +195,7 @@ RANKER = ["tasks.order={name: ranking, targets: [A, D]}", *CHUNKS]
 
 def test_rankers_ranks_and_sequences(commands, rated_store, tmp_path):
     """The published chain: a ranker, the order of the chunks by it, and a model that is taught these curves."""
-    folder, results = trained(rated_store, tmp_path, *RANKER, "optim.epochs=4")
+    folder, results = trained(rated_store, tmp_path, *RANKER, "optim.epochs=4", "baseline=true")
     assert results["metrics"] == {"A": "pairwise_accuracy", "D": "pairwise_accuracy"}
     found = results["figures"]["model"]["A"]
     assert set(found) == {"pairwise_accuracy", "Spearman", "Kendall"}
@@ -205,13 +214,15 @@ def test_rankers_ranks_and_sequences(commands, rated_store, tmp_path):
 
     sequence = f"tasks.curve={{name: sequence, targets: [A, D], ranks: {folder / 'ranks'}}}"
     drawn = table.index[0]
-    whole, results = trained(rated_store, tmp_path, sequence, *CHUNKS, f"curves_of=[{drawn}]", "members=2")
+    whole, results = trained(rated_store, tmp_path, sequence, *CHUNKS, f"curves_of=[{drawn}]")
     assert results["metrics"] == {"A": "CCC", "D": "CCC"}
     curves = pd.read_csv(whole / "curves.csv", index_col=["name", "chunk"])
     assert len(curves) == 6 * len(table)
     predicted = pd.read_csv(whole / "predictions.csv", index_col="name")
-    means = curves.groupby("name")[["A", "D"]].mean()
-    assert np.allclose(means, predicted.loc[means.index, ["A_model", "D_model"]], atol=1e-4)  # none was clamped
+    inside = (curves["A"] > 1).groupby("name").all()  # no chunk was cut at the end of the scale
+    assert inside.any()
+    means = curves["A"].groupby("name").mean()[inside]
+    assert np.allclose(means, predicted.loc[means.index, "A_model"], atol=1e-5)
     times = chunk_times(rated_store.feature("states").times(drawn), 10, 6)
     assert np.allclose(curves.loc[drawn, ["start", "time", "end"]], times, atol=1e-6)
     assert (whole / "plots" / f"curve_{drawn}.svg").exists()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def register(app: App) -> None:
     """Add the commands to ser-train."""
-    for command in (prefer, norm, ranks, curves):
+    for command in (prefer, norm, ranks, curves, missing):
         app.command(command)
 
 
@@ -161,6 +161,29 @@ def curves(
     for name in draw:
         draw_curve(out, opened, name, table.loc[name])
     say(f"{out / FILE}: {table.index.get_level_values('name').nunique()} utterances")
+    return 0
+
+
+def missing(*, run: Path) -> int:
+    """Test a run of several streams again with 0 to 100 % of each missing: of whole utterances, and parts of each.
+
+    Writes missing.csv and plots/missing into the folder of the run.
+
+    Args:
+        run: The folder of a run with fusion=multiscale.
+    """
+    from featurestore.command import say_table
+    from train.curves.missing import RATES, missing_grid, plot_missing
+    from train.files import write_whole
+
+    grid = missing_grid(run)
+    write_whole(run / "missing.csv", grid.to_csv(index=False))
+    plot_missing(run / "plots", grid)
+    rows = [
+        (*map(str, key), *(f"{value:+.3f}" for value in of["value"]))
+        for key, of in grid.groupby(["stream", "missing", "target", "metric"], sort=False)
+    ]
+    say_table(("stream", "missing", "target", "metric", *(f"{rate:.0%}" for rate in RATES)), rows)
     return 0
 
 
