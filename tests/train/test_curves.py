@@ -21,6 +21,8 @@ from train.curves.ordering import kendall_of, order_sums, pairwise_accuracy_of, 
 from train.curves.pairs import Pairs
 from train.curves.ranks import as_json, rank_sequence, read_ranks
 from train.examples import load_examples
+from train.matrix import cross_matrix
+from train.nested import nested_selection
 from train.poolings.chunks import Chunks
 from train.run import run
 from train.tasks.ranking import Ranking
@@ -306,3 +308,11 @@ def test_what_cannot_be_ranked(store, rated_store, tmp_path):
     assert not (folder / "curves.csv").exists()
     with pytest.raises(SerError, match="has no curves: expected a run with pooling=chunks and the task sequence"):
         train.Run.open(folder).curves(rated_store)
+
+
+def test_rankings_are_in_no_table_of_numbers_and_categories(rated_store, tmp_path):
+    ranker = load(TrainConfig, [], [*QUICK, *RANKER, f"runs={tmp_path}"])
+    with pytest.raises(SerError, match="a matrix takes numbers and categories: tasks.order is a ranking"):
+        cross_matrix([str(rated_store.path)] * 2, ranker, print)
+    with pytest.raises(SerError, match="a nested selection takes numbers and categories: tasks.order is a ranking"):
+        nested_selection(rated_store, {"a": ranker, "b": ranker}, print)
