@@ -42,9 +42,8 @@ def check_tables(config: TrainConfig, what: str) -> None:
     """
     compared = [name for name, task in config.tasks.items() if task.compares]
     if compared:
-        raise SerError(
-            f"{what} takes numbers and categories: tasks.{compared[0]} is a {config.tasks[compared[0]].name}"
-        )
+        name = compared[0]
+        raise SerError(f"{what} takes numbers and categories: tasks.{name} is a {config.tasks[name].name}")
 
 
 def _resampled(table: pd.DataFrame, target: str, metric: str) -> Resampled:

@@ -10,9 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as some
 from scipy.stats import kendalltau, spearmanr
 
+import featurestore
 import train
 from featurestore.config import load
 from featurestore.errors import SerError
+from featurestore.plan import FeaturePlan, FeatureSpec, Plan
+from featurestore.writer import StoreWriter
 from train.config import TrainConfig
 from train.curves.attentions import ChunkAttention
 from train.curves.chunks import chunk_times
@@ -312,7 +315,59 @@ def test_what_cannot_be_ranked(store, rated_store, tmp_path):
 
 def test_rankings_are_in_no_table_of_numbers_and_categories(rated_store, tmp_path):
     ranker = load(TrainConfig, [], [*QUICK, *RANKER, f"runs={tmp_path}"])
-    with pytest.raises(SerError, match="a matrix takes numbers and categories: tasks.order is a ranking"):
+    with pytest.raises(SerError, match=r"a matrix takes numbers and categories: tasks.order is a ranking"):
         cross_matrix([str(rated_store.path)] * 2, ranker, print)
-    with pytest.raises(SerError, match="a nested selection takes numbers and categories: tasks.order is a ranking"):
+    with pytest.raises(SerError, match=r"a nested selection takes numbers and categories: tasks.order is a ranking"):
         nested_selection(rated_store, {"a": ranker, "b": ranker}, print)
+
+
+@pytest.fixture
+def moving_store(tmp_path):
+    """Six speakers whose arousal goes up, down, or up and down within each utterance; raters gave its mean."""
+    rng, names = np.random.default_rng(3), [f"m{i:02d}" for i in range(72)]
+    frames = rng.integers(80, 140, len(names))
+    shapes = [np.linspace(-1, 1, 140), np.linspace(1, -1, 140), np.sin(np.linspace(-np.pi / 2, 3 * np.pi / 2, 140))]
+    height = rng.uniform(2, 4, len(names))
+    truth = {
+        name: height[i] + np.interp(np.linspace(0, 139, frames[i]), np.arange(140), shapes[i // 6 % 3])
+        for i, name in enumerate(names)
+    }
+    said = [[{"A": float(truth[name].mean() + shift)} for shift in (-0.2, 0, 0.2)] for name in names]
+    table = pd.DataFrame(
+        {
+            "speaker": [f"s{i % 6}" for i in range(len(names))],
+            "duration": frames * 0.02,
+            "A": [truth[name].mean() for name in names],
+            "ratings": [json.dumps(one) for one in said],
+        },
+        index=pd.Index(names, name="name"),
+    )
+    writer = StoreWriter(tmp_path / "moving.zarr")
+    with writer.lock():
+        writer.plan(Plan.make(table, 600.0, dataset="moving", ranges={"A": (1.0, 5.0)}, left_out={}))
+        spec = FeatureSpec(layers=1, dim=4, hop=0.02, dtype="float32")
+        writer.plan_feature("voice", FeaturePlan(spec, frames, np.full(len(names), 0.01)))
+        for number in writer.pending("voice"):
+            with writer.shard("voice", number) as shard:
+                for name in shard.names:
+                    noise = rng.normal(size=(len(truth[name]), 4))
+                    shard.add(name, (noise + truth[name][:, None] * [1, -0.5, 0, 0]).astype(np.float32)[None])
+        writer.commit("voice")
+    return featurestore.open(tmp_path / "moving.zarr"), truth
+
+
+def test_curves_of_unseen_speakers_follow_what_moves(moving_store, tmp_path):
+    """Taught by whole utterances alone: which of two has more."""
+    store, truth = moving_store
+    ranker = "tasks.order={name: ranking, targets: [A]}"
+    chunks = "pooling={name: chunks, seconds: 0.5, longest: 3.0, density: 2}"
+    words = ["streams.voice.feature=voice", "width=8", "fusion=none", "splits.k=3", "workers=1", "plots=false"]
+    config = load(TrainConfig, [], [*words, ranker, chunks, "optim.epochs=8", "baseline=false", f"runs={tmp_path}"])
+    folder, _ = run(store, config, lambda _: None)
+    curves, found = pd.read_csv(folder / "curves.csv", index_col=["name", "chunk"]), []
+    assert len(curves) == 72 * 12
+    for name, curve in curves.groupby("name"):
+        times = store.feature("voice").times(name)
+        arousal = np.interp(curve["time"], times, truth[name])
+        found.append(spearmanr(smooth(trend(curve["A_rank"])), arousal).statistic)
+    assert np.mean(found) > 0.8
