@@ -83,7 +83,9 @@ class Model(nn.Module):
         """Return what the heads take, (batch, dim); where a task hears chunks (batch, chunks, dim + 1)."""
         heard = {name: stream(batch.streams[name]) for name, stream in zip(self.heard, self.streams, strict=True)}
         frames, mask = self.fusion(heard)
-        return self.pooling.by_chunk(frames, mask) if self.by_chunk else self.pooling(frames, mask)
+        if self.by_chunk and isinstance(self.pooling, ChunkPooling):
+            return self.pooling.by_chunk(frames, mask)
+        return self.pooling(frames, mask)
 
     def decide(self, vector: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return the outputs of each task, (batch, outputs)."""

@@ -245,7 +245,7 @@ def test_rankers_ranks_and_sequences(commands, rated_store, tmp_path):
     assert written["A"].tolist() == mine.loc[drawn, "A"].tolist()
 
     with pytest.raises(SerError, match="trained on other folds, perhaps on utterances that are tested here"):
-        trained(rated_store, tmp_path, sequence, *CHUNKS, "splits.seed=5")
+        trained(rated_store, tmp_path, sequence, *CHUNKS, "splits.seed=6")
     with pytest.raises(SerError, match="has 6 chunks of an utterance, the pooling 12"):
         trained(rated_store, tmp_path, sequence, *CHUNKS, "pooling.density=2")
     with pytest.raises(SerError, match=r"ranks=.* are of chunks: found pooling=mean"):

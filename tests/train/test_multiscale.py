@@ -106,7 +106,16 @@ def test_settings_that_cannot_be(override, message):
 
 def test_what_is_missing_costs_what_it_told(store, commands, tmp_path):
     """A is in the states alone: without them it is gone, without the pitch it is not."""
-    words = ["splits.k=3", "folds=[0]", "targets=[A]", "width=8", "optim.epochs=6", "baseline=false", "plots=false"]
+    words = [
+        "streams={speech: {}, pitch: {}}",
+        "splits.k=3",
+        "folds=[0]",
+        "targets=[A]",
+        "width=8",
+        "optim.epochs=6",
+        "baseline=false",
+        "plots=false",
+    ]
     fusion = (
         "fusion={name: multiscale, tokens: [], frames: 20, channels: 16, hidden: 16, alone: 1, together: 1, lost: 0.3}"
     )
@@ -124,5 +133,5 @@ def test_what_is_missing_costs_what_it_told(store, commands, tmp_path):
     assert (folder / "plots" / "missing.svg").exists()
     with pytest.raises(SerError, match="expected a run with fusion=multiscale and two streams or more"):
         missing_grid(
-            run(store, load(TrainConfig, [], [*words, "fusion=none", f"runs={tmp_path}", "workers=1"]), print)[0]
+            run(store, load(TrainConfig, [], [*words[1:], "fusion=none", f"runs={tmp_path}", "workers=1"]), print)[0]
         )

@@ -21,7 +21,7 @@ def test_what_is_written_is_what_a_model_would_take(commands, store, store_path,
     assert loadmat(tmp_path / "norm" / "act_norm_means.mat")["normal_para"][0][0] == pytest.approx(labels.mean())
     assert loadmat(tmp_path / "norm" / "act_norm_stds.mat")["normal_para"][0][0] == pytest.approx(labels.std(ddof=0))
     found = {}
-    for folder in ("", f"streams.speech.front.norm={tmp_path / 'norm'}"):
+    for folder in ("", f"streams.speech.front={{name: standardize, norm: {tmp_path / 'norm'}}}"):
         config = load(TrainConfig, [], [*STREAM, *filter(None, [folder])])
         examples = load_examples(store, config)
         model = make_model(examples, config, 0)

@@ -61,7 +61,7 @@ def prefer(
         raise SerError(f"threshold={threshold:g} share={share:g}: expected .5 < threshold <= 1 and 0 < share <= 1")
     table = _part(featurestore.open(store).utterances, protocol, fold, part)
     ratings = ratings_of(table, target, dict(word.split("=", 1) for word in _pairs(only)))
-    there = np.isfinite(ratings).any(axis=1)
+    there = np.flatnonzero(np.isfinite(ratings).any(axis=1))
     names = [str(name) for name in table.index[there]]
     pairs, compared = compare(names, ratings[there], threshold, share, seed)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +159,7 @@ def curves(
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / FILE, table.to_csv())
     for name in draw:
-        draw_curve(out, opened, name, table.loc[name])
+        draw_curve(out, opened, name, table.loc[[name]])
     say(f"{out / FILE}: {table.index.get_level_values('name').nunique()} utterances")
     return 0
 

@@ -38,7 +38,7 @@ def read_norm(folder: Path, dim: int) -> Moments:
 
 def _read(file: Path) -> npt.NDArray[np.float32]:
     try:
-        return np.asarray(loadmat(file)[VARIABLE], np.float32)
+        return np.asarray(loadmat(BytesIO(file.read_bytes()))[VARIABLE], np.float32)
     except OSError as error:
         raise SerError(f"norm {file} cannot be read: {error.strerror}; ser-train norm writes it") from None
     except Exception as error:  # whatever a file that is damaged makes the reader raise

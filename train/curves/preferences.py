@@ -125,7 +125,9 @@ def read_pairs(file: Path) -> pd.DataFrame:
     table = read_csv(file, SerError)
     absent = [column for column in PAIR_COLUMNS if column not in table]
     if absent:
-        raise SerError(f"{file} has no column {', '.join(absent)}; it has {first_of(list(table), 12)}")
+        raise SerError(
+            f"{file} has no column {', '.join(absent)}; it has {first_of([str(column) for column in table], 12)}"
+        )
     labels = pd.to_numeric(table[LABEL], errors="coerce")
     odd = table.index[~labels.isin([0, 1])]
     if len(odd):
@@ -135,5 +137,5 @@ def read_pairs(file: Path) -> pd.DataFrame:
 
 def without_ratings(names: list[str], ratings: Floats, target: str) -> list[str]:
     """Return a line about the utterances that no rater rated, if there are any."""
-    unrated = [name for name, there in zip(names, np.isfinite(ratings).any(axis=1), strict=True) if not there]
+    unrated = [names[row] for row in np.flatnonzero(np.isnan(ratings).all(axis=1))]
     return [f"skipped: {some(unrated)}: no rater said anything of {target}"] if unrated else []

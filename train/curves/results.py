@@ -63,7 +63,7 @@ def write_curves(folder: RunFolder, examples: Examples, numbers: Sequence[int], 
     write_whole(folder.path / FILE, found.to_csv())
     for name in folder.config.curves_of:
         (fold, *_) = (number for number in numbers if name in folder.protocol.folds[number].test)
-        draw_curve(folder.path / "plots", examples.store, name, found.loc[(fold, name)])
+        draw_curve(folder.path / "plots", examples.store, name, found.loc[[(fold, name)]])
 
 
 def write_ranks(path: Path, out: Path, say: Say) -> None:

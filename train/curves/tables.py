@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from featurestore.plan import Seconds
 from train.config import TrainConfig
 from train.curves.chunks import chunk_times
 from train.examples import Examples
@@ -51,6 +52,6 @@ def curves_table(
     return pd.DataFrame(found | {key: np.ravel(of) for key, of in columns.items()}, index).round(DIGITS)
 
 
-def _seconds(times: np.ndarray | None, frames: int, settings: tuple[int, int, bool]) -> np.ndarray:  # type: ignore[type-arg]
+def _seconds(times: Seconds | None, frames: int, settings: tuple[int, int, bool]) -> Seconds:
     """Return the times of the chunks of an utterance, of one without a clock in frames."""
     return chunk_times(np.arange(frames, dtype=np.float64) if times is None else times, *settings)

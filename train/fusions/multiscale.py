@@ -85,7 +85,6 @@ class MultiscaleTokens(FusionModule):
         )
         self.alone = _layers(len(widths), settings.alone, sizes)
         self.together = _layers(len(widths), settings.together if len(widths) > 1 else 0, sizes)
-        self.register_buffer("shares", torch.tensor(settings.shares), persistent=False)
 
     def forward(self, streams: dict[str, Sequences]) -> Sequences:  # noqa: D102
         there = self._there(streams)
@@ -94,14 +93,16 @@ class MultiscaleTokens(FusionModule):
             module(self._tokens(name, one, counts), kept)
             for (name, one), module, kept in zip(streams.items(), self.streams, there, strict=True)
         ]
-        for number, layers in enumerate(self.alone):
+        for number, (one, layers) in enumerate(zip(found, _stacks(self.alone), strict=True)):
+            values = one.values
             for layer in layers:
-                found[number] = Sequences(layer(found[number].values, found[number]), found[number].mask)
-        for layers in zip(*self.together, strict=True):
+                values = layer(values, Sequences(values, one.mask))
+            found[number] = Sequences(values, one.mask)
+        for step in zip(*_stacks(self.together), strict=True):
             heard = [_all(found[:number] + found[number + 1 :]) for number in range(len(found))]
             found = [
                 Sequences(layer(one.values, others), one.mask)
-                for layer, one, others in zip(layers, found, heard, strict=True)
+                for layer, one, others in zip(step, found, heard, strict=True)
             ]
         whole = torch.cat([one.values[:, :1] for one in found], dim=-1)
         return Sequences(whole, whole.new_ones(len(whole), 1, dtype=torch.bool))
@@ -133,13 +134,18 @@ class MultiscaleTokens(FusionModule):
         lengths = stream.mask.sum(dim=1)
         begins, there = spread(lengths, counts, self.settings.frames)
         ends = torch.minimum(begins + self.settings.frames, lengths[:, None])
-        if self.training and len(self.shares):
-            begins, ends = cropped(begins, ends, self.shares)
+        if self.training and self.settings.shares:
+            begins, ends = cropped(begins, ends, torch.tensor(self.settings.shares, device=begins.device))
         return Sequences(pyramid(stream.values, begins, ends), there)
 
 
 def _layers(streams: int, count: int, sizes: tuple[int, int, int, float]) -> nn.ModuleList:
     return nn.ModuleList(nn.ModuleList(Attending(*sizes) for _ in range(count)) for _ in range(streams))
+
+
+def _stacks(layers: nn.ModuleList) -> list[list[Attending]]:
+    """Return the layers of each stream."""
+    return [[layer for layer in stack.modules() if isinstance(layer, Attending)] for stack in layers]
 
 
 def _all(streams: list[Sequences]) -> Sequences:
