@@ -57,7 +57,7 @@ class Run:
         return load_examples(self.folder.open_store(), self._config, self.folder.goals, labelled=True)
 
     def predict(self, store: AnyStore | str | Path, names: list[str] | None = None) -> pd.DataFrame:
-        """Return predictions by name, in the units of the dataset the models were trained on.
+        """Return predictions by name, in the units of the dataset the models were trained on; see also `curves`.
 
         An utterance of a test part of the run is predicted by the models of that fold, exactly as the run did; any
         other one by all models of the run, which are averaged.

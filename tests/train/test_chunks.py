@@ -104,5 +104,6 @@ def test_times_of_chunks():
     found = chunk_times(times, 50, 22)
     assert found[0] == pytest.approx([0.0025, 0.5025, 1.0025])
     assert found[-1] == pytest.approx([2.0025, 2.5025, 3.0025])
+    assert chunk_times(0.02 * np.arange(150), 50, 22)[0] == pytest.approx([0, 0.49, 0.99])
     short = chunk_times(times[:10], 50, 3)
     assert short == pytest.approx(np.array([[0.0025, 0.1025, 0.2025]] * 3))

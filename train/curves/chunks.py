@@ -112,6 +112,8 @@ def cut(values: torch.Tensor, mask: torch.Tensor, starts: Ints, frames: int) -> 
 def chunk_times(times: Seconds, frames: int, count: int, legacy_floor: bool = False) -> Seconds:
     """Return when each chunk of an utterance begins, is in its middle, and ends, in seconds, (count, 3).
 
+    What a first frame hears of the time before the utterance does not count.
+
     Args:
         times: of the middles of the frames, (frames,).
         frames: of a chunk.
@@ -122,4 +124,4 @@ def chunk_times(times: Seconds, frames: int, count: int, legacy_floor: bool = Fa
     last = np.minimum(first + frames, len(times)) - 1
     half = (times[1] - times[0]) / 2 if len(times) > 1 else 0.0
     begins, ends = times[first] - half, times[last] + half
-    return np.stack([begins, (begins + ends) / 2, ends], axis=-1)
+    return np.stack([np.maximum(begins, 0), (begins + ends) / 2, ends], axis=-1)
