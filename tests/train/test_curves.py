@@ -27,7 +27,7 @@ from train.examples import load_examples
 from train.matrix import cross_matrix
 from train.nested import nested_selection
 from train.poolings.chunks import Chunks
-from train.run import run
+from train.run import resume, run
 from train.tasks.ranking import Ranking
 from train.training import Training
 
@@ -298,6 +298,24 @@ def test_a_ranker_is_trained_by_the_pairs_of_a_file(rated_store, tmp_path):
     task = f"tasks.order={{name: ranking, targets: [A], pairs: {{A: {tmp_path / 'A.csv'}}}}}"
     _, results = trained(rated_store, tmp_path / "runs", task, "optim.epochs=5", "optim.patience=5")
     assert results["figures"]["model"]["A"]["Spearman"]["value"] < -0.5
+
+
+def test_what_a_run_was_taught_by_does_not_change(rated_store, tmp_path):
+    """A run can be opened without the files that trained it, but not trained on by others."""
+    (tmp_path / "A.json").write_text(as_json(dict.fromkeys(rated_store.names(), RANKS)))
+    (tmp_path / "A.csv").write_text("Sentence1,Sentence2,PreferLabel\nu000,u001,1\nu002,u004,0\n")
+    sequence = f"tasks.o={{name: sequence, targets: [A], ranks: {tmp_path}}}"
+    ranking = f"tasks.o={{name: ranking, targets: [A], pairs: {{A: {tmp_path / 'A.csv'}}}}}"
+    folders = [
+        trained(rated_store, tmp_path / "runs", one, *CHUNKS, "optim.epochs=1")[0] for one in (sequence, ranking)
+    ]
+    (tmp_path / "A.json").write_text(as_json(dict.fromkeys(rated_store.names(), RANKS[::-1])))
+    (tmp_path / "A.csv").write_text("Sentence1,Sentence2,PreferLabel\nu000,u001,0\n")
+    for folder in folders:
+        assert len(train.Run.open(folder).predict(rated_store)) == 96
+        (folder / "models" / "fold_0_member_0.safetensors").unlink()
+        with pytest.raises(SerError, match="changed since the run began"):
+            resume(folder, lambda _: None)
 
 
 def test_what_cannot_be_ranked(store, rated_store, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import product
@@ -34,11 +35,30 @@ def ranks_of(folder: Path, fold: int, target: str, names: Sequence[str]) -> tupl
     Raises:
         SerError: if there is no such file.
     """
-    found = _read(_there(folder, fold, target))
+    file = _there(folder, fold, target)
+    found = _read(file, file.stat().st_mtime_ns)
     blank = np.ones_like(next(iter(found.values())))
     known = [found.get(without_suffix(name)) for name in names]
     ranks = np.stack([blank if one is None else one for one in known])
     return ranks, np.array([one is not None for one in known])
+
+
+def ranks_sha256(folder: Path, targets: Sequence[str]) -> str:
+    """Return a hash of the ranks of some targets, in all folds.
+
+    Raises:
+        SerError: if there are none.
+    """
+    names = {f"{quote(target, safe='')}.json" for target in targets}
+    files = sorted(file for file in folder.glob("**/*.json") if file.name in names)
+    if {file.name for file in files} != names:
+        raise SerError(
+            f"ranks={folder}: expected {', '.join(sorted(names))} in it or below it: ser-train ranks makes them"
+        )
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(str(file.relative_to(folder)).encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
 
 
 def _there(folder: Path, fold: int, target: str) -> Path:
@@ -52,7 +72,7 @@ def _there(folder: Path, fold: int, target: str) -> Path:
 
 
 @lru_cache(maxsize=16)
-def _read(file: Path) -> dict[str, Ints]:
+def _read(file: Path, written: int) -> dict[str, Ints]:  # noqa: ARG001, a file that is written anew is read anew
     return read_ranks(file)
 
 

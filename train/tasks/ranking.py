@@ -66,12 +66,8 @@ class Ranking(Task):
         return RankingGoal(self, ranges, raters, _hashes(self.pairs))
 
     def goal(self, described: Mapping[str, Any]) -> Goal:  # noqa: D102
-        found, known = _hashes(self.pairs), described["pairs_sha256"]
-        changed = [str(self.pairs[target]) for target in self.pairs if found[target] != known[target]]
-        if changed:
-            raise SerError(f"{', '.join(changed)} has changed since the run began")
         ranges = {target: (low, high) for target, (low, high) in described["ranges"].items()}
-        return RankingGoal(self, ranges, described["raters"], known)
+        return RankingGoal(self, ranges, described["raters"], dict(described["pairs_sha256"]))
 
 
 class RankingGoal(Goal):
@@ -113,6 +109,11 @@ class RankingGoal(Goal):
 
     @cached_property
     def _pairs(self) -> list[Pairs]:
+        """The pairs of each target, which only training needs."""
+        found = _hashes(self.task.pairs)
+        changed = [str(self.task.pairs[target]) for target in found if found[target] != self._hashes[target]]
+        if changed:
+            raise SerError(f"{', '.join(changed)} has changed since the run began")
         return [Pairs.read(self.task.pairs[target]) for target in self.ranges if self.task.pairs]
 
     def missing(self, targets: torch.Tensor) -> dict[str, torch.Tensor]:  # noqa: D102

@@ -11,10 +11,11 @@ import pandas as pd
 import torch
 from pydantic import Field
 
+from featurestore.errors import SerError
 from train.curves.curve import curves_of
 from train.curves.heads import by_place
 from train.curves.preferences import ratings_of
-from train.curves.rank_files import ranks_of
+from train.curves.rank_files import ranks_of, ranks_sha256
 from train.labels import Scale
 from train.metrics import Groups, Measured
 from train.tasks import Goal
@@ -37,10 +38,12 @@ class Sequence(Regression):
     """Of the loss of the chunks; the rest is that of the utterance."""
 
     def learn(self, table: pd.DataFrame, scales: Mapping[str, Scale], place: str) -> Goal:  # noqa: ARG002, D102
-        return SequenceGoal(self, {one: declared_scale(one, self.ranges, scales, place) for one in self.targets})
+        ranges = {target: declared_scale(target, self.ranges, scales, place) for target in self.targets}
+        return SequenceGoal(self, ranges, "" if self.ranks is None else ranks_sha256(self.ranks, self.targets))
 
     def goal(self, described: Mapping[str, Any]) -> Goal:  # noqa: D102
-        return SequenceGoal(self, {target: (low, high) for target, (low, high) in described["ranges"].items()})
+        ranges = {target: (low, high) for target, (low, high) in described["ranges"].items()}
+        return SequenceGoal(self, ranges, described["ranks_sha256"])
 
 
 class SequenceGoal(RegressionGoal):
@@ -49,17 +52,22 @@ class SequenceGoal(RegressionGoal):
     Args:
         task: its settings.
         ranges: the declared range of each target.
+        sha256: of the files of ranks, empty without any.
         fold: whose ranks the chunks are trained by; without it there are no targets of chunks.
     """
 
     task: Sequence
 
-    def __init__(self, task: Sequence, ranges: dict[str, Scale], fold: int | None = None) -> None:
+    def __init__(self, task: Sequence, ranges: dict[str, Scale], sha256: str, fold: int | None = None) -> None:
         super().__init__(task, ranges)
-        self.fold = fold
+        self.sha256, self.fold = sha256, fold
 
     def of_fold(self, fold: int) -> Goal:  # noqa: D102
-        return self if self.task.ranks is None else SequenceGoal(self.task, self.ranges, fold)
+        if self.task.ranks is None:
+            return self
+        if ranks_sha256(self.task.ranks, self.task.targets) != self.sha256:
+            raise SerError(f"the ranks in {self.task.ranks} have changed since the run began")
+        return SequenceGoal(self.task, self.ranges, self.sha256, fold)
 
     def targets(self, table: pd.DataFrame) -> torch.Tensor:  # noqa: D102
         whole = super().targets(table)
@@ -104,6 +112,9 @@ class SequenceGoal(RegressionGoal):
             target: low + (high - low) * places[..., column]
             for column, (target, (low, high)) in enumerate(self.ranges.items())
         }
+
+    def described(self) -> dict[str, Any]:  # noqa: D102
+        return {**super().described(), "ranks_sha256": self.sha256}
 
     def spread(self, members: torch.Tensor) -> dict[str, Any]:  # noqa: D102
         return super().spread(members[..., : self.outputs])
