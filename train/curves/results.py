@@ -52,18 +52,17 @@ def write_curves(folder: RunFolder, examples: Examples, numbers: Sequence[int], 
         numbers: of the folds.
         system: what the models predict for the test part of each.
     """
-    tables = []
+    tables = {}
     for place, number in enumerate(numbers):
         outputs = {task: parts[place].mean(dim=0) for task, parts in system.outputs.items()}
         table = curves_table(examples, folder.config, folder.protocol.folds[number].test, outputs)
         if table is None:
             return
-        tables.append(table.assign(fold=number).set_index("fold", append=True))
-    found = pd.concat(tables).reorder_levels(["fold", "name", "chunk"])
-    write_whole(folder.path / FILE, found.to_csv())
+        tables[number] = table
+    write_whole(folder.path / FILE, pd.concat(tables, names=["fold"]).to_csv())
     for name in folder.config.curves_of:
         (fold, *_) = (number for number in numbers if name in folder.protocol.folds[number].test)
-        draw_curve(folder.path / "plots", examples.store, name, found.loc[[(fold, name)]])
+        draw_curve(folder.path / "plots", examples.store, name, tables[fold].loc[[name]])
 
 
 def write_ranks(path: Path, out: Path, say: Say) -> None:
