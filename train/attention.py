@@ -85,7 +85,7 @@ def _weights(model: Model, examples: Examples, name: str) -> Floats:
 
 def _times(examples: Examples, name: str, frames: int) -> tuple[Floats, str]:
     """Return where the frames that are pooled lie, and what that is: seconds, or numbers where there is no clock."""
-    hearing = list(examples.streams.values())[1 if examples.own_clocks else 0]
+    hearing = examples.pooled
     if hearing.has_clock:
         return np.asarray(hearing.source.part.times(name), np.float64), "time (s)"
     return np.arange(frames, dtype=np.float64), "frame"

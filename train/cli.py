@@ -15,10 +15,12 @@ from featurestore.command import INCOMPLETE, run, say, say_table
 from featurestore.config import load
 from featurestore.errors import ConfigError
 from featurestore.listing import say_list
+from train.curves.commands import register
 from train.protocol_commands import app as protocol_app
 
 app = App(name="ser-train", version_flags=[], default_parameter=Parameter(negative=()))
 app.command(protocol_app)
+register(app)
 
 
 @app.default

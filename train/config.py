@@ -102,6 +102,8 @@ class TrainConfig(Config):
     """``cpu``, ``cuda`` …; the first GPU where there is one when absent."""
     attention_of: tuple[str, ...] = ()
     """The names of tested utterances whose weights over time are plotted, with pooling=attention."""
+    curves_of: tuple[str, ...] = ()
+    """The names of tested utterances whose curves are drawn, with pooling=chunks and a task that hears chunks."""
     plots: bool = True
     """Draw the figures of the run, which takes a second or two; sweeps of many variants do without."""
     log: tuple[Literal["tensorboard", "wandb"], ...] = ()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -52,10 +52,20 @@ class Hearing:
         """Whether its frames have times."""
         return self.source.spec.hop > 0 and self.front.keeps_time
 
+    @property
+    def hop(self) -> float:
+        """Seconds between two of its frames, 0 where they have no times."""
+        return self.source.spec.hop if self.has_clock else 0.0
+
     def lengths(self, rows: Ints) -> Ints:
         """Return the frames of some rows of the store's table."""
         found = self.source.part.lengths[rows]
         return found if self.front.keeps_time else np.ones_like(found)
+
+
+def pooled_stream(streams: Mapping[str, Hearing], own_clocks: bool) -> Hearing:
+    """Return the stream on whose clock the frames are that are pooled."""
+    return list(streams.values())[1 if own_clocks and len(streams) > 1 else 0]
 
 
 @dataclass(frozen=True)
@@ -90,9 +100,21 @@ class Examples:
         return next(iter(self.streams.values()))
 
     @property
+    def pooled(self) -> Hearing:
+        """The stream on whose clock the frames are that are pooled."""
+        return pooled_stream(self.streams, self.own_clocks)
+
+    @property
     def metrics(self) -> dict[str, str]:
         """The metric of each target."""
         return {target: metric for goal in self.goals.values() for target, metric in goal.metrics.items()}
+
+    def of_fold(self, fold: int) -> Examples:
+        """Return them with what the models of a fold are trained by, where a task has targets for each fold."""
+        goals = {name: goal.of_fold(fold) for name, goal in self.goals.items()}
+        if all(goals[name] is goal for name, goal in self.goals.items()):
+            return self
+        return replace(self, goals=goals, targets={name: goal.targets(self.table) for name, goal in goals.items()})
 
     def rows(self, names: Sequence[str]) -> Ints:
         """Return the rows of some names."""

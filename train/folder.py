@@ -191,6 +191,9 @@ def _paths(store: AnyStore) -> list[str]:
 
 def _statistics_of(hearing: Hearing, config: TrainConfig) -> str:
     """Return by which utterances' statistics a stream is standardised; labels are used for none of them."""
+    norm = getattr(hearing.front, "norm", None)
+    if norm is not None:
+        return f"the files in {norm}"
     by = str(getattr(hearing.front, "normalize", "none"))
     if by == "train":
         return "all parts of each fold" if config.unsafe.statistics_of_all else "the training part of each fold"

@@ -17,7 +17,7 @@ from train.folder import make_run_folder
 from train.metrics import interval
 from train.run import Say, run
 from train.splits.datasets import Datasets
-from train.table_figures import table_figures
+from train.table_figures import check_tables, table_figures
 
 ADAPT = 5
 """Parts of the speakers of a dataset, one of which tests a model that is adapted to the others."""
@@ -43,6 +43,7 @@ def cross_matrix(paths: Sequence[str], config: TrainConfig, say: Say) -> tuple[P
     Raises:
         SerError: if there is one store alone, or one of the runs cannot be done.
     """
+    check_tables(config, "a matrix")
     corpora = open_stores(paths)
     if not isinstance(corpora, Corpora):
         raise SerError(f"found one store, {corpora.path}: expected two or more, --store once for each")

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Groups = npt.NDArray[np.int64]
-Metric = Literal["CCC", "UAR"]
+Metric = Literal["CCC", "UAR", "pairwise_accuracy"]
 RESAMPLES = 10_000
 BINS = 15
 """Of the confidence, of equal width, in `ece_of`."""

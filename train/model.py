@@ -9,8 +9,10 @@ from torch import nn
 
 from train.batch import Batch, StreamBatch
 from train.config import TrainConfig
-from train.examples import Examples, Hearing
+from train.curves.heads import ChunkHead
+from train.examples import Examples, Hearing, pooled_stream
 from train.fronts import FrontModule
+from train.poolings.chunks import ChunkPooling
 from train.sequences import Sequences, pad
 
 
@@ -57,8 +59,15 @@ class Model(nn.Module):
         self.heard, self.tasks = tuple(streams), tuple(outputs)
         self.streams = nn.ModuleList(StreamModel(hearing) for hearing in streams.values())
         self.fusion = config.fusion.build({name: int(hearing.stream.width or 0) for name, hearing in streams.items()})
-        self.pooling = config.pooling.build(self.fusion.dim)
-        self.heads = nn.ModuleList(config.head.build(self.pooling.dim, count) for count in outputs.values())
+        self.pooling = config.pooling.on_clock(pooled_stream(streams, config.fusion.own_clocks).hop).build(
+            self.fusion.dim
+        )
+        hearing = {name for name, task in config.tasks.items() if task.by_chunk}
+        self.by_chunk = isinstance(self.pooling, ChunkPooling) and bool(hearing)
+        heads = {name: config.head.build(self.pooling.dim, count) for name, count in outputs.items()}
+        self.heads = nn.ModuleList(
+            ChunkHead(head, name in hearing) if self.by_chunk else head for name, head in heads.items()
+        )
         learned = len(outputs) if config.weights == "learned" else 0
         self.log_variances = nn.Parameter(torch.zeros(learned), requires_grad=learned > 0)
 
@@ -71,9 +80,11 @@ class Model(nn.Module):
         return self.decide(self.vectors(batch))
 
     def vectors(self, batch: Batch) -> torch.Tensor:
-        """Return what the heads take, (batch, dim)."""
+        """Return what the heads take, (batch, dim); where a task hears chunks (batch, chunks, dim + 1)."""
         heard = {name: stream(batch.streams[name]) for name, stream in zip(self.heard, self.streams, strict=True)}
         frames, mask = self.fusion(heard)
+        if self.by_chunk and isinstance(self.pooling, ChunkPooling):
+            return self.pooling.by_chunk(frames, mask)
         return self.pooling(frames, mask)
 
     def decide(self, vector: torch.Tensor) -> dict[str, torch.Tensor]:

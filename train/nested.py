@@ -24,7 +24,7 @@ from train.protocol import Protocol, fitting, labels_hash, make_protocol, read_p
 from train.run import Say, run
 from train.splits.nested import Nested
 from train.systems import MEAN
-from train.table_figures import Resampled, table_figures
+from train.table_figures import Resampled, check_tables, table_figures
 from train.unsafe import UNSAFE, stamp
 
 
@@ -88,6 +88,8 @@ def nested_selection(
     """
     if len(configs) < 2:
         raise SerError(f"found {len(configs)} configuration to choose from: expected two or more")
+    for config in configs.values():
+        check_tables(config, "a nested selection")
     examples = {name: load_examples(store, config) for name, config in configs.items()}
     first = next(iter(examples))
     for name, found in examples.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,13 @@ import featurestore
 from featurestore.errors import SerError
 from train.config import TrainConfig
 from train.corpora import AnyStore
+from train.curves.tables import curves_table
 from train.evaluate import columns_of
 from train.examples import Examples, load_examples
 from train.folder import RunFolder, Variant
 from train.model import Model
 from train.tensors import read_tensors
-from train.training import make_model, predict_alone
+from train.training import Outputs, make_model, predict_alone
 
 
 class Run:
@@ -48,8 +51,13 @@ class Run:
             raise SerError(f"{path} is unfinished: it lacks {', '.join(missing)}; ser-train resume {path} goes on")
         return cls(folder, device)
 
+    @cached_property
+    def examples(self) -> Examples:
+        """The utterances of the run."""
+        return load_examples(self.folder.open_store(), self._config, self.folder.goals, labelled=True)
+
     def predict(self, store: AnyStore | str | Path, names: list[str] | None = None) -> pd.DataFrame:
-        """Return predictions by name, in the units of the dataset the models were trained on.
+        """Return predictions by name, in the units of the dataset the models were trained on; see also `curves`.
 
         An utterance of a test part of the run is predicted by the models of that fold, exactly as the run did; any
         other one by all models of the run, which are averaged.
@@ -74,9 +82,37 @@ class Run:
         """Return predictions for all utterances that have the features, and the others with the reason."""
         return self._predict_store(store, None)
 
-    def _predict_store(
+    def curves(self, store: AnyStore | str | Path, names: list[str] | None = None) -> pd.DataFrame:
+        """Return what the models predict of each chunk of utterances, by name and chunk, with its times in seconds.
+
+        An utterance is predicted by the models that `predict` takes for it.
+
+        Args:
+            store: with the features of the run, in any data type.
+            names: of the utterances; all that have the features when absent.
+
+        Returns:
+            See `train.curves.tables.curves_table`.
+
+        Raises:
+            SerError: as `predict` does, and if the run hears no chunks.
+        """
+        examples, wanted, parts = self._wanted(store, names)
+        tables = []
+        for group, _, outputs in self._by_fold(examples, wanted, parts):
+            means = {task: represented.mean(dim=0) for task, represented in outputs.items()}
+            tables.append(curves_table(examples, self._config, group, means))
+        found = [table for table in tables if table is not None]
+        if not found:
+            raise SerError(
+                f"{self.folder.path} has no curves: expected a run with pooling=chunks and the task sequence"
+            )
+        return pd.concat(found).loc[wanted]
+
+    def _wanted(
         self, store: AnyStore | str | Path, names: list[str] | None
-    ) -> tuple[pd.DataFrame, dict[str, str]]:
+    ) -> tuple[Examples, list[str], dict[str, tuple[str, int | None]]]:
+        """Return what is to be predicted, and the part and fold of each utterance that the run had."""
         store = featurestore.open(store) if isinstance(store, str | Path) else store
         self.folder.check_features(store, same_type=False)
         examples = load_examples(store, self._config, self.folder.goals)
@@ -85,11 +121,22 @@ class Run:
         if absent:
             why = examples.skipped.get(absent[0], "the store has no such utterance")
             raise SerError(f"{len(absent)} utterances cannot be predicted, e.g. {absent[0]}: {why}")
-        parts = self._parts() if store.dataset == self.folder.protocol.dataset else {}
+        return examples, wanted, self._parts() if store.dataset == self.folder.protocol.dataset else {}
+
+    def _by_fold(
+        self, examples: Examples, names: list[str], parts: dict[str, tuple[str, int | None]]
+    ) -> Iterator[tuple[list[str], int | None, Outputs]]:
+        """Yield the utterances that the models of each fold predict, and what these predict."""
         torch.set_num_threads(1)
         with threadpool_limits(1), torch.random.fork_rng(devices=[]):
-            groups = self._groups(wanted, parts)
-            tables = [self._predict(examples, group, fold) for fold, group in groups.items() if group]
+            for fold, group in self._groups(names, parts).items():
+                yield group, fold, self.outputs(examples, group, fold)
+
+    def _predict_store(
+        self, store: AnyStore | str | Path, names: list[str] | None
+    ) -> tuple[pd.DataFrame, dict[str, str]]:
+        examples, wanted, parts = self._wanted(store, names)
+        tables = [_table(examples, *found) for found in self._by_fold(examples, wanted, parts)]
         table = pd.concat(tables).loc[wanted]
         table.insert(1, "part", [parts.get(name, ("", None))[0] for name in wanted])
         if self._config.unsafe.names:
@@ -113,17 +160,28 @@ class Run:
                 found |= dict.fromkeys(names, (part, fold if part == "test" else None))
         return found
 
-    def _predict(self, examples: Examples, names: list[str], fold: int | None) -> pd.DataFrame:
-        outputs = [
+    def outputs(self, examples: Examples, names: list[str], fold: int | None) -> Outputs:
+        """Return what the models of a fold, or all of them, predict for utterances, each alone.
+
+        Returns:
+            For each task what `Goal.represent` gives, (models, utterances, outputs).
+        """
+        found = [
             predict_alone(open_model(self.folder, self._config, examples, variant), examples, names)
             for variant in self.folder.variants
             if fold is None or variant.fold == fold
         ]
-        columns: dict[str, Any] = {"fold": "" if fold is None else str(fold)}
-        for task, goal in examples.goals.items():
-            represented = goal.represent(torch.stack([output[task] for output in outputs]))
-            columns |= columns_of(goal, represented, "model")
-        return pd.DataFrame(columns, index=pd.Index(names, name="name"))
+        return {
+            task: goal.represent(torch.stack([output[task] for output in found]))
+            for task, goal in examples.goals.items()
+        }
+
+
+def _table(examples: Examples, names: list[str], fold: int | None, outputs: Outputs) -> pd.DataFrame:
+    columns: dict[str, Any] = {"fold": "" if fold is None else str(fold)}
+    for task, goal in examples.goals.items():
+        columns |= columns_of(goal, outputs[task], "model")
+    return pd.DataFrame(columns, index=pd.Index(names, name="name"))
 
 
 def open_model(folder: RunFolder, config: TrainConfig, examples: Examples, variant: Variant) -> Model:

@@ -90,6 +90,9 @@ def check_same_tests(outcomes: list[Outcome]) -> list[str]:
         SerError: naming what differs, if one has other utterances, labels or folds than the first.
     """
     first = outcomes[0]
+    others = sorted({metric for one in outcomes for metric in one.metrics.values()} - set(METRIC))
+    if others:
+        raise SerError(f"runs that are judged by {', '.join(others)} cannot be compared, only by {', '.join(METRIC)}")
     targets = [
         target for target, metric in first.metrics.items() if all(one.metrics.get(target) == metric for one in outcomes)
     ]

@@ -17,6 +17,8 @@ from train.audit import Audit, audit
 from train.checks import check_folds
 from train.config import TrainConfig
 from train.corpora import AnyStore
+from train.curves.rank_files import check_ranks
+from train.curves.results import check_drawn, write_curves
 from train.evaluate import evaluate, predictions_table
 from train.examples import Examples, load_examples, survey
 from train.files import append_line, write_whole
@@ -78,6 +80,8 @@ def prepare(
             check_adaptation(examples, fold.unlabelled)
     warnings = [*examples.remarks, *survey(examples), *check_folds(examples, protocol.folds)]
     check_attention(config, protocol)
+    check_drawn(config, protocol)
+    warnings += check_ranks(config, protocol, examples.names, {name: g.task for name, g in examples.goals.items()})
     warnings += changed_labels(protocol, examples.table)
     found = audited(store, examples.table, protocol, list(examples.metrics), config.audit == "frames")
     found.refuse(config.unsafe)
@@ -179,6 +183,7 @@ def _results(folder: RunFolder, examples: Examples, log: _Log) -> dict[str, Any]
     if folder.config.plots:
         plot_run(folder.path / "plots", notes, Tested.of(examples, folds, systems), table)
     plot_attention(folder, examples)
+    write_curves(folder, examples, numbers, systems["model"])
     write_report(folder.path / "report.xlsx", results)
     write_whole(folder.path / "predictions.csv", table.to_csv())
     write_whole(folder.path / "metrics.jsonl", "".join(map(epoch_line, _epochs(folder.variants, notes))))

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from featurestore.errors import SerError
+from train.config import TrainConfig
 from train.labels import as_names, speaker_numbers
 from train.metrics import Floats, Groups, ccc_of, choice_sums, concordance_sums, resample_weights, uar_of
 from train.systems import MEAN
@@ -30,6 +32,18 @@ def table_figures(table: pd.DataFrame, metrics: dict[str, str]) -> dict[str, Res
         values, resampled = zip(*found.values(), strict=True)
         found[MEAN] = float(np.mean(values)), np.mean(resampled, axis=0)
     return found
+
+
+def check_tables(config: TrainConfig, what: str) -> None:
+    """Check that all targets of a config are judged by what a table of predictions holds.
+
+    Raises:
+        SerError: if a task is judged by what raters say of pairs.
+    """
+    compared = [name for name, task in config.tasks.items() if task.compares]
+    if compared:
+        name = compared[0]
+        raise SerError(f"{what} takes numbers and categories: tasks.{name} is a {config.tasks[name].name}")
 
 
 def _resampled(table: pd.DataFrame, target: str, metric: str) -> Resampled:

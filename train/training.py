@@ -133,7 +133,9 @@ class Training:
         generator = np.random.default_rng(_seed_of(self._seed, ORDER, number))
         size = self._config.optim.batch_size
         windows = self._examples.windows(self._train, self._pass_of(number), self._config.optim.window)
-        orders = [epoch_order(rows, lengths, size, generator) for rows in windows]
+        compared = any(goal.task.compares for goal in self._examples.goals.values())
+        alike = np.zeros_like(lengths) if compared else lengths
+        orders = [epoch_order(rows, alike, size, generator) for rows in windows]
         self._steps = sum(map(len, orders))
         others = self._examples.batches(self._others(number)) if self._config.lmmd else repeat(None)
         losses: list[float] = []

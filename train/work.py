@@ -126,7 +126,7 @@ def _train(folder: RunFolder, examples: Examples, variant: Variant, report: Repo
 
     With ``optim.refit`` another one is trained on train and dev together, for as many epochs, and predicts it.
     """
-    config, fold = folder.config, folder.protocol.folds[variant.fold]
+    config, fold, examples = folder.config, folder.protocol.folds[variant.fold], examples.of_fold(variant.fold)
     train, dev = config.unsafe.trained_on(fold)
     seed, checkpoint = config.seed + variant.member, folder.checkpoint(variant)
     note = {"fold": variant.fold, "member": variant.member, "again": False}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -112,3 +113,18 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
     found = Commands(tmp_path_factory.mktemp("printed"))
     yield found
     found.close()
+
+
+@pytest.fixture
+def rated_store(store: Store, changed: Callable[[pd.DataFrame], Store]) -> Store:
+    """A copy of the store in which three raters gave V, A and D, each a little beside the mean."""
+    table, rng = store.utterances, np.random.default_rng(1)
+    said = {target: np.clip(table[target].to_numpy()[:, None] + rng.normal(0, 0.3, (96, 3)), 1, 5) for target in "VAD"}
+    ratings = [
+        [
+            {"rater": f"r{rater}", **{target: round(said[target][row, rater], 2) for target in "VAD"}}
+            for rater in range(3)
+        ]
+        for row in range(len(table))
+    ]
+    return changed(table.assign(ratings=[json.dumps(one) for one in ratings]))

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Self
+
 import torch
+from pydantic import Field, model_validator
 
 from featurestore.codec import Frames
 from featurestore.errors import SerError
+from train.curves.norm import read_norm
 from train.fronts import FrontModule, Layered, LayeredModule, by_frame
 from train.sources import Source
 
@@ -15,7 +20,19 @@ BOUND = 5.0
 
 
 class Standardize(Layered):
-    """One layer, its channels standardised and kept within 5 deviations; as it is with normalize=none."""
+    """One layer, its channels standardised and bounded; as it is with normalize=none."""
+
+    bound: float = Field(default=BOUND, gt=0, le=1e6)
+    """Deviations from the mean at which a channel ends."""
+    norm: Path | None = None
+    """A folder with ``feat_norm_means.mat`` and ``feat_norm_stds.mat``, as ``ser-train norm`` writes them, or others
+    published: they take the place of the mean and deviation of the training part."""
+
+    @model_validator(mode="after")
+    def _norm_is_of_the_training_part(self) -> Self:
+        if self.norm is not None and self.normalize != "train":
+            raise ValueError(f"found norm beside normalize={self.normalize}: expected one of them")
+        return self
 
     def check(self, source: Source) -> None:  # noqa: D102
         super().check(source)
@@ -27,19 +44,22 @@ class Standardize(Layered):
 
     def build(self, source: Source) -> FrontModule:  # noqa: D102
         layered = self.module(source, learned=False)
-        return layered if self.normalize == "none" else Bounded(layered)
+        return layered if self.normalize == "none" else Bounded(layered, self.bound, self.norm)
 
 
 class Bounded(FrontModule):
     """See `Standardize`."""
 
-    def __init__(self, layered: LayeredModule) -> None:
+    def __init__(self, layered: LayeredModule, bound: float, norm: Path | None) -> None:
         super().__init__()
-        self.layered, self.dim = layered, layered.dim
+        self.layered, self.dim, self.bound, self.norm = layered, layered.dim, bound, norm
 
     def fit(self, source: Source, names: list[str]) -> None:  # noqa: D102
-        self.layered.fit(source, names)
+        if self.norm is None:
+            self.layered.fit(source, names)
+        else:
+            self.layered.layers.normalise_by(*read_norm(self.norm, self.dim))
 
     def forward(self, utterances: list[Frames], kept: torch.Tensor | None = None) -> torch.Tensor:  # noqa: D102
-        bounded = self.layered(utterances).clamp(-BOUND, BOUND)
+        bounded = self.layered(utterances).clamp(-self.bound, self.bound)
         return bounded if kept is None else bounded * by_frame(kept, utterances)

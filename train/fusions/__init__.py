@@ -27,6 +27,8 @@ class Fusion(Component, ABC):
     """Streams that it takes at least."""
     most: ClassVar[int | None] = None
     """Streams that it takes at most; any number when absent."""
+    pools: ClassVar[bool] = False
+    """Whether it gives one frame of each utterance."""
 
     @property
     def own_clocks(self) -> bool:

@@ -23,6 +23,10 @@ class Pooling(Component, ABC):
     weighs: ClassVar[bool] = False
     """Whether its module has ``weights``: frames and mask -> the weight of each frame, (batch, time)."""
 
+    def on_clock(self, hop: float) -> Pooling:  # noqa: ARG002
+        """Return it for frames that are so many seconds apart; 0 where they have no clock."""
+        return self
+
     @abstractmethod
     def build(self, dim: int) -> PoolingModule:
         """Return the module for frames of ``dim`` channels."""

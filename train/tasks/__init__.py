@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 import torch
@@ -36,8 +36,8 @@ class Goal(ABC):
         """Return what is to be predicted.
 
         Returns:
-            (utterances, targets), NaN where there is no label; or class numbers (utterances,), below 0 where there is
-            none.
+            (utterances, targets), NaN where there is no label, after which a task may have columns of its own; or class
+            numbers (utterances,), below 0 where there is none.
         """
 
     @abstractmethod
@@ -85,6 +85,14 @@ class Goal(ABC):
     def spread(self, members: torch.Tensor) -> dict[str, Any]:
         """Return a column for each target: how far members, (members, utterances, outputs), are from each other."""
 
+    def curves(self, predicted: torch.Tensor) -> dict[str, Any]:  # noqa: ARG002
+        """Return columns by chunk, (utterances, chunks), of what is represented so; none where it hears no chunks."""
+        return {}
+
+    def of_fold(self, fold: int) -> Goal:  # noqa: ARG002
+        """Return the goal by which the models of a fold are trained."""
+        return self
+
     @abstractmethod
     def described(self) -> dict[str, Any]:
         """Return what was taken from the labels, as JSON; see `Task.goal`."""
@@ -92,6 +100,12 @@ class Goal(ABC):
 
 class Task(Component, ABC):
     """Something to be predicted."""
+
+    by_chunk: ClassVar[bool] = False
+    """Whether it is also predicted for each chunk, where the pooling has chunks: then the outputs of the chunks follow
+    those of the utterance."""
+    compares: ClassVar[bool] = False
+    """Whether its loss compares the utterances of a batch, which are then drawn at random, whatever their lengths."""
 
     weight: float = Field(default=1.0, gt=0, le=1e6)
     """Of its loss beside those of other tasks."""

@@ -55,17 +55,29 @@ class Regression(Task):
         return loss
 
     def learn(self, table: pd.DataFrame, scales: Mapping[str, Scale], place: str) -> Goal:  # noqa: ARG002, D102
-        return RegressionGoal(self, {target: self._scale(target, scales, place) for target in self.targets})
-
-    def _scale(self, target: str, scales: Mapping[str, Scale], place: str) -> Scale:
-        scale = self.ranges.get(target, scales.get(target))
-        if scale is None or not (np.isfinite(scale).all() and scale[0] < scale[1]):
-            found = f"{scale[0]:g} to {scale[1]:g}" if scale else "none"
-            raise SerError(f"{place}: expected a scale for {target}, found {found}: extract it with dataset.ranges")
-        return scale
+        return RegressionGoal(self, {one: declared_scale(one, self.ranges, scales, place) for one in self.targets})
 
     def goal(self, described: Mapping[str, Any]) -> Goal:  # noqa: D102
         return RegressionGoal(self, {target: (low, high) for target, (low, high) in described["ranges"].items()})
+
+
+def declared_scale(target: str, ranges: Mapping[str, Scale], scales: Mapping[str, Scale], place: str) -> Scale:
+    """Return the range of a column.
+
+    Args:
+        target: the column.
+        ranges: that a task gives.
+        scales: that the dataset declares.
+        place: the store, for messages.
+
+    Raises:
+        SerError: if there is none, or it is none.
+    """
+    scale = ranges.get(target, scales.get(target))
+    if scale is None or not (np.isfinite(scale).all() and scale[0] < scale[1]):
+        found = f"{scale[0]:g} to {scale[1]:g}" if scale else "none"
+        raise SerError(f"{place}: expected a scale for {target}, found {found}: extract it with dataset.ranges")
+    return scale
 
 
 class RegressionGoal(Goal):

@@ -1,0 +1,125 @@
+"""Chunks of random lengths, pyramids, and streams that are missing."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as some
+
+from featurestore.config import load
+from featurestore.errors import SerError
+from train.config import TrainConfig
+from train.curves.chunks import chunk_starts
+from train.curves.missing import missing_grid
+from train.curves.multiscale import cropped, positions, pyramid, some_streams, spread
+from train.fusions.multiscale import Multiscale
+from train.run import run
+from train.sequences import Sequences
+
+SMALL = {"channels": 8, "heads": 2, "hidden": 16, "alone": 1, "together": 1}
+
+
+def test_a_pyramid_holds_the_means_of_its_parts():
+    values = torch.arange(10.0)[None, :, None]
+    found = pyramid(values, torch.tensor([[0, 2]]), torch.tensor([[8, 6]]))[0]
+    assert found[0].tolist() == [3.5, 1.5, 5.5, 0.5, 2.5, 4.5, 6.5]
+    assert found[1].tolist() == [3.5] * 7  # four frames: their mean, seven times
+    five = pyramid(values, torch.tensor([[1]]), torch.tensor([[6]]))[0, 0]
+    assert five.tolist() == [3.0, 1.5, 4.0, 1.0, 2.0, 3.0, 4.5]
+
+
+@given(lengths=some.lists(some.integers(1, 300), min_size=1, max_size=5), counts=some.data())
+def test_chunks_of_different_numbers_are_spread_as_those_of_one(lengths, counts):
+    number = counts.draw(some.lists(some.integers(2, 20), min_size=len(lengths), max_size=len(lengths)))
+    begins, there = spread(torch.tensor(lengths), torch.tensor(number), 50)
+    for row, (length, count) in enumerate(zip(lengths, number, strict=True)):
+        assert begins[row, :count].tolist() == chunk_starts(length, 50, count).tolist()
+        assert there[row].sum() == count
+
+
+@given(seed=some.integers(0, 99))
+def test_pieces_lie_in_their_chunks(seed):
+    torch.manual_seed(seed)
+    begins = torch.tensor([[0, 30, 60]])
+    ends = begins + torch.tensor([[50, 50, 3]])
+    first, last = cropped(begins, ends, torch.tensor([0.2, 0.6, 1.0]))
+    assert (begins <= first).all()
+    assert (last <= ends).all()
+    assert set((last - first)[0, :2].tolist()) <= {10, 30, 50}
+    assert int((last - first)[0, 2]) in (1, 2, 3)
+
+
+def test_some_stream_is_always_kept():
+    torch.manual_seed(0)
+    kept = some_streams(4000, 2, 0.5, torch.device("cpu"))
+    assert kept.any(dim=0).all()
+    assert kept.float().mean(dim=1) == pytest.approx([0.625, 0.625], abs=0.03)  # 1/2, and 1/2 of 1/4 more
+
+
+def test_positions():
+    assert positions(3, 4)[0].tolist() == [0, 1, 0, 1]
+    assert positions(3, 4)[2] == pytest.approx([np.sin(2), np.cos(2), np.sin(0.02), np.cos(0.02)])
+
+
+def streams(seed):
+    generator = torch.Generator().manual_seed(seed)
+    speech, text = torch.randn(2, 120, 6, generator=generator), torch.randn(2, 5, 6, generator=generator)
+    there = torch.arange(120) < torch.tensor([[120], [70]]), torch.arange(5) < torch.tensor([[5], [3]])
+    return {"speech": Sequences(speech, there[0]), "text": Sequences(text, there[1])}
+
+
+def test_a_stream_that_is_missing_is_not_heard():
+    torch.manual_seed(0)
+    module = Multiscale(**SMALL).build({"speech": 6, "text": 6}).eval()
+    whole = module(streams(1)).values
+    module.absent = frozenset(["text"])
+    without = module(streams(1)).values
+    other = {"speech": streams(1)["speech"], "text": streams(2)["text"]}
+    assert torch.allclose(module(other).values, without, atol=1e-6)
+    assert not torch.allclose(whole, without, atol=1e-3)
+    module.absent, module.gone = frozenset(), {"text": 1.0}
+    assert not torch.allclose(module(streams(1)).values, without, atol=1e-3)  # there, and silent: another token says so
+
+
+def test_training_hears_pieces_and_loses_streams():
+    torch.manual_seed(0)
+    for setting in ({"shares": (0.2, 1.0)}, {"lost": 0.5}, {"lost_parts": 0.5}):
+        module = Multiscale(**SMALL, **setting).build({"speech": 6, "text": 6})
+        found = [module(streams(1)).values for _ in range(8)]
+        assert not all(torch.equal(found[0], one) for one in found[1:])
+        module.eval()
+        assert torch.equal(module(streams(1)).values, module(streams(1)).values)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("fusion={name: multiscale, channels: 10, heads: 4}", r"fusion.heads \(4\) must divide fusion.channels \(10\)"),
+        ("fusion={name: multiscale, shares: [0.2, 2]}", r"expected shares above 0, up to 1, found \[0.2, 2.0\]"),
+    ],
+)
+def test_settings_that_cannot_be(override, message):
+    with pytest.raises(SerError, match=message):
+        load(TrainConfig, [], [override])
+
+
+def test_what_a_run_bears_that_is_missing(store, commands, tmp_path):
+    words = ["splits.k=3", "folds=[0]", "targets=[A]", "width=8", "optim.epochs=3", "baseline=false", "plots=false"]
+    words += [f"runs={tmp_path}", "workers=1"]
+    sizes = "channels: 16, hidden: 16, alone: 1, together: 1"
+    fusion = f"fusion={{name: multiscale, tokens: [], frames: 20, lost: 0.3, {sizes}}}"
+    config = load(TrainConfig, [], [*words, "streams={speech: {}, pitch: {}}", fusion])
+    folder, results = run(store, config, lambda _: None)
+    done = commands.run("missing", "--run", folder)
+    assert done.returncode == 0, done.stderr
+    grid = pd.read_csv(folder / "missing.csv", index_col=["stream", "missing", "rate"])["value"]
+    assert len(grid) == 2 * 2 * 5
+    for stream in ("speech", "pitch"):
+        for kind in ("utterances", "parts"):
+            assert grid[stream, kind, 0.0] == pytest.approx(results["results"]["model"]["A"]["value"], abs=1e-6)
+            assert grid[stream, kind, 1.0] != grid[stream, kind, 0.0]
+    assert abs(grid["speech", "utterances", 1.0]) < 0.35  # the pitch knows nothing of A
+    assert (folder / "plots" / "missing.svg").exists()
+    with pytest.raises(SerError, match="expected a run with fusion=multiscale and two streams or more"):
+        missing_grid(run(store, load(TrainConfig, [], [*words, "fusion=none"]), lambda _: None)[0])

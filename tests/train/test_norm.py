@@ -1,0 +1,77 @@
+"""Files of means and deviations in the published form."""
+
+import numpy as np
+import pytest
+from scipy.io import loadmat, savemat
+
+from featurestore.config import load
+from featurestore.errors import SerError
+from train.config import TrainConfig
+from train.curves.norm import read_norm
+from train.examples import load_examples
+from train.training import make_model
+
+STREAM = ["width=8", "fusion=none", "streams.speech={feature: states, layers: 1, front: standardize}"]
+
+
+def test_what_is_written_is_what_a_model_would_take(commands, store, store_path, tmp_path):
+    done = commands.run("norm", "--store", store_path, "--feature", "states", "--layer", 1, "--out", tmp_path / "norm")
+    assert done.returncode == 0, done.stderr
+    labels = store.utterances["A"]
+    assert loadmat(tmp_path / "norm" / "act_norm_means.mat")["normal_para"][0][0] == pytest.approx(labels.mean())
+    assert loadmat(tmp_path / "norm" / "act_norm_stds.mat")["normal_para"][0][0] == pytest.approx(labels.std(ddof=0))
+    found = {}
+    for folder in ("", f"streams.speech.front={{name: standardize, norm: {tmp_path / 'norm'}}}"):
+        config = load(TrainConfig, [], [*STREAM, *filter(None, [folder])])
+        examples = load_examples(store, config)
+        model = make_model(examples, config, 0)
+        model.fit(examples, examples.names)
+        found[folder] = model.state_dict()
+    first, second = found.values()
+    assert all(np.allclose(first[key], second[key], rtol=1e-5) for key in first)
+    done = commands.run("norm", "--store", store_path, "--feature", "states", "--out", tmp_path)
+    assert "states has 3 layers, expected one" in done.stderr
+
+
+def test_published_files_and_their_bound(store, tmp_path):
+    for word, value in (("means", 2.0), ("stds", 0.5)):
+        savemat(tmp_path / f"feat_norm_{word}.mat", {"normal_para": np.full((1, 16), value)})
+    front = f"streams.speech.front={{name: standardize, bound: 3, norm: {tmp_path}}}"
+    config = load(TrainConfig, [], [*STREAM, front])
+    examples = load_examples(store, config)
+    model = make_model(examples, config, 0)
+    model.fit(examples, examples.names)
+    heard = examples.streams["speech"]
+    frames = heard.front.read(heard.source, "u000")
+    expected = ((frames.decode()[0] - 2) / 0.5).clip(-3, 3)
+    assert np.allclose(model.streams[0].front([frames]).detach().numpy(), expected, atol=1e-4)
+    assert np.abs(expected).max() == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read: No such file"),
+        (b"nothing", "is no MATLAB file with the variable normal_para"),
+        ({"other": 1.0}, "is no MATLAB file with the variable normal_para"),
+        ({"normal_para": np.ones(15)}, "holds 15 numbers, expected 16: one of each channel"),
+    ],
+)
+def test_files_that_cannot_be(tmp_path, content, message):
+    for word in ("means", "stds"):
+        file = tmp_path / f"feat_norm_{word}.mat"
+        if isinstance(content, bytes):
+            file.write_bytes(content)
+        elif content is not None:
+            savemat(file, content)
+    with pytest.raises(SerError, match=message):
+        read_norm(tmp_path, 16)
+
+
+def test_norm_beside_another_normalisation_is_refused(tmp_path):
+    with pytest.raises(SerError, match="found norm beside normalize=speaker"):
+        load(
+            TrainConfig,
+            [],
+            [*STREAM, f"streams.speech.front={{name: standardize, normalize: speaker, norm: {tmp_path}}}"],
+        )

@@ -1,0 +1,30 @@
+"""A gate for every chunk, from the chunk alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from train.curves.attentions import ChunkAttention, ChunkAttentionModule
+
+SMALLEST = 1e-6
+
+
+class Gated(ChunkAttention):
+    """Each chunk counts as much as a sigmoid of a linear score of it, beside those of the others."""
+
+    def build(self, dim: int) -> ChunkAttentionModule:  # noqa: D102
+        return GatedAttention(dim)
+
+
+class GatedAttention(ChunkAttentionModule):
+    """See `Gated`."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.score = nn.Linear(dim, 1)
+
+    def forward(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # noqa: D102
+        gates = self.score(vectors)[..., 0].sigmoid() + SMALLEST
+        return vectors, gates / gates.sum(dim=1, keepdim=True)

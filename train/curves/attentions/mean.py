@@ -1,0 +1,25 @@
+"""No attention: the mean over the chunks."""
+
+from __future__ import annotations
+
+import torch
+
+from train.curves.attentions import ChunkAttention, ChunkAttentionModule, even
+
+
+class Mean(ChunkAttention):
+    """Every chunk is alone, and counts the same."""
+
+    def build(self, dim: int) -> ChunkAttentionModule:  # noqa: D102
+        return MeanAttention(dim)
+
+
+class MeanAttention(ChunkAttentionModule):
+    """See `Mean`."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # noqa: D102
+        return vectors, even(vectors)

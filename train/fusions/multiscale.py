@@ -1,0 +1,153 @@
+"""Streams as tokens that attend to themselves and to each other, and of which some may be missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import nn
+
+from train.curves.multiscale import PARTS, Attending, TokenStream, cropped, pyramid, some_streams, spread
+from train.fusions import Fusion, FusionModule
+from train.layers import WIDEST
+from train.sequences import Sequences
+
+
+class Multiscale(Fusion):
+    """One vector of an utterance: of each stream a token for the whole, after self- and co-attention.
+
+    Streams of many frames a second are cut into chunks, and each chunk is pooled in a pyramid; others are tokens.
+    """
+
+    least: ClassVar[int] = 1
+    pools: ClassVar[bool] = True
+
+    tokens: tuple[str, ...] = ("text",)
+    """Streams whose frames are tokens; the others are cut into as many chunks as the first of them has tokens, or as
+    cover the utterance, two at least."""
+    frames: int = Field(default=50, gt=0, le=1_000_000)
+    """Of a chunk: 50 of 20 ms are a second."""
+    shares: tuple[float, ...] = ()
+    """In training a piece of each chunk is heard, of one of these shares of its length, at a random place in it; the
+    whole chunk when absent; published: [0.2,0.4,0.6,0.8,1.0]."""
+    lost: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the streams of utterances that training leaves out, never all of an utterance."""
+    lost_parts: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the tokens, or chunks, that training leaves out."""
+    channels: int = Field(default=256, gt=0, le=WIDEST)
+    """Width of a token, a multiple of the heads."""
+    heads: int = Field(default=4, gt=0, le=256)
+    hidden: int = Field(default=512, gt=0, le=WIDEST)
+    """Width between the two layers that each token passes."""
+    alone: int = Field(default=3, ge=0, le=24)
+    """Layers in which the tokens of a stream attend to each other."""
+    together: int = Field(default=2, ge=0, le=24)
+    """Layers in which they then attend to those of the other streams."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of what a layer adds that training leaves out; published: 0.3."""
+
+    @model_validator(mode="after")
+    def _fit(self) -> Self:
+        if self.channels % self.heads:
+            raise ValueError(f"fusion.heads ({self.heads}) must divide fusion.channels ({self.channels})")
+        if not all(0 < share <= 1 for share in self.shares):
+            raise ValueError(f"fusion.shares: expected shares above 0, up to 1, found {list(self.shares)}")
+        return self
+
+    @property
+    def own_clocks(self) -> bool:  # noqa: D102
+        return True
+
+    def build(self, widths: Mapping[str, int]) -> FusionModule:  # noqa: D102
+        return MultiscaleTokens(widths, self)
+
+
+class MultiscaleTokens(FusionModule):
+    """See `Multiscale`.
+
+    Attributes:
+        absent: streams that are missing of all utterances that are predicted.
+        gone: of a stream the share of its tokens, or chunks, that are missing of them, drawn by torch's generator.
+    """
+
+    def __init__(self, widths: Mapping[str, int], settings: Multiscale) -> None:
+        super().__init__()
+        self.settings, self.dim = settings, len(widths) * settings.channels
+        self.absent: frozenset[str] = frozenset()
+        self.gone: dict[str, float] = {}
+        sizes = (settings.channels, settings.heads, settings.hidden, settings.dropout)
+        factors = {name: 1 if name in settings.tokens else PARTS for name in widths}
+        self.streams = nn.ModuleList(
+            TokenStream(factors[name] * width, settings.channels, settings.dropout / 3)
+            for name, width in widths.items()
+        )
+        self.alone = _layers(len(widths), settings.alone, sizes)
+        self.together = _layers(len(widths), settings.together if len(widths) > 1 else 0, sizes)
+
+    def forward(self, streams: dict[str, Sequences]) -> Sequences:  # noqa: D102
+        there = self._there(streams)
+        counts = self._counts(streams)
+        found = [
+            module(self._tokens(name, one, counts), kept)
+            for (name, one), module, kept in zip(streams.items(), self.streams, there, strict=True)
+        ]
+        for number, (one, layers) in enumerate(zip(found, _stacks(self.alone), strict=True)):
+            values = one.values
+            for layer in layers:
+                values = layer(values, Sequences(values, one.mask))
+            found[number] = Sequences(values, one.mask)
+        for step in zip(*_stacks(self.together), strict=True):
+            heard = [_all(found[:number] + found[number + 1 :]) for number in range(len(found))]
+            found = [
+                Sequences(layer(one.values, others), one.mask)
+                for layer, one, others in zip(step, found, heard, strict=True)
+            ]
+        whole = torch.cat([one.values[:, :1] for one in found], dim=-1)
+        return Sequences(whole, whole.new_ones(len(whole), 1, dtype=torch.bool))
+
+    def _there(self, streams: dict[str, Sequences]) -> torch.Tensor:
+        """Return which streams of each utterance are there, (streams, batch)."""
+        mask = next(iter(streams.values())).mask
+        if self.training and self.settings.lost and len(streams) > 1:
+            return some_streams(len(mask), len(streams), self.settings.lost, mask.device)
+        given = torch.tensor([self.training or name not in self.absent for name in streams], device=mask.device)
+        return given[:, None].expand(-1, len(mask))
+
+    def _counts(self, streams: dict[str, Sequences]) -> torch.Tensor:
+        """Return the chunks of each utterance, (batch,)."""
+        told = next((one for name, one in streams.items() if name in self.settings.tokens), None)
+        if told is not None:
+            return told.mask.sum(dim=1).clamp(min=2)
+        lengths = next(iter(streams.values())).mask.sum(dim=1)
+        return (-(-lengths // self.settings.frames)).clamp(min=2)
+
+    def _tokens(self, name: str, stream: Sequences, counts: torch.Tensor) -> Sequences:
+        found = stream if name in self.settings.tokens else self._chunks(stream, counts)
+        share = self.settings.lost_parts if self.training else self.gone.get(name, 0.0)
+        if not share:
+            return found
+        return Sequences(found.values, found.mask & (torch.rand(found.mask.shape, device=found.mask.device) >= share))
+
+    def _chunks(self, stream: Sequences, counts: torch.Tensor) -> Sequences:
+        lengths = stream.mask.sum(dim=1)
+        begins, there = spread(lengths, counts, self.settings.frames)
+        ends = torch.minimum(begins + self.settings.frames, lengths[:, None])
+        if self.training and self.settings.shares:
+            begins, ends = cropped(begins, ends, torch.tensor(self.settings.shares, device=begins.device))
+        return Sequences(pyramid(stream.values, begins, ends), there)
+
+
+def _layers(streams: int, count: int, sizes: tuple[int, int, int, float]) -> nn.ModuleList:
+    return nn.ModuleList(nn.ModuleList(Attending(*sizes) for _ in range(count)) for _ in range(streams))
+
+
+def _stacks(layers: nn.ModuleList) -> list[list[Attending]]:
+    """Return the layers of each stream."""
+    return [[layer for layer in stack.modules() if isinstance(layer, Attending)] for stack in layers]
+
+
+def _all(streams: list[Sequences]) -> Sequences:
+    """Return the tokens of several streams, one stream after another."""
+    return Sequences(torch.cat([one.values for one in streams], dim=1), torch.cat([one.mask for one in streams], dim=1))
