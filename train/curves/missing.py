@@ -11,11 +11,10 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
 from featurestore.errors import SerError
-from train.drawing import as_label, save
+from train.drawing import as_label, blank, save
 from train.examples import Examples
 from train.folder import RunFolder, Variant
 from train.fusions.multiscale import MultiscaleTokens
@@ -101,7 +100,7 @@ def _figures(
 def plot_missing(folder: Path, grid: pd.DataFrame) -> None:
     """Write ``missing``: a panel for each target, a line for each stream, whole utterances and parts of each."""
     targets = list(dict.fromkeys(grid["target"]))
-    figure = Figure(figsize=(3.2 * len(targets), 3.2), layout="constrained")
+    figure = blank(3.2 * len(targets), 3.2)
     panels = figure.subplots(1, len(targets), squeeze=False, sharey=True)[0]
     for axes, target in zip(panels, targets, strict=True):
         mine = grid[grid["target"] == target]

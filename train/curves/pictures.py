@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from train.corpora import AnyStore
-from train.drawing import as_label, save
+from train.drawing import as_label, blank, save
 from train.metrics import Floats
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 LEVELS = ("intensity", "logmel")
 """Features whose mean over the channels is the level of the voice, the first that a store has."""
@@ -28,7 +29,7 @@ def draw_curve(folder: Path, store: AnyStore, name: str, curve: pd.DataFrame) ->
         curve: its rows of a `train.curves.tables.curves_table`, by chunk.
     """
     columns = [column for column in curve if column not in ("start", "time", "end")]
-    figure = Figure(figsize=(7, 2.0 + 1.5 * len(columns)), layout="constrained")
+    figure = blank(7, 2.0 + 1.5 * len(columns))
     voice, *panels = figure.subplots(1 + len(columns), sharex=True)
     _draw_voice(voice, store, name)
     voice.set_title(as_label(name))
