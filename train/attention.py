@@ -87,5 +87,6 @@ def _times(examples: Examples, name: str, frames: int) -> tuple[Floats, str]:
     """Return where the frames that are pooled lie, and what that is: seconds, or numbers where there is no clock."""
     hearing = examples.pooled
     if hearing.has_clock:
-        return np.asarray(hearing.source.part.times(name), np.float64), "time (s)"
+        times = np.asarray(hearing.source.part.times(name), np.float64)
+        return times[:: -(-len(times) // frames)], "time (s)"  # a temporal model may give one frame for several
     return np.arange(frames, dtype=np.float64), "frame"

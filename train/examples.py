@@ -63,9 +63,9 @@ class Hearing:
         return found if self.front.keeps_time else np.ones_like(found)
 
 
-def pooled_stream(streams: Mapping[str, Hearing], own_clocks: bool) -> Hearing:
-    """Return the stream on whose clock the frames are that are pooled."""
-    return list(streams.values())[1 if own_clocks and len(streams) > 1 else 0]
+def pooled_stream(streams: Mapping[str, Hearing], own_clocks: bool) -> tuple[str, Hearing]:
+    """Return the stream on whose clock the frames are that are pooled, with its name."""
+    return list(streams.items())[1 if own_clocks and len(streams) > 1 else 0]
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Examples:
     @property
     def pooled(self) -> Hearing:
         """The stream on whose clock the frames are that are pooled."""
-        return pooled_stream(self.streams, self.own_clocks)
+        return pooled_stream(self.streams, self.own_clocks)[1]
 
     @property
     def metrics(self) -> dict[str, str]:

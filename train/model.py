@@ -1,4 +1,4 @@
-"""The model: streams, each summed, standardised and embedded -> fusion -> pooling -> a head for each task."""
+"""The model: streams, each summed, standardised, embedded and modelled over time -> fusion -> pooling -> heads."""
 
 from __future__ import annotations
 
@@ -14,34 +14,57 @@ from train.examples import Examples, Hearing, pooled_stream
 from train.fronts import FrontModule
 from train.poolings.chunks import ChunkPooling
 from train.sequences import Sequences, pad
+from train.temporal.none import NoTemporal
 
 
 class StreamModel(nn.Module):
-    """From what is stored of a feature to the frames that the fusion takes."""
+    """From what is stored of a feature to the frames that the fusion takes.
 
-    def __init__(self, hearing: Hearing) -> None:
+    Args:
+        hearing: of the stream.
+        meets: whether it meets other streams on the clock of the first.
+
+    Attributes:
+        dim: channels of a frame.
+        every: frames of the feature for one of which the fusion takes one.
+    """
+
+    def __init__(self, hearing: Hearing, meets: bool) -> None:
         super().__init__()
         stream = hearing.stream
         assert stream.width is not None  # they are resolved
         assert stream.dropout is not None
         self.front = hearing.front.build(hearing.source)
-        self.dropout = stream.dropout
+        self.dropout, self.meets = stream.dropout, meets
         self.embed = stream.embedding.build(self.front.dim, stream.width)
         self.alone = stream.embedding.each_alone
+        self.plain = isinstance(stream.temporal, NoTemporal)
+        self.temporal = stream.temporal.build(stream.embedding.width_of(self.front.dim, stream.width))
+        self.dim, self.every = self.temporal.dim, 1 if meets else self.temporal.every
 
     def forward(self, batch: StreamBatch) -> Sequences:  # noqa: D102
-        packed = batch.align(self.front(batch.frames, self._kept(batch)))
-        lengths = torch.tensor(batch.lengths)
+        heard = self.front(batch.frames, self._kept(batch))
+        if self.plain:
+            return self._embedded(batch.align(heard), batch.lengths)
+        lengths = [frames.values.shape[1] for frames in batch.frames]
+        found = self.temporal(*self._embedded(heard, lengths))
+        if not self.meets:
+            return found
+        values = found.values.repeat_interleave(self.temporal.every, dim=1)
+        packed = torch.cat([one[:length] for one, length in zip(values, lengths, strict=True)])
+        return pad(batch.align(packed), torch.tensor(batch.lengths))
+
+    def _embedded(self, packed: torch.Tensor, lengths: list[int]) -> Sequences:
         if self.alone:
-            return pad(self.embed(packed, None), lengths)
-        values, mask = pad(packed, lengths)
+            return pad(self.embed(packed, None), torch.tensor(lengths))
+        values, mask = pad(packed, torch.tensor(lengths))
         return Sequences(self.embed(values, mask), mask)
 
     def _kept(self, batch: StreamBatch) -> torch.Tensor | None:
         """Return the factor of each channel in a training step, (utterances, dim): zero for those that are left out."""
         if not (self.training and self.dropout):
             return None
-        blank = next(self.embed.parameters()).new_empty(len(batch.frames), self.front.dim).detach()
+        blank = next(self.front.buffers()).new_empty(len(batch.frames), self.front.dim)
         return blank.bernoulli_(1 - self.dropout) / (1 - self.dropout)
 
 
@@ -57,11 +80,12 @@ class Model(nn.Module):
     def __init__(self, config: TrainConfig, streams: Mapping[str, Hearing], outputs: Mapping[str, int]) -> None:
         super().__init__()
         self.heard, self.tasks = tuple(streams), tuple(outputs)
-        self.streams = nn.ModuleList(StreamModel(hearing) for hearing in streams.values())
-        self.fusion = config.fusion.build({name: int(hearing.stream.width or 0) for name, hearing in streams.items()})
-        self.pooling = config.pooling.on_clock(pooled_stream(streams, config.fusion.own_clocks).hop).build(
-            self.fusion.dim
-        )
+        meets = len(streams) > 1 and not config.fusion.own_clocks
+        modules = {name: StreamModel(hearing, meets) for name, hearing in streams.items()}
+        self.streams = nn.ModuleList(modules.values())
+        self.fusion = config.fusion.build({name: module.dim for name, module in modules.items()})
+        name, pooled = pooled_stream(streams, config.fusion.own_clocks)
+        self.pooling = config.pooling.on_clock(pooled.hop * modules[name].every).build(self.fusion.dim)
         hearing = {name for name, task in config.tasks.items() if task.by_chunk}
         self.by_chunk = isinstance(self.pooling, ChunkPooling) and bool(hearing)
         heads = {name: config.head.build(self.pooling.dim, count) for name, count in outputs.items()}

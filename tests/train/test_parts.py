@@ -9,6 +9,7 @@ import torch
 
 from featurestore.config import load
 from featurestore.errors import SerError
+from tests.train.parts import DIM, LENGTHS, check_half, check_learns, check_saves, frames, garbage, mask_of
 from train.config import TrainConfig
 from train.embeddings import Embedding
 from train.examples import load_examples
@@ -24,43 +25,10 @@ from train.sources import Source
 from train.tasks import Task
 from train.training import make_model
 
-DIM, LENGTHS = 16, (9, 4, 1)
-
 
 @pytest.fixture
 def mask():
-    return torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
-
-
-def frames(mask, dim, seed=0):
-    return torch.randn(*mask.shape, dim, generator=torch.Generator().manual_seed(seed))
-
-
-def garbage(values, mask):
-    """Return the values with something else in the padding."""
-    return torch.where(mask[..., None], values, torch.full_like(values, 17.0))
-
-
-def check_learns(module, found):
-    """What is learned has a finite gradient, and is the same when it has been saved and loaded."""
-    learned = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    if learned:
-        found.square().sum().backward()
-    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in learned)
-
-
-def check_saves(build, module, *inputs):
-    """Another module with the same state gives the same, and so does the same module twice."""
-    module.eval()
-    other = build().eval()
-    other.load_state_dict(module.state_dict())
-    first, same, loaded = (values_of(one(*inputs)) for one in (module, module, other))
-    assert torch.equal(first, same)
-    assert torch.equal(first, loaded)
-
-
-def values_of(found):
-    return found.values if isinstance(found, Sequences) else found
+    return mask_of(LENGTHS)
 
 
 @pytest.mark.parametrize("name", Embedding.names())
@@ -68,13 +36,14 @@ def test_embedding(name, mask):
     module = Embedding.kind(name)().build(2, DIM)
     pitch = frames(mask, 2)
     embedded = module(pitch, mask)
-    assert embedded.shape == (*mask.shape, DIM)
+    assert embedded.shape == (*mask.shape, Embedding.kind(name)().width_of(2, DIM))
     assert torch.allclose(embedded[mask], module(garbage(pitch, mask), mask)[mask], atol=1e-6)
     for row, length in enumerate(LENGTHS):
         alone = module(pitch[row : row + 1, :length], mask[row : row + 1, :length])
         assert torch.allclose(embedded[row, :length], alone[0], atol=1e-5)
     check_learns(module, embedded[mask])
     check_saves(lambda: Embedding.kind(name)().build(2, DIM), module, pitch, mask)
+    check_half(module, pitch, mask)
 
 
 def streams_of(values, mask):
@@ -108,6 +77,7 @@ def test_fusion(name, count, mask):
         assert not torch.equal(fused.values[heard], other.values[heard])
     check_learns(module, fused.values[heard])
     check_saves(lambda: kind().build(widths), module, streams_of(values, mask))
+    check_half(module, streams_of(values, mask))
 
 
 def test_plain_attention_is_that_of_system_0(mask):
@@ -176,6 +146,7 @@ def test_pooling(name, mask):
     assert values.grad.isfinite().all()
     assert (values.grad[~mask] == 0).all()
     check_saves(lambda: pooling_of(name), module, values.detach(), mask)
+    check_half(module, values.detach(), mask)
 
 
 def test_poolings_by_hand(mask):
@@ -195,6 +166,7 @@ def test_head(name):
     assert found.shape == (5, 3)
     check_learns(module, found)
     check_saves(lambda: Head.kind(name)().build(DIM, 3), module, vectors)
+    check_half(module, vectors)
     assert torch.allclose(module(vectors)[2], module(vectors[2:3])[0], atol=1e-6)
 
 

@@ -71,7 +71,7 @@ def attend(attention: nn.MultiheadAttention, query: torch.Tensor, answers: Seque
     key, value = both.permute(2, 0, 3, 1, 4).unbind(0)
     absent = None
     if not bool(answers.mask.all()):
-        absent = torch.zeros_like(answers.mask, dtype=query.dtype).masked_fill_(~answers.mask, -torch.inf)[
+        absent = torch.zeros_like(answers.mask, dtype=asked.dtype).masked_fill_(~answers.mask, -torch.inf)[
             :, None, None
         ]
     answer = F.scaled_dot_product_attention(asked, key, value, absent).transpose(1, 2).flatten(2)
