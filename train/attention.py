@@ -11,7 +11,7 @@ import torch
 from featurestore.errors import SerError
 from train.config import TrainConfig
 from train.drawing import as_label, blank, save
-from train.examples import Examples
+from train.examples import Examples, Hearing
 from train.folder import RunFolder
 from train.labels import first_of
 from train.model import Model
@@ -45,7 +45,8 @@ def plot_attention(folder: RunFolder, examples: Examples) -> None:
     """Write ``attention_NAME`` for each utterance of ``attention_of``, by the models of the fold that tested it."""
     for name in folder.config.attention_of:
         weights = attention_weights(folder, examples, name)
-        times, word = _times(examples, name, weights.shape[1])
+        heard = list(examples.streams.values())[folder.config.fusion.clock]
+        times, word = _times(heard, folder.config, name, weights.shape[1])
         figure = blank(6, 2.4)
         axes = figure.subplots()
         for member in weights if len(weights) > 1 else ():
@@ -83,10 +84,11 @@ def _weights(model: Model, examples: Examples, name: str) -> Floats:
     return np.asarray(found[0][0].double().cpu().numpy())
 
 
-def _times(examples: Examples, name: str, frames: int) -> tuple[Floats, str]:
+def _times(hearing: Hearing, config: TrainConfig, name: str, frames: int) -> tuple[Floats, str]:
     """Return where the frames that are pooled lie, and what that is: seconds, or numbers where there is no clock."""
-    hearing = examples.pooled
     if hearing.has_clock:
         times = np.asarray(hearing.source.part.times(name), np.float64)
+        for one in config.augment:
+            times = times[slice(*one.span(len(times), hearing.source.spec.hop, training=False))]
         return times[:: -(-len(times) // frames)], "time (s)"  # a temporal model may give one frame for several
     return np.arange(frames, dtype=np.float64), "frame"

@@ -36,7 +36,7 @@ class Temporal(Component, ABC):
         """Return the module for frames of ``dim`` channels."""
 
 
-class Widen(nn.Sequential):
+class ToWidth(nn.Sequential):
     """Frames of ``dim`` channels -> frames of ``width``: linear, or as they are where there is nothing to change."""
 
     def __init__(self, dim: int, width: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from pydantic import field_validator
@@ -19,6 +20,11 @@ class Chain(Temporal):
 
     steps: tuple[Temporal, ...] = (MelCNN(), BiLSTM())
     """The models, each with its settings."""
+
+    @field_validator("steps", mode="before")
+    @classmethod
+    def _are_several(cls, steps: Any) -> Any:
+        return [steps] if isinstance(steps, str | dict) else steps
 
     @field_validator("steps")
     @classmethod

@@ -18,7 +18,7 @@ from torch import nn
 from train.layers import WIDEST
 from train.masked import MaskedBatchNorm, positions
 from train.sequences import Sequences
-from train.temporal import Temporal, TemporalModule, Widen
+from train.temporal import Temporal, TemporalModule, ToWidth
 from train.temporal.transformer import check_heads
 
 
@@ -55,12 +55,12 @@ class Blocks(TemporalModule):
 
     def __init__(self, dim: int, settings: Conformer) -> None:
         super().__init__()
-        self.widen = Widen(dim, settings.width)
+        self.to_width = ToWidth(dim, settings.width)
         self.blocks = nn.ModuleList(ConformerBlock(settings) for _ in range(settings.layers))
         self.dim = settings.width
 
     def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> Sequences:  # noqa: D102
-        hidden = self.widen(frames)
+        hidden = self.to_width(frames)
         hidden = hidden + positions(mask.shape[1], self.dim, hidden)
         for block in self.blocks:
             hidden = block(hidden, mask)

@@ -11,7 +11,7 @@ from torch import nn
 
 from train.layers import WIDEST
 from train.sequences import Sequences
-from train.temporal import Temporal, TemporalModule, Widen
+from train.temporal import Temporal, TemporalModule, ToWidth
 
 
 class DilatedCNN(Temporal):
@@ -43,7 +43,7 @@ class DilatedConvolutions(TemporalModule):
     def __init__(self, dim: int, settings: DilatedCNN) -> None:
         super().__init__()
         width = settings.width
-        self.widen = Widen(dim, width)
+        self.to_width = ToWidth(dim, width)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(settings.layers))
         self.convolutions = nn.ModuleList(
             nn.Conv1d(width, width, settings.kernel, padding="same", dilation=2**number)
@@ -53,7 +53,7 @@ class DilatedConvolutions(TemporalModule):
         self.dim = width
 
     def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> Sequences:  # noqa: D102
-        hidden = self.widen(frames)
+        hidden = self.to_width(frames)
         for norm, convolution in zip(self.norms, self.convolutions, strict=True):
             channels = (norm(hidden) * mask[..., None]).transpose(1, 2)
             hidden = hidden + self.dropout(nn.functional.gelu(convolution(channels))).transpose(1, 2)

@@ -61,12 +61,12 @@ class OneEnd(nn.Module):
 
     def __init__(self, dim: int, settings: TCN) -> None:
         super().__init__()
-        self.widen = nn.Linear(dim, settings.filters)
+        self.to_width = nn.Linear(dim, settings.filters)
         dilations = [2**power for power in range(settings.dilations)] * settings.stacks
         self.blocks = nn.ModuleList(GatedBlock(settings, dilation) for dilation in dilations)
 
     def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:  # noqa: D102
-        found = [self.widen(frames) * mask[..., None]]
+        found = [self.to_width(frames) * mask[..., None]]
         for block in self.blocks:
             found.append(block(found[-1], mask))
         return found[1:]

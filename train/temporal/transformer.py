@@ -10,7 +10,7 @@ from featurestore.errors import SerError
 from train.layers import WIDEST
 from train.masked import positions
 from train.sequences import Sequences
-from train.temporal import Temporal, TemporalModule, Widen
+from train.temporal import Temporal, TemporalModule, ToWidth
 
 
 class Transformer(Temporal):
@@ -37,7 +37,7 @@ class Encoder(TemporalModule):
 
     def __init__(self, dim: int, settings: Transformer) -> None:
         super().__init__()
-        self.widen = Widen(dim, settings.width)
+        self.to_width = ToWidth(dim, settings.width)
         layer = nn.TransformerEncoderLayer(
             settings.width, settings.heads, settings.hidden, settings.dropout, "gelu", batch_first=True
         )
@@ -47,7 +47,7 @@ class Encoder(TemporalModule):
         self.dim = settings.width
 
     def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> Sequences:  # noqa: D102
-        wide = self.widen(frames)
+        wide = self.to_width(frames)
         placed = wide + positions(mask.shape[1], self.dim, wide)
         return Sequences(self.encoder(placed, src_key_padding_mask=~mask), mask)
 
