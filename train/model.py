@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import nn
 
+from train.augmentations import Heard
 from train.batch import Batch, StreamBatch
 from train.config import TrainConfig
 from train.curves.heads import ChunkHead
 from train.examples import Examples, Hearing, pooled_stream
 from train.fronts import FrontModule
 from train.poolings.chunks import ChunkPooling
-from train.sequences import Sequences, pad
+from train.sequences import Packed, Sequences, pad
 from train.temporal.none import NoTemporal
 
 
@@ -42,22 +43,28 @@ class StreamModel(nn.Module):
         self.temporal = stream.temporal.build(stream.embedding.width_of(self.front.dim, stream.width))
         self.dim, self.every = self.temporal.dim, 1 if meets else self.temporal.every
 
-    def forward(self, batch: StreamBatch) -> Sequences:  # noqa: D102
+    def hear(self, batch: StreamBatch) -> Packed:
+        """Return the frames as the front gives them."""
         heard = self.front(batch.frames, self._kept(batch))
+        lengths = torch.tensor([frames.values.shape[1] for frames in batch.frames], device=heard.device)
+        return Packed(heard, lengths)
+
+    def forward(self, batch: StreamBatch, heard: Packed | None = None) -> Sequences:
+        """Return what the fusion takes, of what is ``heard`` if that is not what the front gives."""
+        values, lengths = self.hear(batch) if heard is None else heard
         if self.plain:
-            return self._embedded(batch.align(heard), batch.lengths)
-        lengths = [frames.values.shape[1] for frames in batch.frames]
-        found = self.temporal(*self._embedded(heard, lengths))
+            return self._embedded(batch.align(values), torch.tensor(batch.lengths))
+        found = self.temporal(*self._embedded(values, lengths))
         if not self.meets:
             return found
-        values = found.values.repeat_interleave(self.temporal.every, dim=1)
-        packed = torch.cat([one[:length] for one, length in zip(values, lengths, strict=True)])
+        repeated = found.values.repeat_interleave(self.temporal.every, dim=1)
+        packed = torch.cat([one[:length] for one, length in zip(repeated, lengths.tolist(), strict=True)])
         return pad(batch.align(packed), torch.tensor(batch.lengths))
 
-    def _embedded(self, packed: torch.Tensor, lengths: list[int]) -> Sequences:
+    def _embedded(self, packed: torch.Tensor, lengths: torch.Tensor) -> Sequences:
         if self.alone:
-            return pad(self.embed(packed, None), torch.tensor(lengths))
-        values, mask = pad(packed, torch.tensor(lengths))
+            return pad(self.embed(packed, None), lengths)
+        values, mask = pad(packed, lengths)
         return Sequences(self.embed(values, mask), mask)
 
     def _kept(self, batch: StreamBatch) -> torch.Tensor | None:
@@ -79,13 +86,18 @@ class Model(nn.Module):
 
     def __init__(self, config: TrainConfig, streams: Mapping[str, Hearing], outputs: Mapping[str, int]) -> None:
         super().__init__()
-        self.heard, self.tasks = tuple(streams), tuple(outputs)
+        self.heard, self.tasks, self.augment = tuple(streams), tuple(outputs), config.augment
+        self.hop = next(iter(streams.values())).source.spec.hop
+        for one in config.augment:
+            one.check(streams, config.fusion)
         meets = len(streams) > 1 and not config.fusion.own_clocks
         modules = {name: StreamModel(hearing, meets) for name, hearing in streams.items()}
         self.streams = nn.ModuleList(modules.values())
         self.fusion = config.fusion.build({name: module.dim for name, module in modules.items()})
+        self.temporal = config.temporal.build(self.fusion.dim)
         name, pooled = pooled_stream(streams, config.fusion.own_clocks)
-        self.pooling = config.pooling.on_clock(pooled.hop * modules[name].every).build(self.fusion.dim)
+        hop = pooled.hop * modules[name].every * self.temporal.every
+        self.pooling = config.pooling.on_clock(hop).build(self.temporal.dim)
         hearing = {name for name, task in config.tasks.items() if task.by_chunk}
         self.by_chunk = isinstance(self.pooling, ChunkPooling) and bool(hearing)
         heads = {name: config.head.build(self.pooling.dim, count) for name, count in outputs.items()}
@@ -105,8 +117,23 @@ class Model(nn.Module):
 
     def vectors(self, batch: Batch) -> torch.Tensor:
         """Return what the heads take, (batch, dim); where a task hears chunks (batch, chunks, dim + 1)."""
-        heard = {name: stream(batch.streams[name]) for name, stream in zip(self.heard, self.streams, strict=True)}
-        frames, mask = self.fusion(heard)
+        return self.encode(self.hear(batch))
+
+    def hear(self, batch: Batch) -> Heard:
+        """Return what is heard of a batch, in a training step with what augmentations change of it."""
+        for one in self.augment:
+            if one.cuts:
+                lengths = next(iter(batch.streams.values())).lengths
+                batch = batch.cut([one.span(length, self.hop, self.training) for length in lengths])
+        heard = Heard(batch, {name: stream.hear(batch.streams[name]) for name, stream in self._streams()})
+        for one in self.augment if self.training else ():
+            heard = one.change(heard)
+        return heard
+
+    def encode(self, heard: Heard) -> torch.Tensor:
+        """Return what the heads take of what is heard, as `vectors` does."""
+        streams = {name: stream(heard.batch.streams[name], heard.streams[name]) for name, stream in self._streams()}
+        frames, mask = self.temporal(*self.fusion(streams))
         if self.by_chunk and isinstance(self.pooling, ChunkPooling):
             return self.pooling.by_chunk(frames, mask)
         return self.pooling(frames, mask)
@@ -121,6 +148,9 @@ class Model(nn.Module):
         return {name: found.tolist() for name, found in weights.items() if found is not None}
 
     def _fronts(self) -> Iterator[tuple[str, FrontModule]]:
+        yield from ((name, stream.front) for name, stream in self._streams())
+
+    def _streams(self) -> Iterator[tuple[str, StreamModel]]:
         for name, stream in zip(self.heard, self.streams, strict=True):
             assert isinstance(stream, StreamModel)
-            yield name, stream.front
+            yield name, stream

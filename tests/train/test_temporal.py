@@ -297,6 +297,18 @@ def test_an_utterance_alone_is_predicted_as_in_a_batch(name, fusion, store):
         assert torch.allclose(model(examples.batch(np.array([row])))["regression"][0], together[place], atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["tcn", "chain"])
+def test_what_is_fused_may_have_a_model_over_time(name, store):
+    temporal = str({"name": name, **SMALL[name]}).replace("'", "")
+    examples, config = examples_of(store, "fusion=concat", f"temporal={temporal}", "pooling=attentive_statistics")
+    model = make_model(examples, config, 0).eval()
+    assert model.pooling.dim == 2 * built(name).dim
+    rows = np.array([4, 7, 50])
+    together = model(examples.batch(rows))["regression"]
+    for place, row in enumerate(rows):
+        assert torch.allclose(model(examples.batch(np.array([row])))["regression"][0], together[place], atol=1e-5)
+
+
 def test_a_model_over_time_is_on_the_clock_of_its_feature(copied):
     """A chain that halves the frames of a feature with a hop of its own still meets the first stream by time."""
     store = add_feature(copied, "ramp", 0.007, first=0.003, value=lambda _, times: np.stack([times, times], axis=1))
