@@ -13,13 +13,13 @@ from featurestore.config import load
 from featurestore.plan import FeaturePlan, FeatureSpec, Plan
 from featurestore.writer import StoreWriter
 from train.config import TrainConfig
-from train.folder import RunFolder
+from train.protocol import make_protocol
 from train.run import run
 from train.training import count_batches
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = {file.stem: file for file in sorted((ROOT / "configs/train").glob("*.yaml"))}
-SPEAKERS, BATCH = 12, 4
+SPEAKERS = 20
 
 
 def states(layers, dim):
@@ -113,14 +113,16 @@ def stores(tmp_path_factory):
 
 
 def trained(stores, tmp_path, config, *overrides):
-    """Train the first fold for an epoch of two steps or more, test it, and return the folder of the run."""
-    quick = [f"optim.batch_size={BATCH}", "optim.epochs=1", "folds=[0]", "members=1", "workers=1", "plots=false"]
+    """Train the first fold for an epoch of two steps, test it, and return the folder of the run."""
+    store, files = featurestore.open(stores(OF[config])), [CONFIGS[config]]
+    (fold, *_) = make_protocol(load(TrainConfig, files).splits, store.utterances, store.dataset).folds
+    size = -(-len(fold.train) // 2)
+    assert count_batches(len(fold.train), size) == 2
+    quick = [f"optim.batch_size={size}", "optim.epochs=1", "folds=[0]", "members=1", "workers=1", "plots=false"]
     quick += ["baseline=false", "audit=table", "optim.refit=false", f"runs={tmp_path}"]
-    store = featurestore.open(stores(OF[config]))
-    folder, _ = run(store, load(TrainConfig, [CONFIGS[config]], [*overrides, *quick]), lambda _: None)
+    folder, _ = run(store, load(TrainConfig, files, [*overrides, *quick]), lambda _: None)
     (epoch,) = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
     assert np.isfinite(epoch["loss"])
-    assert count_batches(len(RunFolder(folder).protocol.folds[0].train), BATCH) >= 2
     return folder
 
 
