@@ -9,9 +9,10 @@ from torch import nn
 
 from train.augmentations import Heard
 from train.batch import Batch, StreamBatch
+from train.clock import pooled_hop
 from train.config import TrainConfig
 from train.curves.heads import ChunkHead
-from train.examples import Examples, Hearing, pooled_stream
+from train.examples import Examples, Hearing
 from train.fronts import FrontModule
 from train.poolings.chunks import ChunkPooling
 from train.sequences import Packed, Sequences, pad
@@ -27,7 +28,6 @@ class StreamModel(nn.Module):
 
     Attributes:
         dim: channels of a frame.
-        every: frames of the feature for one of which the fusion takes one.
     """
 
     def __init__(self, hearing: Hearing, meets: bool) -> None:
@@ -41,7 +41,7 @@ class StreamModel(nn.Module):
         self.alone = stream.embedding.each_alone
         self.plain = isinstance(stream.temporal, NoTemporal)
         self.temporal = stream.temporal.build(stream.embedding.width_of(self.front.dim, stream.width))
-        self.dim, self.every = self.temporal.dim, 1 if meets else self.temporal.every
+        self.dim, self.every = self.temporal.dim, stream.temporal.every
 
     def hear(self, batch: StreamBatch) -> Packed:
         """Return the frames as the front gives them."""
@@ -57,7 +57,7 @@ class StreamModel(nn.Module):
         found = self.temporal(*self._embedded(values, lengths))
         if not self.meets:
             return found
-        repeated = found.values.repeat_interleave(self.temporal.every, dim=1)
+        repeated = found.values.repeat_interleave(self.every, dim=1)
         packed = torch.cat([one[:length] for one, length in zip(repeated, lengths.tolist(), strict=True)])
         return pad(batch.align(packed), torch.tensor(batch.lengths))
 
@@ -95,9 +95,7 @@ class Model(nn.Module):
         self.streams = nn.ModuleList(modules.values())
         self.fusion = config.fusion.build({name: module.dim for name, module in modules.items()})
         self.temporal = config.temporal.build(self.fusion.dim)
-        name, pooled = pooled_stream(streams, config.fusion.own_clocks)
-        hop = pooled.hop * modules[name].every * self.temporal.every
-        self.pooling = config.pooling.on_clock(hop).build(self.temporal.dim)
+        self.pooling = config.pooling.on_clock(pooled_hop(streams, config)).build(self.temporal.dim)
         hearing = {name for name, task in config.tasks.items() if task.by_chunk}
         self.by_chunk = isinstance(self.pooling, ChunkPooling) and bool(hearing)
         heads = {name: config.head.build(self.pooling.dim, count) for name, count in outputs.items()}

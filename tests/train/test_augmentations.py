@@ -11,6 +11,7 @@ from featurestore.config import load
 from featurestore.errors import ConfigError, SerError
 from train.augmentations import Augmentation, Heard
 from train.augmentations.mixup import Mixup, of_partners
+from train.clock import pooled_hop, pooled_times
 from train.config import TrainConfig
 from train.examples import load_examples
 from train.run import run
@@ -264,8 +265,6 @@ def test_a_batch_is_not_changed_in_place(store):
 
 def test_weights_over_time_lie_where_the_frames_are(store):
     """Of the middle of an utterance, one frame for two: each has the time of the first that it is of."""
-    from train.attention import _times
-
     crop = "augment=[{name: time_crop, seconds: 0.22}]"
     examples, config = examples_of(store, crop, "fusion=none", "streams.speech.temporal={name: mel_cnn, channels: [2]}")
     name = examples.names[3]
@@ -273,6 +272,8 @@ def test_weights_over_time_lie_where_the_frames_are(store):
     begin = (len(times) - 11) // 2
     model = make_model(examples, config, 0).eval()
     frames, _ = model.streams[0](model.hear(examples.batch(np.array([3]))).batch.streams["speech"])
-    found, word = _times(examples.clock, config, name, frames.shape[1])
-    assert word == "time (s)"
+    found, known = pooled_times(examples.streams, config, name)
+    assert known
+    assert pooled_hop(examples.streams, config) == pytest.approx(0.04)
+    assert len(found) == frames.shape[1]
     assert found.tolist() == times[begin : begin + 11 : 2].tolist()

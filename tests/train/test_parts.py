@@ -356,7 +356,10 @@ def test_front(name, store):
 def with_votes(table):
     """Return a table in which two of three raters also name the emotion of the label."""
     rated = [
-        [{**rater, "emotion": said} for rater, said in zip(json.loads(ratings), (emotion, emotion, "calm"), strict=True)]
+        [
+            {**rater, "emotion": said}
+            for rater, said in zip(json.loads(ratings), (emotion, emotion, "calm"), strict=True)
+        ]
         for ratings, emotion in zip(table["ratings"], table["emotion"], strict=True)
     ]
     return table.assign(ratings=list(map(json.dumps, rated)))

@@ -32,9 +32,13 @@ SMALL = {
 """Settings with which each is quick, and does all that it can; as it is where there are none."""
 
 
+def settings_of(name):
+    return Temporal.kind(name).model_validate({"name": name, **SMALL.get(name, {})})
+
+
 def built(name):
     torch.manual_seed(0)
-    return Temporal.kind(name).model_validate({"name": name, **SMALL.get(name, {})}).build(DIM)
+    return settings_of(name).build(DIM)
 
 
 def with_history(module):
@@ -56,7 +60,7 @@ def mask():
 def test_temporal(name, mask):
     module, values = with_history(built(name)).eval(), frames(mask, DIM)
     found, there = module(values, mask)
-    assert torch.equal(there, mask[:, :: module.every])
+    assert torch.equal(there, mask[:, :: settings_of(name).every])
     assert found.shape == (*there.shape, module.dim)
     for row, length in enumerate(LENGTHS):
         alone = module(values[row : row + 1, :length], mask[row : row + 1, :length])
@@ -343,4 +347,5 @@ def test_a_stream_is_as_wide_as_its_model_over_time(store):
 
 def test_a_chain_has_the_pace_of_all_its_steps():
     chain = Chain.model_validate({"steps": ["mel_cnn", {"name": "mel_cnn", "channels": [2]}, "bilstm"]})
-    assert chain.build(16).every == 16
+    assert chain.every == 16
+    assert chain.build(16)(torch.ones(1, 17, 16), torch.ones(1, 17, dtype=torch.bool)).mask.shape == (1, 2)

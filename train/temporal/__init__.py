@@ -18,11 +18,9 @@ class TemporalModule(nn.Module):
 
     Attributes:
         dim: channels of a frame.
-        every: one frame comes out for so many that go in; the last one may be of fewer.
     """
 
     dim: int
-    every: int = 1
 
     def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> Sequences:  # noqa: D102
         raise NotImplementedError
@@ -30,6 +28,11 @@ class TemporalModule(nn.Module):
 
 class Temporal(Component, ABC):
     """A model of a stream over time."""
+
+    @property
+    def every(self) -> int:
+        """One frame comes out for so many that go in; the last one may be of fewer."""
+        return 1
 
     @abstractmethod
     def build(self, dim: int) -> TemporalModule:

@@ -33,6 +33,10 @@ class Chain(Temporal):
             raise ValueError(f"expected 1 to 8 temporal models, found {len(steps)}")
         return steps
 
+    @property
+    def every(self) -> int:  # noqa: D102
+        return math.prod(step.every for step in self.steps)
+
     def build(self, dim: int) -> TemporalModule:  # noqa: D102
         return InTurn(dim, self)
 
@@ -46,7 +50,6 @@ class InTurn(TemporalModule):
         for step in settings.steps:
             steps.append(step.build(steps[-1].dim if steps else dim))
         self.steps, self.dim = nn.ModuleList(steps), steps[-1].dim
-        self.every = math.prod(step.every for step in steps)
 
     def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> Sequences:  # noqa: D102
         found = Sequences(frames, mask)

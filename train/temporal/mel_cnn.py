@@ -44,6 +44,10 @@ class MelCNN(Temporal):
             raise ValueError(f"expected 1 to 8 odd numbers below 100, found {list(kernels)}")
         return kernels
 
+    @property
+    def every(self) -> int:  # noqa: D102
+        return int(2 ** len(self.channels))
+
     def build(self, dim: int) -> TemporalModule:  # noqa: D102
         return SpectrogramBlocks(dim, self)
 
@@ -58,7 +62,7 @@ class SpectrogramBlocks(TemporalModule):
             kernels = (3,) if number else settings.kernels
             self.blocks.append(SpectrogramBlock(before, count, kernels, settings))
             before, bands = count * len(kernels), -(-bands // 2)
-        self.dim, self.every = before * bands, 2 ** len(settings.channels)
+        self.dim = before * bands
 
     def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> Sequences:  # noqa: D102
         image = frames[:, None]
