@@ -173,7 +173,8 @@ def _put(there: _Node | None, path: tuple[str, ...], leaf: Leaf, annotation: Any
         annotation: the type of what is there, as the schema has it.
         default: the name of the part that it is when nothing else is said.
     """
-    section = _config_in(annotation)
+    of_names = get_origin(annotation) is dict  # settings by names that users give
+    section = None if of_names else _config_in(annotation)
     if not path and isinstance(leaf.value, str) and section and issubclass(section, Component):
         path = ("name",)
     if not path and leaf.value != {}:
@@ -186,8 +187,9 @@ def _put(there: _Node | None, path: tuple[str, ...], leaf: Leaf, annotation: Any
         kind = _kind(section, values, default)
         field = kind.model_fields.get(key) if kind else None
         inner = (field.annotation, _default_part(field)) if field else (None, None)
+        inner = (get_args(annotation)[1], None) if of_names else inner
         values[key] = _put(values.get(key), tuple(below), leaf, *inner)
-        if get_origin(annotation) is dict and not below and leaf.value is None:  # a mapping whose keys may be absent
+        if of_names and not below and leaf.value is None:
             del values[key]
     return _Section(values, leaf.source)
 

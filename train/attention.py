@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from featurestore.errors import SerError
+from train.clock import pooled_times
 from train.config import TrainConfig
 from train.drawing import as_label, blank, save
 from train.examples import Examples
@@ -45,14 +46,14 @@ def plot_attention(folder: RunFolder, examples: Examples) -> None:
     """Write ``attention_NAME`` for each utterance of ``attention_of``, by the models of the fold that tested it."""
     for name in folder.config.attention_of:
         weights = attention_weights(folder, examples, name)
-        times, word = _times(examples, name, weights.shape[1])
+        times, known = pooled_times(examples.streams, folder.config, name)
         figure = blank(6, 2.4)
         axes = figure.subplots()
         for member in weights if len(weights) > 1 else ():
             axes.plot(times, member, color="tab:blue", alpha=0.35, linewidth=0.7)
         axes.plot(times, weights.mean(axis=0), color="tab:blue", linewidth=1.2)
         axes.axhline(1 / len(times), color="grey", linewidth=0.8, linestyle=":")
-        axes.set(xlabel=word, ylabel="weight of the frame", title=as_label(name))
+        axes.set(xlabel="time (s)" if known else "frame", ylabel="weight of the frame", title=as_label(name))
         axes.set_ylim(bottom=0)
         save(figure, folder.path / "plots", f"attention_{name}")
 
@@ -81,11 +82,3 @@ def _weights(model: Model, examples: Examples, name: str) -> Floats:
     model.pooling.register_forward_hook(lambda pooling, given, _: found.append(pooling.weights(*given)))
     predict_alone(model, examples, [name])
     return np.asarray(found[0][0].double().cpu().numpy())
-
-
-def _times(examples: Examples, name: str, frames: int) -> tuple[Floats, str]:
-    """Return where the frames that are pooled lie, and what that is: seconds, or numbers where there is no clock."""
-    hearing = examples.pooled
-    if hearing.has_clock:
-        return np.asarray(hearing.source.part.times(name), np.float64), "time (s)"
-    return np.arange(frames, dtype=np.float64), "frame"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +12,9 @@ import torch
 from featurestore.codec import Frames
 from featurestore.plan import Ints
 from train.align import Alignment
+
+Span = tuple[int, int]
+"""From which frame of an utterance to which one, that one excluded."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,22 @@ class StreamBatch:
             found = torch.lerp(found, packed[other.to(packed.device)], weight[:, None])
         return found * covered[:, None]
 
+    def cut(self, spans: Sequence[Span]) -> StreamBatch:
+        """Return what is heard from one to another frame of the clock, of each utterance."""
+        lengths = [end - begin for begin, end in spans]
+        if self.alignment is None:
+            return StreamBatch(
+                [_between(one, *span) for one, span in zip(self.frames, spans, strict=True)], lengths, None
+            )
+        frames, aligned = [], []
+        for one, alignment, (begin, end) in zip(self.frames, self.alignment, spans, strict=True):
+            frame, other = alignment.frame[begin:end], alignment.other[begin:end]
+            first, last = int(min(frame.min(), other.min())), int(max(frame.max(), other.max()))
+            frames.append(_between(one, first, last + 1))
+            weight, covered = alignment.weight[begin:end], alignment.covered[begin:end]
+            aligned.append(Alignment(frame - first, other - first, weight, covered))
+        return StreamBatch(frames, lengths, aligned)
+
     def _placed(self, begins: Ints) -> list[tuple[Alignment, int]]:
         return list(zip(self.alignment or [], begins.tolist(), strict=True))
 
@@ -59,3 +80,15 @@ class Batch:
     rows: Ints
     streams: dict[str, StreamBatch]
     targets: dict[str, torch.Tensor]
+
+    def cut(self, spans: Sequence[Span]) -> Batch:
+        """Return what is heard from one to another frame of the clock, of each utterance."""
+        return replace(self, streams={name: stream.cut(spans) for name, stream in self.streams.items()})
+
+
+def _between(frames: Frames, begin: int, end: int) -> Frames:
+    if end - begin == frames.values.shape[1]:
+        return frames
+    values: Any = frames.values[:, begin:end]
+    values = values.contiguous() if isinstance(values, torch.Tensor) else np.ascontiguousarray(values)
+    return replace(frames, values=values)

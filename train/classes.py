@@ -117,7 +117,7 @@ def recognised(tested: Tested, system: str) -> Iterator[Recognised]:
     """Yield what a system says of each target with categories."""
     for task, goal in tested.goals.items():
         if isinstance(goal, ClassificationGoal):
-            true, scores = tested.targets[task].numpy(), tested.predicted[system][task].double().numpy()
+            true, scores = goal.labels(tested.targets[task]).numpy(), tested.predicted[system][task].double().numpy()
             there = true >= 0
             yield Recognised(goal.target, goal.classes, true[there], scores[there], system in tested.probable)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from featurestore.config import Config
 from train.adaptation import LMMD
+from train.augmentations import Augmentation
 from train.fusions import Fusion
 from train.fusions.attention import Attention
 from train.heads import Head
@@ -21,6 +22,8 @@ from train.splits import Splits
 from train.splits.kfold import KFold
 from train.streams import Stream
 from train.tasks import Task
+from train.temporal import Temporal
+from train.temporal.none import NoTemporal
 from train.unsafe import UnsafeConfig
 
 MOST_MEMBERS = 1000
@@ -41,7 +44,11 @@ class OptimConfig(Config):
     """Megabytes of stored frames among which an epoch shuffles; a store of less is shuffled whole, a larger one is read
     window by window, so that models that are trained together read it from the disk once."""
     lr: float = Field(default=2e-3, gt=0, le=1e30)
-    """Peak learning rate of AdamW; it rises over the first ``warmup`` epochs and falls to zero with a cosine."""
+    """Peak learning rate of AdamW; it rises over the first ``warmup`` epochs, and then follows the schedule."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate falls to zero at the end of the epochs, or that it stays."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    """Of AdamW: how much of the mean of the gradient and of its square stays from step to step."""
     layer_lr: float = Field(default=1e-2, gt=0, le=1e30)
     """Peak learning rate of the layer weights."""
     warmup: float = Field(default=2.0, ge=0, le=100_000)
@@ -71,9 +78,13 @@ class TrainConfig(Config):
     """What becomes of an utterance that lacks a label: it is left out, or trains and tests the targets that it has."""
     weights: Literal["fixed", "learned"] = "fixed"
     """Of several tasks: as each task says, or learned as the uncertainty of each (Kendall, Gal and Cipolla 2018)."""
+    augment: tuple[Augmentation, ...] = ()
+    """What training steps change of what is heard, one after another, e.g. [mixup, {name: noise, sd: 0.02}]."""
     width: int = Field(default=128, gt=0, le=WIDEST)
     """Channels at which the fusion takes the streams."""
     fusion: Fusion = Attention()
+    temporal: Temporal = NoTemporal()
+    """Model over time of what is fused; a stream may have one of its own."""
     pooling: Pooling = Mean()
     head: Head = MLP()
     optim: OptimConfig = OptimConfig()
@@ -113,12 +124,23 @@ class TrainConfig(Config):
     method: str | None = Field(default=None, max_length=200)
     """The name of the run's folder; the fusion's when absent."""
 
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _are_several(cls, augment: Any) -> Any:
+        return [augment] if isinstance(augment, str | dict) else augment
+
     @field_validator("method")
     @classmethod
     def _is_a_folder(cls, method: str | None) -> str | None:
         if method is not None and (method in ("", ".", "..") or {"/", "\0"} & {*method}):
             raise ValueError(f"expected the name of a folder, found {method!r}")
         return method
+
+    @model_validator(mode="after")
+    def _mixup_beside_adaptation(self) -> Self:
+        if self.lmmd and any(one.name == "mixup" for one in self.augment):
+            raise ValueError("mixup leaves no utterance of one class, which lmmd compares: leave one of them out")
+        return self
 
     @model_validator(mode="after")
     def _refit_beside_unsafe(self) -> Self:

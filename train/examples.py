@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -63,11 +63,6 @@ class Hearing:
         return found if self.front.keeps_time else np.ones_like(found)
 
 
-def pooled_stream(streams: Mapping[str, Hearing], own_clocks: bool) -> Hearing:
-    """Return the stream on whose clock the frames are that are pooled."""
-    return list(streams.values())[1 if own_clocks and len(streams) > 1 else 0]
-
-
 @dataclass(frozen=True)
 class Examples:
     """What a model learns from, or predicts.
@@ -98,11 +93,6 @@ class Examples:
     def clock(self) -> Hearing:
         """The stream that gives the clock."""
         return next(iter(self.streams.values()))
-
-    @property
-    def pooled(self) -> Hearing:
-        """The stream on whose clock the frames are that are pooled."""
-        return pooled_stream(self.streams, self.own_clocks)
 
     @property
     def metrics(self) -> dict[str, str]:

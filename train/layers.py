@@ -24,10 +24,12 @@ class LayerSum(nn.Module):
         layers: that are summed.
         dim: channels of each.
         learned: whether the weights are learned, as a softmax; otherwise they are equal.
+        top: how many of the layers count, those with the largest weights; all when absent.
     """
 
-    def __init__(self, layers: int, dim: int, learned: bool) -> None:
+    def __init__(self, layers: int, dim: int, learned: bool, top: int | None = None) -> None:
         super().__init__()
+        self.top = top
         self.mean: torch.Tensor
         self.sd: torch.Tensor
         self.register_buffer("mean", torch.zeros(layers, dim))
@@ -41,8 +43,16 @@ class LayerSum(nn.Module):
         self.sd.copy_(torch.from_numpy(sd).clamp(min=SMALLEST_SD))
 
     def weights(self) -> torch.Tensor:
-        """Return the weight of each layer, (layers,); they sum to one."""
-        return self.logits.softmax(dim=0)
+        """Return the weight of each layer, (layers,); they sum to one.
+
+        Of those that do not count it is zero, but its gradient is that of the softmax over all, so that they may come
+        back. Layers with the weight of the last that counts do count, as all do in the beginning.
+        """
+        soft = self.logits.softmax(dim=0)
+        if self.top is None:
+            return soft
+        counting = soft * (soft >= soft.topk(self.top).values[-1])
+        return (counting / counting.sum()).detach() + (soft - soft.detach())
 
     def forward(self, utterances: list[Frames], kept: torch.Tensor | None = None) -> torch.Tensor:
         """Return the sums; ``kept`` (utterances, dim), all ones when absent, multiplies all frames of an utterance."""

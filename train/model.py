@@ -1,4 +1,4 @@
-"""The model: streams, each summed, standardised and embedded -> fusion -> pooling -> a head for each task."""
+"""The model: streams, each summed, standardised, embedded and modelled over time -> fusion -> pooling -> heads."""
 
 from __future__ import annotations
 
@@ -7,31 +7,61 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import nn
 
+from train.augmentations import Heard
 from train.batch import Batch, StreamBatch
+from train.clock import pooled_hop
 from train.config import TrainConfig
 from train.curves.heads import ChunkHead
-from train.examples import Examples, Hearing, pooled_stream
+from train.examples import Examples, Hearing
 from train.fronts import FrontModule
 from train.poolings.chunks import ChunkPooling
-from train.sequences import Sequences, pad
+from train.sequences import Packed, Sequences, pad
+from train.temporal.none import NoTemporal
 
 
 class StreamModel(nn.Module):
-    """From what is stored of a feature to the frames that the fusion takes."""
+    """From what is stored of a feature to the frames that the fusion takes.
 
-    def __init__(self, hearing: Hearing) -> None:
+    Args:
+        hearing: of the stream.
+        meets: whether it meets other streams on the clock of the first.
+
+    Attributes:
+        dim: channels of a frame.
+    """
+
+    def __init__(self, hearing: Hearing, meets: bool) -> None:
         super().__init__()
         stream = hearing.stream
         assert stream.width is not None  # they are resolved
         assert stream.dropout is not None
         self.front = hearing.front.build(hearing.source)
-        self.dropout = stream.dropout
+        self.dropout, self.meets = stream.dropout, meets
         self.embed = stream.embedding.build(self.front.dim, stream.width)
         self.alone = stream.embedding.each_alone
+        self.plain = isinstance(stream.temporal, NoTemporal)
+        self.temporal = stream.temporal.build(stream.embedding.width_of(self.front.dim, stream.width))
+        self.dim, self.every = self.temporal.dim, stream.temporal.every
 
-    def forward(self, batch: StreamBatch) -> Sequences:  # noqa: D102
-        packed = batch.align(self.front(batch.frames, self._kept(batch)))
-        lengths = torch.tensor(batch.lengths)
+    def hear(self, batch: StreamBatch) -> Packed:
+        """Return the frames as the front gives them."""
+        heard = self.front(batch.frames, self._kept(batch))
+        lengths = torch.tensor([frames.values.shape[1] for frames in batch.frames], device=heard.device)
+        return Packed(heard, lengths)
+
+    def forward(self, batch: StreamBatch, heard: Packed | None = None) -> Sequences:
+        """Return what the fusion takes, of what is ``heard`` if that is not what the front gives."""
+        values, lengths = self.hear(batch) if heard is None else heard
+        if self.plain:
+            return self._embedded(batch.align(values), torch.tensor(batch.lengths))
+        found = self.temporal(*self._embedded(values, lengths))
+        if not self.meets:
+            return found
+        repeated = found.values.repeat_interleave(self.every, dim=1)
+        packed = torch.cat([one[:length] for one, length in zip(repeated, lengths.tolist(), strict=True)])
+        return pad(batch.align(packed), torch.tensor(batch.lengths))
+
+    def _embedded(self, packed: torch.Tensor, lengths: torch.Tensor) -> Sequences:
         if self.alone:
             return pad(self.embed(packed, None), lengths)
         values, mask = pad(packed, lengths)
@@ -41,7 +71,7 @@ class StreamModel(nn.Module):
         """Return the factor of each channel in a training step, (utterances, dim): zero for those that are left out."""
         if not (self.training and self.dropout):
             return None
-        blank = next(self.embed.parameters()).new_empty(len(batch.frames), self.front.dim).detach()
+        blank = next(self.front.buffers()).new_empty(len(batch.frames), self.front.dim)
         return blank.bernoulli_(1 - self.dropout) / (1 - self.dropout)
 
 
@@ -56,12 +86,16 @@ class Model(nn.Module):
 
     def __init__(self, config: TrainConfig, streams: Mapping[str, Hearing], outputs: Mapping[str, int]) -> None:
         super().__init__()
-        self.heard, self.tasks = tuple(streams), tuple(outputs)
-        self.streams = nn.ModuleList(StreamModel(hearing) for hearing in streams.values())
-        self.fusion = config.fusion.build({name: int(hearing.stream.width or 0) for name, hearing in streams.items()})
-        self.pooling = config.pooling.on_clock(pooled_stream(streams, config.fusion.own_clocks).hop).build(
-            self.fusion.dim
-        )
+        self.heard, self.tasks, self.augment = tuple(streams), tuple(outputs), config.augment
+        self.hop = next(iter(streams.values())).source.spec.hop
+        for one in config.augment:
+            one.check(streams, config.fusion)
+        meets = len(streams) > 1 and not config.fusion.own_clocks
+        modules = {name: StreamModel(hearing, meets) for name, hearing in streams.items()}
+        self.streams = nn.ModuleList(modules.values())
+        self.fusion = config.fusion.build({name: module.dim for name, module in modules.items()})
+        self.temporal = config.temporal.build(self.fusion.dim)
+        self.pooling = config.pooling.on_clock(pooled_hop(streams, config)).build(self.temporal.dim)
         hearing = {name for name, task in config.tasks.items() if task.by_chunk}
         self.by_chunk = isinstance(self.pooling, ChunkPooling) and bool(hearing)
         heads = {name: config.head.build(self.pooling.dim, count) for name, count in outputs.items()}
@@ -81,8 +115,23 @@ class Model(nn.Module):
 
     def vectors(self, batch: Batch) -> torch.Tensor:
         """Return what the heads take, (batch, dim); where a task hears chunks (batch, chunks, dim + 1)."""
-        heard = {name: stream(batch.streams[name]) for name, stream in zip(self.heard, self.streams, strict=True)}
-        frames, mask = self.fusion(heard)
+        return self.encode(self.hear(batch))
+
+    def hear(self, batch: Batch) -> Heard:
+        """Return what is heard of a batch, in a training step with what augmentations change of it."""
+        for one in self.augment:
+            if one.cuts:
+                lengths = next(iter(batch.streams.values())).lengths
+                batch = batch.cut([one.span(length, self.hop, self.training) for length in lengths])
+        heard = Heard(batch, {name: stream.hear(batch.streams[name]) for name, stream in self._streams()})
+        for one in self.augment if self.training else ():
+            heard = one.change(heard)
+        return heard
+
+    def encode(self, heard: Heard) -> torch.Tensor:
+        """Return what the heads take of what is heard, as `vectors` does."""
+        streams = {name: stream(heard.batch.streams[name], heard.streams[name]) for name, stream in self._streams()}
+        frames, mask = self.temporal(*self.fusion(streams))
         if self.by_chunk and isinstance(self.pooling, ChunkPooling):
             return self.pooling.by_chunk(frames, mask)
         return self.pooling(frames, mask)
@@ -97,6 +146,9 @@ class Model(nn.Module):
         return {name: found.tolist() for name, found in weights.items() if found is not None}
 
     def _fronts(self) -> Iterator[tuple[str, FrontModule]]:
+        yield from ((name, stream.front) for name, stream in self._streams())
+
+    def _streams(self) -> Iterator[tuple[str, StreamModel]]:
         for name, stream in zip(self.heard, self.streams, strict=True):
             assert isinstance(stream, StreamModel)
-            yield name, stream.front
+            yield name, stream

@@ -30,7 +30,7 @@ def ridge_predictions(examples: Examples, fold: Fold) -> dict[str, torch.Tensor]
 
 
 def _predict(examples: Examples, pooled: npt.NDArray[np.float32], task: str, goal: Goal, fold: Fold) -> torch.Tensor:
-    targets = examples.targets[task].numpy()
+    targets = goal.labels(examples.targets[task]).numpy()
     dev, test = examples.rows(fold.dev), examples.rows(fold.test)
     wanted = _one_hot(targets, goal.outputs) if targets.ndim == 1 else targets[:, : goal.outputs].astype(np.float64)
     predicted = np.zeros((len(test), goal.outputs))

@@ -19,6 +19,30 @@ class Sequences(NamedTuple):
     mask: torch.Tensor
 
 
+class Packed(NamedTuple):
+    """The frames of some utterances, one utterance after another.
+
+    Attributes:
+        values: (frames, dim).
+        lengths: frames of each utterance, (batch,).
+    """
+
+    values: torch.Tensor
+    lengths: torch.Tensor
+
+    def owners(self) -> torch.Tensor:
+        """Return of which utterance each frame is, (frames,)."""
+        return torch.arange(len(self.lengths), device=self.lengths.device).repeat_interleave(self.lengths)
+
+    def places(self) -> torch.Tensor:
+        """Return the number of each frame in its utterance, from 0, (frames,)."""
+        return torch.arange(len(self.values), device=self.lengths.device) - self.begins()[self.owners()]
+
+    def begins(self) -> torch.Tensor:
+        """Return the first frame of each utterance, (batch,)."""
+        return self.lengths.cumsum(dim=0) - self.lengths
+
+
 def pad(packed: torch.Tensor, lengths: torch.Tensor) -> Sequences:
     """Return packed frames (frames, dim) as padded ones, zeros where an utterance has none.
 

@@ -19,6 +19,8 @@ from train.fronts.standardize import Standardize
 from train.fusions import Fusion
 from train.layers import WIDEST
 from train.sources import Source
+from train.temporal import Temporal
+from train.temporal.none import NoTemporal
 
 DROPOUT = 0.5
 """Share of the channels of hidden states that a training step leaves out."""
@@ -39,8 +41,10 @@ class Stream(Config):
     hidden states, and none of others."""
     embedding: Embedding = Linear()
     """From its channels to its width."""
+    temporal: Temporal = NoTemporal()
+    """Model over time of what is embedded, on the clock of the feature; the fusion takes what it gives."""
     width: int | None = Field(default=None, gt=0, le=WIDEST)
-    """Channels at which the fusion takes it; when absent the width of the model, or as the fusion has it."""
+    """Channels to which it is embedded; when absent the width of the model, or as the fusion has it."""
 
 
 def resolve(streams: Mapping[str, Stream], store: AnyStore, fusion: Fusion, width: int) -> dict[str, Stream]:

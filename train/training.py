@@ -18,6 +18,7 @@ import torch
 
 from featurestore.errors import SerError
 from featurestore.plan import Ints
+from train.augmentations import Mix
 from train.batch import Batch
 from train.config import OptimConfig, TrainConfig
 from train.examples import Examples
@@ -31,6 +32,8 @@ BUCKET_BATCHES = 16
 """Batches whose utterances are sorted by length together, so that a batch has little padding."""
 Outputs = dict[str, torch.Tensor]
 """Of each task, (utterances, outputs)."""
+Targets = dict[str, torch.Tensor]
+"""Of each task, as `Goal.targets` has them."""
 
 
 @dataclass
@@ -99,6 +102,10 @@ class Training:
         self._train, self._dev, self._unlabelled = (examples.rows(names) for names in (train, dev, unlabelled))
         if config.lmmd:
             check_adaptation(examples, unlabelled)
+        self._losses = {
+            task: goal.fitted(examples.targets[task][torch.from_numpy(self._train)])
+            for task, goal in examples.goals.items()
+        }
         self._steps = count_batches(len(train), config.optim.batch_size)
         self.model = make_model(examples, config, seed)
         self._device = device_of(config.device)
@@ -192,12 +199,13 @@ class Training:
 
     def _step(self, epoch: int, step: int, batch: Batch, other: Batch | None) -> float:
         optim, done = self._config.optim, (epoch - 1) * self._steps + step
-        factor = learning_rate(done, optim.warmup * self._steps, optim.epochs * self._steps)
+        factor = learning_rate(done, optim.warmup * self._steps, optim.epochs * self._steps, optim.schedule)
         for group in self._optimiser.param_groups:
             group["lr"] = factor * group["peak"]
         _seed_generators(_seed_of(self._seed, DROPOUT, epoch, step), self._device)
-        vectors = self.model.train().vectors(batch)
-        loss = self._loss(self.model.decide(vectors), batch)
+        heard = self.model.train().hear(batch)
+        vectors = self.model.encode(heard)
+        loss = self._mixed_loss(self.model.decide(vectors), batch.targets, heard.mix)
         if other is not None:
             loss = loss + self._distance(vectors, batch, other, done / (optim.epochs * self._steps))
         self._optimiser.zero_grad(set_to_none=True)
@@ -206,10 +214,18 @@ class Training:
         self._optimiser.step()
         return float(loss.detach())
 
-    def _loss(self, outputs: Outputs, batch: Batch) -> torch.Tensor:
+    def _mixed_loss(self, outputs: Outputs, targets: Targets, mix: Mix | None) -> torch.Tensor:
+        """Return the loss, for utterances that are mixed that of both, each by its share."""
+        loss = self._loss(outputs, targets)
+        if mix is None:
+            return loss
+        partners = {task: values[mix.partners.cpu()] for task, values in targets.items()}
+        return mix.share * loss + (1 - mix.share) * self._loss(outputs, partners)
+
+    def _loss(self, outputs: Outputs, targets: Targets) -> torch.Tensor:
         total = torch.zeros((), device=next(iter(outputs.values())).device)
         for number, (task, goal) in enumerate(self._examples.goals.items()):
-            loss = goal.loss(outputs[task], batch.targets[task].to(total.device))
+            loss = self._losses[task](outputs[task], targets[task].to(total.device))
             if len(self.model.log_variances):
                 log_variance = self.model.log_variances[number]
                 loss = loss * torch.exp(-log_variance) + log_variance
@@ -319,9 +335,15 @@ def epoch_order(rows: Ints, lengths: Ints, size: int, generator: np.random.Gener
     return [batches[number] for number in generator.permutation(count)]
 
 
-def learning_rate(step: int, rising: float, total: int) -> float:
-    """Return the learning rate of a step (from 0), as a share of its peak: a rise over the warm-up, then a cosine."""
-    return min(1.0, (step + 1) / max(1.0, rising)) * 0.5 * (1 + math.cos(math.pi * step / total))
+def learning_rate(step: int, rising: float, total: int, schedule: str = "cosine") -> float:
+    """Return the learning rate of a step (from 0), as a share of its peak: a rise over the warm-up, then the schedule.
+
+    >>> [learning_rate(step, 0, 4, "linear") for step in range(4)]
+    [1.0, 0.75, 0.5, 0.25]
+    """
+    done = step / total
+    left = {"cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done, "constant": 1.0}[schedule]
+    return min(1.0, (step + 1) / max(1.0, rising)) * left
 
 
 def device_of(name: str | None) -> torch.device:
@@ -346,7 +368,7 @@ def _optimiser(model: Model, optim: OptimConfig) -> torch.optim.Optimizer:
     groups: list[dict[str, Any]] = [{"params": others, "peak": optim.lr}]
     if layers:
         groups.append({"params": layers, "peak": optim.layer_lr, "weight_decay": 0.0})
-    return torch.optim.AdamW(groups, weight_decay=optim.weight_decay, fused=True)
+    return torch.optim.AdamW(groups, betas=optim.betas, weight_decay=optim.weight_decay, fused=True)
 
 
 def _seed_generators(seed: int, device: torch.device) -> None:

@@ -14,7 +14,9 @@ from featurestore.config import Config, load
 from featurestore.errors import ConfigError
 from featurestore.leaves import LARGEST_FILE
 from train.config import TrainConfig
+from train.fusions import Fusion
 
+FUSION_NAMES = ", ".join(Fusion.names())
 LEAVES = {
     "width": 64,
     "targets": ["V", "A"],
@@ -173,6 +175,21 @@ def test_a_part_chosen_anew_has_no_settings_of_the_other(file, there):
         assert load(TrainConfig, [there], [same]).fusion.heads == 4
 
 
+def test_a_part_of_a_stream_or_task_chosen_anew_has_no_settings_of_the_other(file):
+    """Below names that users give, too, be they words of ours."""
+    there = file(
+        "streams: {name: {embedding: {name: cnn, kernel: 9}}}\n"
+        "tasks: {name: {name: classification, loss: {name: focal, gamma: 3}}}"
+    )
+    stream = load(TrainConfig, [there], ["streams.name.embedding=linear"]).streams["name"]
+    assert stream.embedding.to_dict() == {"name": "linear"}
+    assert load(TrainConfig, [there], ["streams.name.embedding={layers: 3}"]).streams["name"].embedding.kernel == 9
+    task = load(TrainConfig, [there], ["tasks.name.loss=cross_entropy", "tasks.name.weight=2"]).tasks["name"]
+    assert (task.loss.to_dict()["name"], task.weight) == ("cross_entropy", 2)
+    task = load(TrainConfig, [there], ["tasks.name={name: regression, targets: [V]}"]).tasks["name"]
+    assert (task.name, task.loss.name) == ("regression", "ccc")
+
+
 def test_a_name_with_a_dash_is_the_same_part(file):
     there = file("splits: {name: leave_one_out, dev_groups: 3}")
     assert load(TrainConfig, [there], ["splits=leave-one-out"]).splits.dev_groups == 3
@@ -198,7 +215,7 @@ def test_settings_before_the_name_are_those_of_the_part_that_has_them():
         ("fusion.name=2024-01-01", "fusion: expected the name of a fusion, found datetime.date(2024, 1, 1)"),
         ("fusion.name=!!binary aGk=", "fusion: expected the name of a fusion, found b'hi'"),
         ("fusion={name: 7}", "fusion: expected the name of a fusion, found 7"),
-        ("fusion=''", "fusion: no fusion ''; expected one of attention, concat, none"),
+        ("fusion=''", f"fusion: no fusion ''; expected one of {FUSION_NAMES}"),
         ("fusion.heads.x=1", "fusion.heads: Input should be a valid integer, found {'x': 1}"),
         ("optim=3", "optim: expected settings, each with its key, found 3"),
         ("optim=text", "optim: expected settings, each with its key, found 'text'"),

@@ -58,6 +58,9 @@ QUICK = ["splits.k=3", "width=8", "optim.epochs=2", "workers=1", "baseline=false
         "optim.weight_decay=1e300",
         "optim.warmup=1e300",
         "optim.clip=.inf",
+        "optim.betas=[1,0.9]",
+        "optim.betas=[0.9]",
+        "optim.schedule=falling",
         "method=../../elsewhere",
         "method=..",
         "method=''",
@@ -277,6 +280,7 @@ def test_the_learning_rate_rises_and_falls():
     assert rates[14:] == sorted(rates[14:], reverse=True)
     assert 0 < rates[-1] < 0.001
     assert learning_rate(0, 0.0, 10) == 1.0
+    assert [learning_rate(step, 2, 4, "constant") for step in range(4)] == [0.5, 1, 1, 1]
 
 
 def test_training_again_is_in_the_file_of_epochs(store, tmp_path):

@@ -1,6 +1,7 @@
 """Contracts: every part of each kind is tested as soon as its file is there."""
 
 import itertools
+import json
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import torch
 
 from featurestore.config import load
 from featurestore.errors import SerError
+from tests.train.parts import DIM, LENGTHS, check_half, check_learns, check_saves, frames, garbage, mask_of
 from train.config import TrainConfig
 from train.embeddings import Embedding
 from train.examples import load_examples
@@ -24,43 +26,10 @@ from train.sources import Source
 from train.tasks import Task
 from train.training import make_model
 
-DIM, LENGTHS = 16, (9, 4, 1)
-
 
 @pytest.fixture
 def mask():
-    return torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
-
-
-def frames(mask, dim, seed=0):
-    return torch.randn(*mask.shape, dim, generator=torch.Generator().manual_seed(seed))
-
-
-def garbage(values, mask):
-    """Return the values with something else in the padding."""
-    return torch.where(mask[..., None], values, torch.full_like(values, 17.0))
-
-
-def check_learns(module, found):
-    """What is learned has a finite gradient, and is the same when it has been saved and loaded."""
-    learned = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    if learned:
-        found.square().sum().backward()
-    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in learned)
-
-
-def check_saves(build, module, *inputs):
-    """Another module with the same state gives the same, and so does the same module twice."""
-    module.eval()
-    other = build().eval()
-    other.load_state_dict(module.state_dict())
-    first, same, loaded = (values_of(one(*inputs)) for one in (module, module, other))
-    assert torch.equal(first, same)
-    assert torch.equal(first, loaded)
-
-
-def values_of(found):
-    return found.values if isinstance(found, Sequences) else found
+    return mask_of(LENGTHS)
 
 
 @pytest.mark.parametrize("name", Embedding.names())
@@ -68,13 +37,14 @@ def test_embedding(name, mask):
     module = Embedding.kind(name)().build(2, DIM)
     pitch = frames(mask, 2)
     embedded = module(pitch, mask)
-    assert embedded.shape == (*mask.shape, DIM)
+    assert embedded.shape == (*mask.shape, Embedding.kind(name)().width_of(2, DIM))
     assert torch.allclose(embedded[mask], module(garbage(pitch, mask), mask)[mask], atol=1e-6)
     for row, length in enumerate(LENGTHS):
         alone = module(pitch[row : row + 1, :length], mask[row : row + 1, :length])
         assert torch.allclose(embedded[row, :length], alone[0], atol=1e-5)
     check_learns(module, embedded[mask])
     check_saves(lambda: Embedding.kind(name)().build(2, DIM), module, pitch, mask)
+    check_half(module, pitch, mask)
 
 
 def streams_of(values, mask):
@@ -92,7 +62,7 @@ def takes(name):
 def test_fusion(name, count, mask):
     kind = Fusion.kind(name)
     widths = {f"s{number}": DIM for number in range(count)}
-    module = kind().build(widths)
+    module = kind().build(widths).eval()
     values = [frames(mask, DIM, number) for number in range(count)]
     fused = module(streams_of(values, mask))
     heard = torch.ones(len(LENGTHS), 1, dtype=torch.bool) if kind.pools else mask
@@ -108,6 +78,7 @@ def test_fusion(name, count, mask):
         assert not torch.equal(fused.values[heard], other.values[heard])
     check_learns(module, fused.values[heard])
     check_saves(lambda: kind().build(widths), module, streams_of(values, mask))
+    check_half(module, streams_of(values, mask))
 
 
 def test_plain_attention_is_that_of_system_0(mask):
@@ -143,6 +114,67 @@ def test_attention_of_two_clocks_gives_that_of_the_query(mask):
     assert torch.allclose(fused.values[words], polluted.values[words], atol=1e-5)
 
 
+def test_the_gated_unit_by_hand(mask):
+    """For two streams: z * tanh(W1 x1) + (1 - z) * tanh(W2 x2), z the sigmoid of what both say, in numpy."""
+    torch.manual_seed(0)
+    module = Fusion.kind("gated")().build({"a": 3, "b": 3})
+    values = [frames(mask, 3, seed) for seed in (0, 1)]
+    first, second = (value[0].double().numpy() for value in values)
+    maps = [(one.weight.detach().double().numpy(), one.bias.detach().double().numpy()) for one in module.maps]
+    weight, bias = module.gates.weight.detach().double().numpy(), module.gates.bias.detach().double().numpy()
+    asked = np.concatenate([first, second], axis=1) @ (weight[:3] - weight[3:]).T + bias[:3] - bias[3:]
+    z = 1 / (1 + np.exp(-asked))
+    mapped = [np.tanh(value @ w.T + b) for value, (w, b) in zip((first, second), maps, strict=True)]
+    expected = z * mapped[0] + (1 - z) * mapped[1]
+    assert np.allclose(module(streams_of(values, mask)).values[0].detach(), expected, atol=1e-6)
+
+
+def test_the_scalar_mix_begins_as_the_mean_and_is_between_its_streams(mask):
+    module = Fusion.kind("scalar_mix")().build({"a": DIM, "b": DIM})
+    first, second = frames(mask, DIM), frames(mask, DIM, 1)
+    assert torch.allclose(module(streams_of([first, second], mask)).values, (first + second) / 2, atol=1e-6)
+    with torch.no_grad():
+        module.logits.copy_(torch.tensor([3.0, 1.0]))
+    a = 1 / (1 + np.exp(-2))
+    assert torch.allclose(module(streams_of([first, second], mask)).values, a * first + (1 - a) * second, atol=1e-5)
+
+
+def test_means_are_repeated_on_every_frame(mask):
+    """Of a stream with a clock of its own, over its own frames alone."""
+    words = torch.arange(3) < torch.tensor([3, 1, 2])[:, None]
+    speech, text = frames(mask, DIM), garbage(frames(words, 4, 1), words)
+    fused = Fusion.kind("repeat_concat")().build({"a": DIM, "b": 4})(
+        {"a": Sequences(speech, mask), "b": Sequences(text, words)}
+    )
+    assert torch.equal(fused.values[..., :DIM], speech)
+    assert torch.allclose(fused.values[2, :, DIM:], text[2, :2].mean(dim=0).expand(9, -1), atol=1e-6)
+
+
+def test_film_by_hand(mask):
+    module = Fusion.kind("film")().build({"a": 2, "b": 3})
+    first, second = frames(mask, 2), frames(mask, 3, 1)
+    weight, bias = module.conditions.weight, module.conditions.bias
+    scale, shift = second @ weight[:2].T + bias[:2], second @ weight[2:].T + bias[2:]
+    found = module(streams_of([first, second], mask)).values
+    assert torch.allclose(found, first + scale * first + shift, atol=1e-6)
+
+
+def test_streams_hear_each_other_through_the_tokens_alone(mask):
+    """In the first layer the tokens hear the streams, in the second the streams hear the tokens."""
+    values = [frames(mask, DIM, seed) for seed in (0, 1)]
+    for layers, hears in ((1, False), (2, True)):
+        module = Fusion.kind("bottleneck")(layers=layers).build({"a": DIM, "b": DIM}).eval()
+        other = [values[0], values[1] + mask[..., None]]
+        first, changed = (module(streams_of(one, mask)).values[..., :DIM] for one in (values, other))
+        assert torch.allclose(first[mask], changed[mask], atol=1e-7) is not hears
+
+
+@pytest.mark.parametrize("name", ["scalar_mix", "gated", "cross_attention", "co_attention", "bottleneck"])
+def test_fusions_of_one_width(name):
+    with pytest.raises(SerError, match=f"fusion={name} takes streams of one width, found 16, 8"):
+        Fusion.kind(name)().build({"speech": DIM, "pitch": 8})
+
+
 def test_widths_that_do_not_fit_are_refused():
     with pytest.raises(SerError, match=r"heads \(5\) must divide .* \(16\)"):
         Fusion.kind("attention")(heads=5).build({"speech": DIM, "pitch": DIM})
@@ -171,11 +203,15 @@ def test_pooling(name, mask):
         alone = module(values[row : row + 1, :length], mask[row : row + 1, :length])
         assert torch.allclose(pooled[row], alone[0], atol=1e-5)
     check_learns(module, pooled)
+    if Pooling.kind(name).weighs:
+        assert torch.allclose(module.weights(values, mask).sum(dim=1), torch.ones(len(LENGTHS)))
+        assert (module.weights(values, mask)[~mask] == 0).all()
     if values.grad is None:
         pooled.square().sum().backward()
     assert values.grad.isfinite().all()
     assert (values.grad[~mask] == 0).all()
     check_saves(lambda: pooling_of(name), module, values.detach(), mask)
+    check_half(module, values.detach(), mask)
 
 
 def test_poolings_by_hand(mask):
@@ -188,6 +224,42 @@ def test_poolings_by_hand(mask):
     assert torch.allclose(both[2, DIM:], torch.full((DIM,), SMALLEST_VARIANCE**0.5), atol=1e-6)
 
 
+def test_maximum_and_last_frame_by_hand(mask):
+    values = frames(mask, DIM)
+    assert torch.equal(Pooling.kind("max")().build(DIM)(values, mask)[1], values[1, :4].amax(dim=0))
+    assert torch.equal(Pooling.kind("last")().build(DIM)(values, mask)[1], values[1, 3])
+
+
+def test_the_pyramid_by_hand(mask):
+    """The whole, its halves and its quarters; of an utterance of one frame all parts are that frame."""
+    values = frames(mask, 2)
+    found = Pooling.kind("pyramid")().build(2)(values, mask)
+    bounds = [(0, 9), (0, 5), (4, 9), (0, 3), (2, 5), (4, 7), (6, 9)]
+    expected = np.concatenate([values[0, begin:end].numpy().mean(axis=0) for begin, end in bounds])
+    assert np.allclose(found[0], expected, atol=1e-6)
+    four = [(0, 4), (0, 2), (2, 4), (0, 1), (1, 2), (2, 3), (3, 4)]
+    assert np.allclose(found[1], np.concatenate([values[1, a:b].numpy().mean(axis=0) for a, b in four]), atol=1e-6)
+    assert torch.allclose(found[2], values[2, 0].repeat(7), atol=1e-6)
+    whole = torch.ones_like(mask)
+    levels = [torch.nn.functional.adaptive_avg_pool1d(values.transpose(1, 2), parts) for parts in (1, 2, 4)]
+    library = torch.cat([level.transpose(1, 2).flatten(1) for level in levels], dim=1)
+    assert torch.allclose(Pooling.kind("pyramid")().build(2)(values, whole), library, atol=1e-6)
+    assert Pooling.kind("pyramid")(levels=(1, 3)).build(2).dim == 8
+
+
+def test_attentive_statistics_by_hand(mask):
+    torch.manual_seed(0)
+    module, values = Pooling.kind("attentive_statistics")(hidden=3).build(DIM), frames(mask, DIM)
+    torch.nn.init.normal_(module.score.weight)
+    (first, _), given = module.before, values[1, :4].double().numpy()
+    weight, bias, score = (one.detach().double().numpy() for one in (first.weight, first.bias, module.score.weight))
+    scores = np.exp(np.tanh(given @ weight.T + bias) @ score[0])
+    shares = scores[:, None] / scores.sum()
+    mean = (shares * given).sum(axis=0)
+    sd = np.sqrt((shares * given**2).sum(axis=0) - mean**2)
+    assert np.allclose(module(values, mask)[1].detach(), np.concatenate([mean, sd]), atol=1e-4)
+
+
 @pytest.mark.parametrize("name", Head.names())
 def test_head(name):
     module, vectors = Head.kind(name)().build(DIM, 3), frames(torch.ones(1, 5), DIM)[0]
@@ -195,6 +267,7 @@ def test_head(name):
     assert found.shape == (5, 3)
     check_learns(module, found)
     check_saves(lambda: Head.kind(name)().build(DIM, 3), module, vectors)
+    check_half(module, vectors)
     assert torch.allclose(module(vectors)[2], module(vectors[2:3])[0], atol=1e-6)
 
 
@@ -205,16 +278,26 @@ def test_loss_is_lowest_for_the_truth(name):
     if loss.task == "regression":
         true = torch.rand(8, 2)
         right, wrong = true.clone(), torch.rand(8, 2, requires_grad=True)
+    elif loss.task == "votes":
+        true = torch.rand(8, 3).softmax(dim=-1)
+        right, wrong = true.log(), torch.rand(8, 3, requires_grad=True)
     else:
         true = torch.arange(8) % 3
         right, wrong = 20 * torch.nn.functional.one_hot(true).float(), torch.rand(8, 3, requires_grad=True)
     assert loss(right, true) == pytest.approx(0, abs=1e-6)
-    assert loss(wrong, true) > 0.01
+    given = wrong.detach()
+    assert loss(given, true) > 0.005
+    assert loss(given, true) == loss(given, true)
+    assert loss(given.bfloat16().float(), true) == pytest.approx(float(loss(given, true)), rel=0.05)
     loss(wrong, true).backward()
     assert torch.isfinite(wrong.grad).all()
+    assert torch.equal(loss.of_classes(["0", "1", "2"], torch.tensor([3, 3, 2]))(given, true), loss(given, true))
 
 
-@pytest.mark.parametrize("name", [name for name in Loss.names() if Loss.kind(name).task == "regression"])
+REGRESSIONS = [name for name in Loss.names() if Loss.kind(name).task == "regression" and name != "ccc_mse"]  # a sum
+
+
+@pytest.mark.parametrize("name", REGRESSIONS)
 def test_a_label_that_is_missing_counts_for_no_loss(name):
     loss = Loss.kind(name)()
     torch.manual_seed(0)
@@ -227,7 +310,7 @@ def test_a_label_that_is_missing_counts_for_no_loss(name):
     assert predicted.grad.isfinite().all()
     assert (predicted.grad[3:6, 1] == 0).all()
     of_each = loss(predicted[:, :1], true[:, :1]), loss(predicted[there][:, 1:], true[there][:, 1:])
-    shares = (9, 6) if name == "mse" else (1, 1)
+    shares = {"mse": (9, 6), "mae": (9, 6)}.get(name, (1, 1))
     expected = sum(share * one for share, one in zip(shares, of_each, strict=True)) / sum(shares)
     assert float(found.detach()) == pytest.approx(float(expected.detach()), abs=1e-6)
     nothing = predicted.detach().requires_grad_()
@@ -270,10 +353,41 @@ def test_front(name, store):
     assert torch.allclose(pad(found, torch.tensor(counts)).values.sum(), found.sum(), atol=1e-2)
 
 
+def with_votes(table):
+    """Return a table in which two of three raters also name the emotion of the label."""
+    rated = [
+        [
+            {**rater, "emotion": said}
+            for rater, said in zip(json.loads(ratings), (emotion, emotion, "calm"), strict=True)
+        ]
+        for ratings, emotion in zip(table["ratings"], table["emotion"], strict=True)
+    ]
+    return table.assign(ratings=list(map(json.dumps, rated)))
+
+
+def test_the_layers_that_count_are_chosen_among_all(store):
+    """In the beginning all of them; a gradient reaches those that do not count, too."""
+    _, source = front_of("layer_sum", store)
+    module = Front.kind("layer_sum")(top=2).build(source)
+    assert module.layer_weights().tolist() == pytest.approx([1 / 3] * 3)
+    with torch.no_grad():
+        module.layers.logits.copy_(torch.tensor([0.1, 0.0, 0.2]))
+    shares = np.exp([0.1, 0.2])
+    weights = module.layer_weights()
+    assert weights[[0, 2]].tolist() == pytest.approx(shares / shares.sum(), rel=1e-5)
+    assert weights[1] == 0
+    names = store.names()[:2]
+    found = module([Front.kind("layer_sum")(top=2).read(source, name) for name in names])
+    found.square().sum().backward()
+    assert (module.layers.logits.grad != 0).all()
+    with pytest.raises(SerError, match=r"states has 3 layers, found front\.top=4"):
+        Front.kind("layer_sum")(top=4).check(source)
+
+
 @pytest.mark.parametrize("name", Task.names())
 def test_task(name, rated_store):
     task, store = Task.kind(name)(), rated_store
-    table = store.utterances
+    table = with_votes(store.utterances)
     goal = task.learn(table, store.ranges, "the store")
     again = task.goal(goal.described())
     targets = goal.targets(table)
@@ -298,12 +412,12 @@ def test_task(name, rated_store):
 @pytest.mark.parametrize("name", Task.names())
 def test_what_has_no_label_changes_nothing_of_a_task(name, rated_store):
     task, store = Task.kind(name)(), rated_store
-    table = store.utterances.copy()
+    table = with_votes(store.utterances)
     goal = task.learn(table, store.ranges, "the store")
     whole = table.iloc[:60]
     for column in task.columns:
         table[column] = table[column].astype(object).where(np.arange(96) < 60, None)
-        table[column] = pd.to_numeric(table[column]) if column != "emotion" else table[column]
+        table[column] = pd.to_numeric(table[column]) if column in "VAD" else table[column]
     targets, known = goal.targets(table), goal.targets(whole)
     assert all(there.tolist() == [False] * 60 + [True] * 36 for there in goal.missing(targets).values())
     torch.manual_seed(0)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from featurestore.plan import Seconds
+from train.clock import pooled_hop, pooled_times
 from train.config import TrainConfig
 from train.curves.chunks import chunk_times
 from train.examples import Examples
@@ -21,7 +21,7 @@ DIGITS = 6
 
 def chunks_of(examples: Examples, config: TrainConfig) -> Chunks | None:
     """Return the chunks that the models of a run hear, on their clock; None where they hear none."""
-    pooled = config.pooling.on_clock(examples.pooled.hop)
+    pooled = config.pooling.on_clock(pooled_hop(examples.streams, config))
     return pooled if isinstance(pooled, Chunks) else None
 
 
@@ -45,13 +45,9 @@ def curves_table(
     if chunks is None or not columns or not names:
         return None
     assert chunks.frames is not None
-    source, settings = examples.pooled.source, (chunks.frames, chunks.count, chunks.legacy_floor)
-    times = np.concatenate([_seconds(source.times(name), source.part.frames(name), settings) for name in names])
+    settings = (chunks.frames, chunks.count, chunks.legacy_floor)
+    heard = (pooled_times(examples.streams, config, name)[0] for name in names)
+    times = np.concatenate([chunk_times(times, *settings) for times in heard])
     index = pd.MultiIndex.from_product([names, range(chunks.count)], names=["name", "chunk"])
     found = {word: times[:, place] for place, word in enumerate(("start", "time", "end"))}
     return pd.DataFrame(found | {key: np.ravel(of) for key, of in columns.items()}, index).round(DIGITS)
-
-
-def _seconds(times: Seconds | None, frames: int, settings: tuple[int, int, bool]) -> Seconds:
-    """Return the times of the chunks of an utterance, of one without a clock in frames."""
-    return chunk_times(np.arange(frames, dtype=np.float64) if times is None else times, *settings)

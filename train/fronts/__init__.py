@@ -97,9 +97,9 @@ class Layered(Front):
             return standardised(frames, *moments_of(source, source.company(name, self.normalize)))
         return frames
 
-    def module(self, source: Source, learned: bool) -> LayeredModule:
-        """Return the sum over the layers of a feature."""
-        return LayeredModule(source.count, source.spec.dim, learned, self.normalize == "train")
+    def module(self, source: Source, learned: bool, top: int | None = None) -> LayeredModule:
+        """Return the sum over the layers of a feature, or over the ``top`` of them."""
+        return LayeredModule(source.count, source.spec.dim, learned, self.normalize == "train", top)
 
 
 def check_speakers(source: Source, normalize: Normalize) -> None:
@@ -121,9 +121,9 @@ def by_frame(kept: torch.Tensor, utterances: list[Frames]) -> torch.Tensor:
 class LayeredModule(FrontModule):
     """See `LayerSum`; standardised by the training part, or as the frames come."""
 
-    def __init__(self, layers: int, dim: int, learned: bool, by_training_part: bool) -> None:
+    def __init__(self, layers: int, dim: int, learned: bool, by_training_part: bool, top: int | None = None) -> None:
         super().__init__()
-        self.layers, self.dim, self._fits = LayerSum(layers, dim, learned), dim, by_training_part
+        self.layers, self.dim, self._fits = LayerSum(layers, dim, learned, top), dim, by_training_part
 
     def fit(self, source: Source, names: list[str]) -> None:  # noqa: D102
         if self._fits:

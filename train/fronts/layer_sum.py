@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
+from featurestore.errors import SerError
 from train.fronts import FrontModule, Layered
 from train.sources import Source
 
@@ -9,5 +12,13 @@ from train.sources import Source
 class WeightedLayers(Layered):
     """Learned weights of the layers; with one layer that layer alone."""
 
+    top: int | None = Field(default=None, ge=1)
+    """How many layers count, those with the largest weights, which are learned of all; all of them when absent."""
+
+    def check(self, source: Source) -> None:  # noqa: D102
+        super().check(source)
+        if self.top is not None and self.top > source.count:
+            raise SerError(f"{source.name} has {source.count} layers, found front.top={self.top}")
+
     def build(self, source: Source) -> FrontModule:  # noqa: D102
-        return self.module(source, learned=True)
+        return self.module(source, learned=True, top=self.top)

@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import nn
 
 from featurestore.config import Component
+from featurestore.errors import SerError
 
 
 class FusionModule(nn.Module):
@@ -35,6 +36,11 @@ class Fusion(Component, ABC):
         """Whether streams keep the clocks that they have; otherwise all are brought onto that of the first."""
         return False
 
+    @property
+    def clock(self) -> int:
+        """The number of the stream on whose clock its frames are."""
+        return 0
+
     def width_of_others(self, width: int) -> int:
         """Return the channels of the streams after the first, of which that has ``width``."""
         return width
@@ -42,3 +48,29 @@ class Fusion(Component, ABC):
     @abstractmethod
     def build(self, widths: Mapping[str, int]) -> FusionModule:
         """Return the module for streams of so many channels."""
+
+
+def one_width(fusion: Fusion, widths: Mapping[str, int]) -> int:
+    """Return the width that all streams have.
+
+    Raises:
+        SerError: if they have several.
+    """
+    first, *others = widths.values()
+    if any(width != first for width in others):
+        found = ", ".join(map(str, widths.values()))
+        raise SerError(
+            f"fusion={fusion.name} takes streams of one width, found {found}: see streams.NAME.width, and what its "
+            "temporal model gives"
+        )
+    return first
+
+
+def check_heads(heads: int, width: int) -> None:
+    """Check that heads divide the width of the streams.
+
+    Raises:
+        SerError: if not.
+    """
+    if width % heads:
+        raise SerError(f"fusion.heads ({heads}) must divide the width of the streams ({width})")

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import nn
 
 from featurestore.errors import SerError
-from train.fusions import Fusion, FusionModule
+from train.fusions import Fusion, FusionModule, check_heads, one_width
 from train.sequences import Sequences
 
 
@@ -29,15 +29,16 @@ class Attention(Fusion):
     def own_clocks(self) -> bool:  # noqa: D102
         return self.clocks == "own"
 
+    @property
+    def clock(self) -> int:  # noqa: D102
+        return 1 if self.own_clocks else 0
+
     def build(self, widths: Mapping[str, int]) -> FusionModule:  # noqa: D102
-        first, *others = widths.values()
-        if any(width != first for width in others):
-            raise SerError(f"fusion=attention takes streams of one width, found {', '.join(map(str, widths.values()))}")
-        if first % self.heads:
-            raise SerError(f"fusion.heads ({self.heads}) must divide the width of the streams ({first})")
-        if self.own_clocks and len(others) != 1:
-            raise SerError(f"fusion.clocks=own takes one stream beside the first, found {len(others)}")
-        return QueryAttention(first, self)
+        width = one_width(self, widths)
+        check_heads(self.heads, width)
+        if self.own_clocks and len(widths) != 2:
+            raise SerError(f"fusion.clocks=own takes one stream beside the first, found {len(widths) - 1}")
+        return QueryAttention(width, self)
 
 
 class QueryAttention(FusionModule):
@@ -71,7 +72,7 @@ def attend(attention: nn.MultiheadAttention, query: torch.Tensor, answers: Seque
     key, value = both.permute(2, 0, 3, 1, 4).unbind(0)
     absent = None
     if not bool(answers.mask.all()):
-        absent = torch.zeros_like(answers.mask, dtype=query.dtype).masked_fill_(~answers.mask, -torch.inf)[
+        absent = torch.zeros_like(answers.mask, dtype=asked.dtype).masked_fill_(~answers.mask, -torch.inf)[
             :, None, None
         ]
     answer = F.scaled_dot_product_attention(asked, key, value, absent).transpose(1, 2).flatten(2)

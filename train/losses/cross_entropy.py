@@ -7,16 +7,16 @@ from typing import ClassVar
 import torch
 from pydantic import Field
 
-from train.losses import Kind, Loss
+from train.losses import Kind, WeightedLoss
 
 
-class CrossEntropy(Loss):
-    """Cross-entropy, with label smoothing if wanted."""
+class CrossEntropy(WeightedLoss):
+    """Cross-entropy, with weights of the classes and label smoothing if wanted; the mean is weighted, too."""
 
     task: ClassVar[Kind] = "classification"
 
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of each target that is spread over all classes."""
 
-    def __call__(self, predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:  # noqa: D102
-        return torch.nn.functional.cross_entropy(predicted, true, label_smoothing=self.label_smoothing)
+    def weighted(self, predicted: torch.Tensor, true: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:  # noqa: D102
+        return torch.nn.functional.cross_entropy(predicted, true, weights, label_smoothing=self.label_smoothing)

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from featurestore.config import Component
 from train.labels import Scale
+from train.losses import LossOf
 from train.metrics import Floats, Groups, Measured, Metric
 
 Figures = dict[str, tuple[Floats, Callable[[Floats], Floats]]]
@@ -37,7 +38,7 @@ class Goal(ABC):
 
         Returns:
             (utterances, targets), NaN where there is no label, after which a task may have columns of its own; or class
-            numbers (utterances,), below 0 where there is none.
+            numbers (utterances,), below 0 where there is none. Class numbers with more beside them have `labels`.
         """
 
     @abstractmethod
@@ -55,6 +56,14 @@ class Goal(ABC):
     @abstractmethod
     def loss(self, output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the loss on a batch, a scalar; zero where no utterance has a label."""
+
+    def fitted(self, targets: torch.Tensor) -> LossOf:  # noqa: ARG002
+        """Return the `loss` that a training part with these targets gives."""
+        return self.loss
+
+    def labels(self, targets: torch.Tensor) -> torch.Tensor:
+        """Return what is measured of the targets: themselves, or class numbers where these are more than that."""
+        return targets
 
     @abstractmethod
     def represent(self, output: torch.Tensor) -> torch.Tensor:

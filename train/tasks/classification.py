@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import pandas as pd
 import torch
@@ -11,7 +12,7 @@ from pydantic import field_validator
 
 from featurestore.errors import SerError
 from train.labels import as_names, first_of
-from train.losses import Loss
+from train.losses import Kind, Loss, LossOf
 from train.losses.cross_entropy import CrossEntropy
 from train.metrics import (
     Floats,
@@ -40,6 +41,8 @@ METRICS: dict[str, Callable[[Floats], Floats]] = {
 class Classification(Task):
     """The categories of one column."""
 
+    kind_of_loss: ClassVar[Kind] = "classification"
+
     target: str = "emotion"
     """The column."""
     loss: Loss = CrossEntropy()
@@ -52,17 +55,26 @@ class Classification(Task):
     @field_validator("loss")
     @classmethod
     def _fits(cls, loss: Loss) -> Loss:
-        if loss.task != "classification":
-            raise ValueError(f"{loss.name} is a loss of regressions, expected one of classifications")
+        if loss.task != cls.kind_of_loss:
+            raise ValueError(f"{loss.name} is a loss of {loss.task}, expected one of {cls.kind_of_loss}")
         return loss
 
     def learn(self, table: pd.DataFrame, scales: object, place: str) -> Goal:  # noqa: ARG002, D102
+        return ClassificationGoal(self, self.classes_of(table))
+
+    def classes_of(self, table: pd.DataFrame) -> list[str]:
+        """Return the categories that there are, in the order of their numbers.
+
+        Raises:
+            SerError: if they are no categories, fewer than two, or not those of the loss.
+        """
         _check_names(table[self.target])
         classes = sorted(set(as_names(table[self.target])) - {""})
         if len(classes) < 2:
             found = f"one {self.target}, {classes[0]}" if classes else f"no {self.target}"
             raise SerError(f"all utterances have {found}: expected two or more")
-        return ClassificationGoal(self, classes)
+        self.loss.check(classes)
+        return classes
 
     def goal(self, described: Mapping[str, Any]) -> Goal:  # noqa: D102
         return ClassificationGoal(self, list(described["classes"]))
@@ -125,8 +137,16 @@ class ClassificationGoal(Goal):
         return f"one {self.target}, {found[0]}" if found else f"no {self.target}"
 
     def loss(self, output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:  # noqa: D102
+        return self._of_labelled(self.task.loss, output, targets)
+
+    def fitted(self, targets: torch.Tensor) -> LossOf:  # noqa: D102
+        labels = self.labels(targets)
+        counts = torch.bincount(labels[labels >= 0], minlength=self.outputs)
+        return partial(self._of_labelled, self.task.loss.of_classes(self.classes, counts))
+
+    def _of_labelled(self, loss: LossOf, output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         there = targets >= 0
-        return self.task.loss(output[there], targets[there]) if bool(there.any()) else output.sum() * 0
+        return loss(output[there], targets[there]) if bool(there.any()) else output.sum() * 0
 
     def represent(self, output: torch.Tensor) -> torch.Tensor:  # noqa: D102
         return output.double().softmax(dim=-1)

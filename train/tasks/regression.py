@@ -51,7 +51,7 @@ class Regression(Task):
     @classmethod
     def _fits(cls, loss: Loss) -> Loss:
         if loss.task != "regression":
-            raise ValueError(f"{loss.name} is a loss of classifications, expected one of regressions")
+            raise ValueError(f"{loss.name} is a loss of {loss.task}, expected one of regression")
         return loss
 
     def learn(self, table: pd.DataFrame, scales: Mapping[str, Scale], place: str) -> Goal:  # noqa: ARG002, D102

@@ -1,0 +1,38 @@
+"""Streams that are not heard, so that a model does not rest on one of them alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import torch
+from pydantic import Field
+
+from featurestore.errors import SerError
+from train.augmentations import Augmentation, Heard
+from train.fusions import Fusion
+from train.sequences import Packed
+
+
+class StreamDropout(Augmentation):
+    """Zeros in place of a stream of some utterances; one stream is always heard."""
+
+    share: float = Field(default=0.2, gt=0, lt=1)
+    """Of the utterances for which a stream is left out, each stream drawn by itself."""
+
+    def check(self, streams: Iterable[str], fusion: Fusion) -> None:  # noqa: ARG002, D102
+        there = list(streams)
+        if len(there) < 2:
+            raise SerError(f"augment: stream_dropout needs two or more streams, found {there[0]}")
+
+    def change(self, heard: Heard) -> Heard:  # noqa: D102
+        first = next(iter(heard.streams.values()))
+        shape = (len(heard.streams), len(first.lengths))
+        there = torch.rand(shape, device=first.values.device) >= self.share
+        kept = torch.randint(shape[0], (shape[1],), device=first.values.device)
+        there[kept, torch.arange(shape[1])] |= ~there.any(dim=0)
+        streams = {
+            name: Packed(packed.values * one[packed.owners()][:, None], packed.lengths)
+            for one, (name, packed) in zip(there, heard.streams.items(), strict=True)
+        }
+        return replace(heard, streams=streams)

@@ -1,0 +1,43 @@
+"""The means over time of the other streams beside every frame of the first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from pydantic import Field
+
+from train.fusions import Fusion, FusionModule
+from train.layers import WIDEST
+from train.poolings import masked_mean
+from train.sequences import Sequences
+
+
+class RepeatConcat(Fusion):
+    """The first stream, and the mean of each of the others on its own clock, repeated."""
+
+    width: int = Field(default=32, gt=0, le=WIDEST)
+    """Channels of each stream after the first, where the stream has no width of its own."""
+
+    @property
+    def own_clocks(self) -> bool:  # noqa: D102
+        return True
+
+    def width_of_others(self, width: int) -> int:  # noqa: ARG002, D102
+        return self.width
+
+    def build(self, widths: Mapping[str, int]) -> FusionModule:  # noqa: D102
+        return RepeatedMeans(sum(widths.values()))
+
+
+class RepeatedMeans(FusionModule):
+    """See `RepeatConcat`."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, streams: dict[str, Sequences]) -> Sequences:  # noqa: D102
+        first, *others = streams.values()
+        means = [masked_mean(other.values, other.mask)[:, None].expand(-1, first.mask.shape[1], -1) for other in others]
+        return Sequences(torch.cat([first.values, *means], dim=-1), first.mask)

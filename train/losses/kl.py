@@ -1,0 +1,18 @@
+"""How far the probabilities are from the shares of the raters' votes."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+
+from train.losses import Kind, Loss
+
+
+class KL(Loss):
+    """Kullback-Leibler divergence of the predicted probabilities from the shares of votes, the mean over utterances."""
+
+    task: ClassVar[Kind] = "votes"
+
+    def __call__(self, predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:  # noqa: D102
+        return torch.nn.functional.kl_div(predicted.log_softmax(dim=-1), true, reduction="batchmean")

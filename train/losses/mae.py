@@ -1,0 +1,20 @@
+"""The mean absolute error."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+
+from train.losses import Kind, Loss
+
+
+class MAE(Loss):
+    """Mean absolute error, of targets scaled to their declared range."""
+
+    task: ClassVar[Kind] = "regression"
+
+    def __call__(self, predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:  # noqa: D102
+        there = true.isfinite()
+        error = torch.where(there, predicted - torch.where(there, true, 0), 0)
+        return error.abs().sum() / there.sum().clamp(min=1)

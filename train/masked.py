@@ -1,0 +1,47 @@
+"""What padded batches need that torch's own layers lack: statistics and order of the frames that are there."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+WAVES = 10000.0
+"""Longest wave of a position, in frames over two pi (Vaswani et al. 2017)."""
+
+
+class MaskedBatchNorm(nn.BatchNorm1d):
+    """Batch normalisation of frames (batch, time, dim) or (batch, time, dim, bands) by those of the mask alone.
+
+    torch's own takes its statistics from the padding, too, so that they depend on which utterances share a batch.
+    Frames of the padding come out as zeros.
+    """
+
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # noqa: D102
+        if bool(mask.all()):
+            return super().forward(frames.flatten(0, 1)).view_as(frames)
+        there = super().forward(frames[mask])
+        found = there.new_zeros(frames.shape)
+        found[mask] = there
+        return found
+
+
+def backwards(frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return each utterance with its frames in reverse order, and zeros in the padding.
+
+    Args:
+        frames: (batch, time, dim).
+        mask: (batch, time), the frames of each utterance first.
+    """
+    time = torch.arange(mask.shape[1], device=mask.device)
+    place = (mask.sum(dim=1, keepdim=True) - 1 - time).clamp(min=0)
+    return frames.take_along_dim(place[..., None], dim=1) * mask[..., None]
+
+
+def positions(time: int, dim: int, like: torch.Tensor) -> torch.Tensor:
+    """Return sinusoids that tell where a frame is, (time, dim): sines, then cosines (Vaswani et al. 2017)."""
+    count = (dim + 1) // 2
+    waves = torch.exp(torch.arange(count, device=like.device) * (-math.log(WAVES) / max(1, count)))
+    angles = torch.arange(time, device=like.device)[:, None] * waves
+    return torch.cat([angles.sin(), angles.cos()], dim=1)[:, :dim].to(like.dtype)

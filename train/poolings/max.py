@@ -1,0 +1,25 @@
+"""The maximum over time."""
+
+from __future__ import annotations
+
+import torch
+
+from train.poolings import Pooling, PoolingModule
+
+
+class Max(Pooling):
+    """The largest value of each channel."""
+
+    def build(self, dim: int) -> PoolingModule:  # noqa: D102
+        return MaxPooling(dim)
+
+
+class MaxPooling(PoolingModule):
+    """See `Max`."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:  # noqa: D102
+        return frames.masked_fill(~mask[..., None], -torch.inf).amax(dim=1)

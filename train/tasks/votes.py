@@ -1,0 +1,104 @@
+"""Categories as the raters voted: a model learns the share of the votes that each has, and is measured by the label."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from pydantic import Field
+
+from featurestore.errors import SerError
+from train.labels import first_of
+from train.losses import Kind, Loss
+from train.losses.kl import KL
+from train.metrics import Groups, Measured
+from train.tasks import Goal
+from train.tasks.classification import Classification, ClassificationGoal
+
+
+class Votes(Classification):
+    """The categories of one column, with the votes of the raters for them."""
+
+    kind_of_loss: ClassVar[Kind] = "votes"
+
+    loss: Loss = KL()
+    """What is minimised."""
+    ratings: str = "ratings"
+    """The column with what each rater said, as JSON: a list of mappings."""
+    said: str = "emotion"
+    """The key under which a rater says a category, or several, between which ``;`` divides the vote."""
+    words: dict[str, str] = Field(default={})
+    """The category that is meant by a word of the raters, where it is another one; empty to leave such votes out."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:  # noqa: D102
+        return (self.target, self.ratings)
+
+    def learn(self, table: pd.DataFrame, scales: object, place: str) -> Goal:  # noqa: ARG002, D102
+        goal = VotesGoal(self, self.classes_of(table))
+        unknown = sorted({word for row in table[self.ratings] for word in goal.votes(row)} - {*goal.classes, ""})
+        if unknown:
+            raise SerError(
+                f"{place}: raters voted for {first_of(unknown)}, which is no {self.target}: say what is meant by "
+                f"tasks.NAME.words, e.g. {{{unknown[0]}: {goal.classes[0]}}}, empty to leave it out"
+            )
+        if not any(map(goal.votes, table[self.ratings])):
+            raise SerError(
+                f"{place}: no rater voted by {self.said} in {self.ratings}: choose the key by tasks.NAME.said"
+            )
+        return goal
+
+    def goal(self, described: Mapping[str, Any]) -> Goal:  # noqa: D102
+        return VotesGoal(self, list(described["classes"]))
+
+
+class VotesGoal(ClassificationGoal):
+    """See `Votes`; targets are (utterances, 1 + classes): the class number, and the shares, NaN without votes."""
+
+    task: Votes
+
+    def votes(self, ratings: Any) -> dict[str, float]:
+        """Return the votes by category, as the ratings of one utterance have them."""
+        found: dict[str, float] = {}
+        for word, vote in self._said(ratings):
+            category = self.task.words.get(word, word)
+            found[category] = found.get(category, 0.0) + vote
+        return found
+
+    def _said(self, ratings: Any) -> Iterator[tuple[str, float]]:
+        if not isinstance(ratings, str) or not ratings:
+            return
+        for rating in json.loads(ratings):
+            words = [word.strip() for word in str(rating.get(self.task.said, "")).split(";")]
+            words = [word for word in words if word]
+            yield from ((word, 1 / len(words)) for word in words)
+
+    def targets(self, table: pd.DataFrame) -> torch.Tensor:  # noqa: D102
+        shares = np.stack([self._shares(row) for row in table[self.task.ratings]])
+        return torch.cat([super().targets(table)[:, None].float(), torch.from_numpy(shares).float()], dim=1)
+
+    def _shares(self, ratings: Any) -> npt.NDArray[np.float64]:
+        votes = self.votes(ratings)
+        counts = np.array([votes.get(name, 0.0) for name in self.classes])
+        return counts / counts.sum() if counts.any() else np.full(len(counts), np.nan)
+
+    def labels(self, targets: torch.Tensor) -> torch.Tensor:  # noqa: D102
+        return targets if targets.ndim == 1 else targets[:, 0].long()
+
+    def missing(self, targets: torch.Tensor) -> dict[str, torch.Tensor]:  # noqa: D102
+        return {self.target: targets[:, 1].isnan()}
+
+    def check(self, folds: list[dict[str, torch.Tensor]]) -> list[str]:  # noqa: D102
+        return super().check([{part: self.labels(values) for part, values in fold.items()} for fold in folds])
+
+    def _of_labelled(self, loss: Any, output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        there = targets[:, 1].isfinite()
+        return loss(output[there], targets[there, 1:]) if bool(there.any()) else output.sum() * 0
+
+    def measured(self, targets: torch.Tensor, predicted: torch.Tensor, groups: Groups) -> dict[str, Measured]:  # noqa: D102
+        return super().measured(self.labels(targets), predicted, groups)

@@ -1,0 +1,44 @@
+"""A bidirectional LSTM (Hochreiter and Schmidhuber 1997; torch's)."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from train.layers import WIDEST
+from train.sequences import Sequences
+from train.temporal import Temporal, TemporalModule
+
+
+class BiLSTM(Temporal):
+    """Two LSTMs, one from each end, side by side."""
+
+    hidden: int = Field(default=128, gt=0, le=WIDEST // 2)
+    """Width of each direction; a frame has twice as many channels."""
+    layers: int = Field(default=1, ge=1, le=32)
+    """One upon another."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of channels that a training step leaves out between layers, in each frame anew."""
+
+    def build(self, dim: int) -> TemporalModule:  # noqa: D102
+        return BothDirections(dim, self)
+
+
+class BothDirections(TemporalModule):
+    """See `BiLSTM`; each utterance is read to its end and no further."""
+
+    def __init__(self, dim: int, settings: BiLSTM) -> None:
+        super().__init__()
+        between = settings.dropout if settings.layers > 1 else 0.0  # torch warns of dropout that is nowhere
+        self.lstm = nn.LSTM(
+            dim, settings.hidden, settings.layers, batch_first=True, bidirectional=True, dropout=between
+        )
+        self.dim = 2 * settings.hidden
+
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> Sequences:  # noqa: D102
+        lengths = mask.sum(dim=1).cpu()
+        packed = pack_padded_sequence(frames, lengths, batch_first=True, enforce_sorted=False)
+        values, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=mask.shape[1])
+        return Sequences(values, mask)

@@ -1,0 +1,105 @@
+"""Convolutions over time and bands of a spectrogram, each followed by a pooling that halves both.
+
+Source: the CNNs on log-mel spectrograms of the reference systems (three blocks of 3 x 3, batch norm, ReLU, maximum),
+with the kernels of several sizes and the squeeze and excitation (Hu, Shen and Sun 2018) of one of them as settings.
+There a spectrogram of fixed length is flattened; here the bands of each frame are, and a pooling follows, so that any
+length will do.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field, field_validator
+from torch import nn
+
+from train.layers import WIDEST
+from train.masked import MaskedBatchNorm
+from train.sequences import Sequences
+from train.temporal import Temporal, TemporalModule
+
+
+class MelCNN(Temporal):
+    """Blocks of convolution, batch norm, ReLU, and the maximum of two frames and two bands."""
+
+    channels: tuple[int, ...] = (32, 64, 128)
+    """Of each block."""
+    kernels: tuple[int, ...] = (3,)
+    """Frames and bands that the convolutions of the first block see, side by side, each with its channels; odd."""
+    squeeze: int | None = Field(default=None, gt=0, le=WIDEST)
+    """Channels for one of which squeeze and excitation has a unit, in each block; it is not there when absent."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of channels that a training step leaves out after each block, the same in a whole utterance."""
+
+    @field_validator("channels")
+    @classmethod
+    def _are_some(cls, channels: tuple[int, ...]) -> tuple[int, ...]:
+        if not 1 <= len(channels) <= 8 or not all(0 < count <= WIDEST for count in channels):
+            raise ValueError(f"expected 1 to 8 numbers from 1 to {WIDEST}, found {list(channels)}")
+        return channels
+
+    @field_validator("kernels")
+    @classmethod
+    def _are_odd(cls, kernels: tuple[int, ...]) -> tuple[int, ...]:
+        if not 1 <= len(kernels) <= 8 or not all(0 < kernel < 100 and kernel % 2 for kernel in kernels):
+            raise ValueError(f"expected 1 to 8 odd numbers below 100, found {list(kernels)}")
+        return kernels
+
+    @property
+    def every(self) -> int:  # noqa: D102
+        return int(2 ** len(self.channels))
+
+    def build(self, dim: int) -> TemporalModule:  # noqa: D102
+        return SpectrogramBlocks(dim, self)
+
+
+class SpectrogramBlocks(TemporalModule):
+    """See `MelCNN`; the channels of a frame of the spectrogram are its bands."""
+
+    def __init__(self, dim: int, settings: MelCNN) -> None:
+        super().__init__()
+        self.blocks, before, bands = nn.ModuleList(), 1, dim
+        for number, count in enumerate(settings.channels):
+            kernels = (3,) if number else settings.kernels
+            self.blocks.append(SpectrogramBlock(before, count, kernels, settings))
+            before, bands = count * len(kernels), -(-bands // 2)
+        self.dim = before * bands
+
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> Sequences:  # noqa: D102
+        image = frames[:, None]
+        for block in self.blocks:
+            image, mask = block(image, mask)
+        return Sequences(image.transpose(1, 2).flatten(2), mask)
+
+
+class SpectrogramBlock(nn.Module):
+    """Images (batch, channels, time, bands), mask (batch, time) -> the same of half as many frames and bands."""
+
+    def __init__(self, before: int, channels: int, kernels: tuple[int, ...], settings: MelCNN) -> None:
+        super().__init__()
+        after = channels * len(kernels)
+        self.convolutions = nn.ModuleList(nn.Conv2d(before, channels, kernel, padding="same") for kernel in kernels)
+        self.norm = MaskedBatchNorm(after)
+        self.excite = SqueezeExcitation(after, settings.squeeze) if settings.squeeze else None
+        self.dropout = nn.Dropout2d(settings.dropout)
+
+    def forward(self, image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # noqa: D102
+        image = image * mask[:, None, :, None]
+        image = torch.cat([convolution(image) for convolution in self.convolutions], dim=1)
+        image = self.norm(image.transpose(1, 2), mask).transpose(1, 2).relu() * mask[:, None, :, None]
+        if self.excite is not None:
+            image = self.excite(image, mask)
+        image = nn.functional.max_pool2d(image, 2, ceil_mode=True)  # nothing is below zero, as the padding is
+        return self.dropout(image), mask[:, ::2]
+
+
+class SqueezeExcitation(nn.Module):
+    """Each channel times a share between 0 and 1, which a small network takes from the means of all."""
+
+    def __init__(self, channels: int, squeeze: int) -> None:
+        super().__init__()
+        few = max(1, channels // squeeze)
+        self.shares = nn.Sequential(nn.Linear(channels, few), nn.ReLU(), nn.Linear(few, channels), nn.Sigmoid())
+
+    def forward(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:  # noqa: D102
+        means = image.sum(dim=(2, 3)) / (mask.sum(dim=1, keepdim=True) * image.shape[3])
+        return image * self.shares(means)[:, :, None, None]

@@ -1,0 +1,94 @@
+"""Dilated causal convolutions from both ends, whose blocks are weighed.
+
+Source: Ye, Wen, Wei, Xu, Liu and Shan (2023), Temporal Modeling Matters: A Novel Temporal Emotional Modeling Approach
+for Speech Emotion Recognition, ICASSP (TIM-Net). There each block is averaged over time and these averages are summed
+with learned weights; here the frames are, which ``pooling=mean`` makes the same, so that another pooling can take its
+place. Padding is neither convolved from the far end nor counted by batch normalisation, and the weights begin as equal.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from train.layers import WIDEST
+from train.masked import MaskedBatchNorm, backwards
+from train.sequences import Sequences
+from train.temporal import Temporal, TemporalModule
+
+
+class TCN(Temporal):
+    """Blocks of causal convolutions, the dilation doubled from one to the next."""
+
+    filters: int = Field(default=64, gt=0, le=WIDEST)
+    """Channels."""
+    kernel: int = Field(default=2, ge=1, le=101)
+    """Frames that each convolution sees, so many frames apart as it is dilated."""
+    dilations: int = Field(default=8, ge=1, le=12)
+    """Blocks of a stack, dilated by 1, 2, 4 …"""
+    stacks: int = Field(default=1, ge=1, le=8)
+    """One upon another."""
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Share of channels that a training step leaves out, the same in all frames of an utterance."""
+
+    def build(self, dim: int) -> TemporalModule:  # noqa: D102
+        return BothEnds(dim, self)
+
+
+class BothEnds(TemporalModule):
+    """See `TCN`."""
+
+    def __init__(self, dim: int, settings: TCN) -> None:
+        super().__init__()
+        self.forth, self.back = (OneEnd(dim, settings) for _ in range(2))
+        blocks = settings.stacks * settings.dilations
+        self.shares = nn.Parameter(torch.full((blocks,), 1 / blocks))
+        self.dim = settings.filters
+
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> Sequences:  # noqa: D102
+        total = torch.zeros((), device=frames.device)
+        ends = zip(self.forth(frames * mask[..., None], mask), self.back(backwards(frames, mask), mask), strict=True)
+        for share, (forth, back) in zip(self.shares, ends, strict=True):
+            total = total + share * (forth + backwards(back, mask))
+        return Sequences(total, mask)
+
+
+class OneEnd(nn.Module):
+    """Frames (batch, time, dim) -> the frames of each block, (batch, time, filters); none sees what comes later."""
+
+    def __init__(self, dim: int, settings: TCN) -> None:
+        super().__init__()
+        self.to_width = nn.Linear(dim, settings.filters)
+        dilations = [2**power for power in range(settings.dilations)] * settings.stacks
+        self.blocks = nn.ModuleList(GatedBlock(settings, dilation) for dilation in dilations)
+
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:  # noqa: D102
+        found = [self.to_width(frames) * mask[..., None]]
+        for block in self.blocks:
+            found.append(block(found[-1], mask))
+        return found[1:]
+
+
+class GatedBlock(nn.Module):
+    """Frames times the sigmoid of twice (causal convolution, batch norm, ReLU, dropout)."""
+
+    def __init__(self, settings: TCN, dilation: int) -> None:
+        super().__init__()
+        width = settings.filters
+        self.ahead = (settings.kernel - 1) * dilation
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(before, after, settings.kernel, dilation=dilation) for before, after in pairwise([width] * 3)
+        )
+        self.norms = nn.ModuleList(MaskedBatchNorm(width) for _ in range(2))
+        self.dropout = nn.Dropout1d(settings.dropout)
+
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:  # noqa: D102
+        hidden = frames
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            channels = nn.functional.pad(hidden.transpose(1, 2), (self.ahead, 0))
+            hidden = nn.functional.relu(norm(convolution(channels).transpose(1, 2), mask))
+            hidden = self.dropout(hidden.transpose(1, 2)).transpose(1, 2)
+        return frames * hidden.sigmoid()
