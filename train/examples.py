@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 
 from featurestore.batches import read_ahead
-from featurestore.codec import Frames, bytes_per_frame
+from featurestore.codec import Frames
 from featurestore.errors import SerError
 from featurestore.plan import Ints
 from train.align import align_repeated
@@ -156,8 +156,7 @@ class Examples:
         """What is stored of all that is read of the utterances."""
         rows = np.array([self.store.index[name] for name in self.names], np.int64)
         return sum(
-            int(hearing.lengths(rows).sum())
-            * bytes_per_frame(hearing.source.spec.dtype, hearing.source.count, hearing.source.spec.dim)
+            int(hearing.lengths(rows).sum()) * hearing.front.frame_bytes(hearing.source)
             for hearing in self.streams.values()
         )
 

@@ -81,6 +81,7 @@ class RunFolder:
             "categories": read_map(config.categories).model_dump() if config.categories else None,
             "goals": {name: goal.described() for name, goal in examples.goals.items()},
             "versions": {library: version(library) for library in LIBRARIES},
+            "stored_bytes": examples.stored_bytes,
             "skipped": examples.skipped,
             "warnings": warnings,
             "statistics": {name: _statistics_of(hearing, config) for name, hearing in examples.streams.items()},

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from featurestore.codec import Frames
+from featurestore.codec import Frames, bytes_per_frame
 from train.fronts import Front, FrontModule, LayeredModule
 from train.sources import AT_ONCE, Source
 
@@ -23,6 +23,9 @@ class Pooled(Front):
         mean, sd = source.own_moments(name)
         values = np.concatenate([mean, sd], axis=-1)[:, None]
         return Frames(np.ascontiguousarray(values), "float32", values.shape[-1])
+
+    def frame_bytes(self, source: Source) -> int:  # noqa: D102
+        return bytes_per_frame("float32", source.count, 2 * source.spec.dim)
 
     def build(self, source: Source) -> FrontModule:  # noqa: D102
         return PooledModule(source.count, 2 * source.spec.dim, learned=True, by_training_part=self.normalize == "train")

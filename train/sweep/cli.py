@@ -84,10 +84,25 @@ def status(sweep: Path) -> int:
     return 0
 
 
+@app.command
+def report(sweep: Path) -> int:
+    """Make the report of a sweep anew from its files, also while it runs: HTML, CSV and LaTeX.
+
+    Args:
+        sweep: Its folder.
+    """
+    from train.sweep.folder import SweepFolder
+    from train.sweep.report import write_report
+
+    say(f"report: {write_report(SweepFolder(sweep))}")
+    return 0
+
+
 def _go_on(path: Path, workers: int | None, scheduler: str | None) -> int:
     from train.sweep.folder import SweepFolder
     from train.sweep.leaderboard import leaderboard_lines, write_leaderboard
     from train.sweep.methods import found_lines
+    from train.sweep.report import write_report
     from train.sweep.running import run_sweep
 
     folder = SweepFolder(path)
@@ -101,6 +116,7 @@ def _go_on(path: Path, workers: int | None, scheduler: str | None) -> int:
     say_table(header, rows)
     for line in found_lines(folder, table):
         say(line)
+    say(f"report: {write_report(folder)}")
     say(f"sweep: {path}")
     return INCOMPLETE if failed else 0
 

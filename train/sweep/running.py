@@ -20,7 +20,7 @@ from train.live import describe_seconds
 from train.run import Say, prepare, write_results
 from train.sweep.config import SweepConfig, Variant, train_config, variants_of
 from train.sweep.folder import FAILED, SweepFolder
-from train.sweep.leaderboard import scores_of
+from train.sweep.leaderboard import results_of, scores_of
 from train.work import Job, Pack, Report, Task, do_pack, jobs_of, packed
 from train.workers import count_workers, run_packs
 
@@ -80,7 +80,7 @@ def run_sweep(folder: SweepFolder, workers: int | None, scheduler: str | None, s
                 _fail(folder, variant, why, say)
             elif job is None:
                 live.done += 1
-                scores = scores_of(folder.run(variant))
+                scores = scores_of(results_of(folder.run(variant)))
                 say(f"{variant.number}: {variant.name}: {', '.join(f'{k} {v:.3f}' for k, v in scores.items())}")
     return sum(bool(folder.failure(variant)) for variant in folder.variants)
 
@@ -111,6 +111,7 @@ class _Live:
     def epoch(self, reached: dict[str, Any]) -> None:
         """Note what a model has reached."""
         variant, seconds = self._by_path[reached["run"]], time.monotonic() - self._start
+        self._folder.note_epoch(variant, reached)
         left = f", about {describe_seconds(seconds * (self._left / self.done - 1))} left" if self.done else ""
         text = (
             f"{self.done} of {self._left} variants; {variant.number}: fold {reached['fold']} epoch {reached['epoch']}"
