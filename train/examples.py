@@ -151,14 +151,19 @@ class Examples:
         """Return how many windows of about so many megabytes the store has."""
         return max(1, math.ceil(self.stored_bytes / (megabytes * 1e6)))
 
-    @cached_property
+    @property
     def stored_bytes(self) -> int:
         """What is stored of all that is read of the utterances."""
+        return sum(self.bytes_by_stream)
+
+    @cached_property
+    def bytes_by_stream(self) -> list[int]:
+        """The same of each stream."""
         rows = np.array([self.store.index[name] for name in self.names], np.int64)
-        return sum(
+        return [
             int(hearing.lengths(rows).sum()) * hearing.front.frame_bytes(hearing.source)
             for hearing in self.streams.values()
-        )
+        ]
 
     def keep_on(self, device: torch.device) -> None:
         """Keep what is stored of every utterance that is read on a device, if it has room for all of it."""

@@ -62,7 +62,7 @@ class Outcome:
     @cached_property
     def ratio(self) -> float:
         """How large its test parts are beside its training parts, on average."""
-        folds = [self.folder.protocol.folds[fold] for fold in dict.fromkeys(v.fold for v in self.folder.variants)]
+        folds = [self.folder.fold(fold) for fold in dict.fromkeys(v.fold for v in self.folder.variants)]
         return float(np.mean([len(fold.test) / len(fold.train) for fold in folds]))
 
     def predicted(self, target: str) -> Any:

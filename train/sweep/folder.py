@@ -23,6 +23,8 @@ from train.sweep.config import SweepConfig, Variant, variants_of, words_of
 FILE = "sweep.json"
 FAILED = "failed.json"
 """In the folder of a variant that cannot be trained: why."""
+GIVEN_UP = "given_up.json"
+"""In the folder of a variant that a search gave up: why."""
 EPOCHS = "epochs.jsonl"
 """In the folder of a sweep: a line for each epoch of each model, as it was reached."""
 EPOCH = ("variant", "fold", "member", "again", "epoch", "loss", "dev", "read", "train", "select")
@@ -72,8 +74,15 @@ class SweepFolder:
         found = self.note["variants"]
         return [Variant(one["number"], one["levels"], tuple(one["settings"])) for one in found]
 
-    def open_store(self) -> AnyStore:
-        """Return the store, or the stores as one."""
+    def add(self, variant: Variant) -> None:
+        """Write that there is another variant."""
+        note = {**self.note, "variants": [*self.note["variants"], asdict(variant)]}
+        write_whole(self.path / FILE, json.dumps(note, indent=1, ensure_ascii=False) + "\n")
+        self.__dict__ = {"path": self.path, "_runs": self._runs, "store": self.store}  # what was read is read anew
+
+    @cached_property
+    def store(self) -> AnyStore:
+        """The store, or the stores as one."""
         return open_stores(self.note["stores"])
 
     def run(self, variant: Variant) -> RunFolder:
@@ -96,9 +105,20 @@ class SweepFolder:
         lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
         return pd.DataFrame([*_readable(lines)], columns=[*EPOCH])
 
+    def give_up(self, variant: Variant, why: str) -> None:
+        """Note that a variant is not trained to its end."""
+        write_whole(self.run(variant).path / GIVEN_UP, json.dumps({"why": why}) + "\n")
+
+    def given_up(self, variant: Variant) -> str:
+        """Return why a variant was given up; empty if it was not."""
+        return self._why(variant, GIVEN_UP)
+
     def failure(self, variant: Variant) -> str:
         """Return why a variant failed; empty if it did not."""
-        file = self.run(variant).path / FAILED
+        return self._why(variant, FAILED)
+
+    def _why(self, variant: Variant, name: str) -> str:
+        file = self.run(variant).path / name
         return str(json.loads(file.read_bytes())["why"]) if file.is_file() else ""
 
 

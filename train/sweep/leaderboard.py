@@ -15,7 +15,7 @@ from train.sweep.config import Variant
 from train.sweep.folder import SweepFolder
 from train.work import jobs_of
 
-STATES = ("done", "training", "waiting", "failed")
+STATES = ("done", "training", "waiting", "given up", "failed")
 
 
 def leaderboard(folder: SweepFolder) -> pd.DataFrame:
@@ -28,6 +28,14 @@ def leaderboard(folder: SweepFolder) -> pd.DataFrame:
     rows = [{"variant": one.number, **one.levels, **_reached(folder, one)} for one in folder.variants]
     table = pd.DataFrame(rows)
     return table.sort_values("dev", ascending=False, na_position="last", kind="stable").reset_index(drop=True)
+
+
+def with_progress(table: pd.DataFrame, folder: SweepFolder) -> pd.DataFrame:
+    """Return a leaderboard with a column ``at``: what was heard last of each variant in training."""
+    last = folder.epochs().groupby("variant").last()
+    at = {one.Index: f"fold {one.fold}, epoch {one.epoch}, dev {one.dev:.3f}" for one in last.itertuples()}
+    training = table["state"] == "training"
+    return table.assign(at=table["variant"].map(at).where(training, "").fillna(""))
 
 
 def write_leaderboard(folder: SweepFolder) -> pd.DataFrame:
@@ -63,6 +71,8 @@ def _reached(folder: SweepFolder, variant: Variant) -> dict[str, Any]:
         results = results_of(run)
         count = len(results["models"])
         return {"state": "done", "models": f"{count} of {count}", "why": "", **_figures(results)}
+    if why := folder.given_up(variant):
+        return {"state": "given up", "models": "", "dev": float("nan"), "why": why}
     models = [job for job in jobs_of(run) if job.member is not None]
     trained = sum(run.model(job.variant).exists() for job in models)
     begun = trained or any(run.checkpoint(job.variant).exists() for job in models)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
+
 from train.comparison_tables import escaped, tabular
 from train.files import write_whole
 from train.sweep.folder import SweepFolder
@@ -45,6 +47,7 @@ def as_latex(findings: Findings) -> str:
     return "\n".join([*lines, ""])
 
 
-def _cells(table: object) -> list[list[str]]:
-    texts = rounded(table)  # type: ignore[arg-type]
-    return [[escaped(str(cell)) for cell in row] for row in (texts.columns, *texts.to_numpy().tolist())]
+def _cells(table: pd.DataFrame) -> list[list[str]]:
+    texts = rounded(table)
+    rows: list[list[object]] = [list(texts.columns), *texts.to_numpy().tolist()]
+    return [[escaped(str(cell)) for cell in row] for row in rows]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Titled = tuple[str, "Figure"]
 MOST = 40
 """Methods that a figure shows, the best on dev; the tables have all."""
-MOST_POINTS = 5_000
+MOST_POINTS, MOST_CURVES, MOST_TEXTS = 2_000, 8, 200
 WIDTH, ROW = 960, 18
 """Pixels of a figure, and of a row of it."""
 COLOURS = {"best on dev": "#d55e00", "not told apart": "#e69f00", "worse": "#0072b2", "better": "#009e73"}
@@ -80,7 +80,9 @@ def _probe(findings: Findings) -> Iterator[Titled]:
         return
     figure = _figure(460, "layer", _scale(findings))
     colours = [*COLOURS.values(), OTHER]
-    for number, (curve, rows) in enumerate(table.groupby("curve", sort=False)):
+    best = table.groupby("curve")["dev"].max().nlargest(MOST_CURVES).index
+    for number, curve in enumerate(best):
+        rows = table[table["curve"] == curve]
         colour = colours[number % len(colours)]
         single, several = rows[rows["layer"].notna()], rows[rows["layer"].isna()]
         named = f", {curve}" if curve else ""
@@ -96,7 +98,8 @@ def _probe(findings: Findings) -> Iterator[Titled]:
                 x=[layers.min(), layers.max()], y=[row[findings.target]] * 2, mode="lines",
                 line={"color": colour, "dash": "dash", "width": 1}, name=f"{row['level']}, test{named}",
             )  # fmt: skip
-    yield "Each layer alone, and together", figure
+    several = f" (the {MOST_CURVES} best on dev)" if table["curve"].nunique() > MOST_CURVES else ""
+    yield f"Each layer alone, and together{several}", figure
 
 
 def _weights(findings: Findings) -> Iterator[Titled]:
@@ -161,7 +164,7 @@ def _by_method(findings: Findings, rows: pd.DataFrame, column: str, value: str) 
 def _heat_map(values: Any, x: list[str], y: list[str], title: str, colours: str) -> Figure:
     figure = _figure(ROW * len(y) + 140, title)
     texts = [[f"{value:.2f}" if value == value else "" for value in row] for row in values]
-    shown = texts if len(x) <= 20 else None
+    shown = texts if values.size <= MOST_TEXTS else None
     figure.add_heatmap(
         z=np.where(np.isnan(values), None, values), x=x, y=y, colorscale=colours, text=shown,
         texttemplate="%{text}" if shown else None, hovertemplate="%{y}<br>%{x}: %{z:.3f}<extra></extra>",

@@ -31,6 +31,14 @@ TITLES = {
 }
 """Of the tables that the page shows; what is not here is drawn, and in the CSV files."""
 
+FIRST = 2
+"""Sections that are shown before the libraries are read, which takes most of the time: they come as plain tables."""
+MOST_ROWS = 100
+"""Of a table that are there at once: a page of many is slow to open; any number can be asked for, and printed."""
+
+MENU: list[list[int | str]] = [[MOST_ROWS, -1], [MOST_ROWS, "all"]]
+"""Numbers of rows that can be asked for, and what they are called."""
+
 
 class Section(NamedTuple):
     """A table or a figure of the page; ``content`` is HTML."""
@@ -55,6 +63,7 @@ def page(findings: Findings) -> str:
         .render(
             title=printable(f"Sweep {findings.folder.path.parent.name}, {findings.folder.path.name}"),
             libraries=Markup("\n".join(_libraries())),
+            first=sections[:FIRST],
             states=", ".join(f"{count} {state}" for state, count in findings.states.items()),
             count=len(findings.variants),
             unfinished=set(findings.states) - {"done"},
@@ -62,7 +71,7 @@ def page(findings: Findings) -> str:
             unsafe=checks["found"][checks["what"] == "unsafe"],
             sentence=printable(findings.sentence),
             notes=[] if isinstance(findings.found, str) else _notes(findings.found),
-            sections=sections,
+            sections=sections[FIRST:],
         )
     )
 
@@ -92,13 +101,15 @@ def _table(name: str, table: pd.DataFrame) -> Section:
     from itables import to_html_datatable
 
     title, remark = TITLES[name]
-    shown = _one_line(rounded(table))
+    shown, paged = _one_line(rounded(table)), len(table) > MOST_ROWS
     html = to_html_datatable(
         pd.concat([shown, _hidden(table, shown)], axis=1),
         table_id=f"table-{name}",
         connected=False,
-        paging=False,
-        layout={"topStart": None, "bottomStart": None, "bottomEnd": None},
+        paging=paged,
+        pageLength=MOST_ROWS,
+        lengthMenu=MENU,
+        layout={} if paged else {"topStart": None, "bottomStart": None, "bottomEnd": None},
         maxBytes=0,
         maxColumns=0,
         column_filters="header",
@@ -114,14 +125,14 @@ def _one_line(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _hidden(table: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
-    """Return the numbers behind the texts of a table, by which these are sorted."""
-    numbers = {str(name): table[name] for name in table if pd.api.types.is_numeric_dtype(table[name])}
-    return pd.DataFrame({f"number {name}": of.astype(float) for name, of in numbers.items() if name in shown})
+    """Return the numbers behind the texts that have an interval beside them, by which these are sorted."""
+    numbers = {str(name): table[name] for name in table if f"{name}_low" in table}
+    return pd.DataFrame({f"number {name}": of.round(4) for name, of in numbers.items() if name in shown})
 
 
 def _sorted_by(table: pd.DataFrame, shown: pd.DataFrame) -> list[dict[str, Any]]:
     names = list(shown.columns)
-    behind = [name.removeprefix("number ") for name in _hidden(table, shown)]
+    behind = [str(name).removeprefix("number ") for name in _hidden(table, shown)]
     found: list[dict[str, Any]] = [{"targets": [len(names) + n for n in range(len(behind))], "visible": False}]
     return found + [{"targets": [names.index(name)], "orderData": [len(names) + n]} for n, name in enumerate(behind)]
 

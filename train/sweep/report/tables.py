@@ -163,9 +163,14 @@ class Findings:
                     others = {name: level for name, level in levels.items() if name not in (factor, "seed")}
                     curve = ", ".join(f"{name}={level}" for name, level in others.items())
                     layer = layers.get(levels[factor])
-                    rows.append({"curve": curve, "level": levels[factor], "layer": layer, **row})
+                    figures = {key: value for key, value in row.items() if key in self._reached}
+                    rows.append({"curve": curve, "level": levels[factor], "layer": layer, **figures})
         table = pd.DataFrame(rows)
         return table.astype({"layer": "Int64"}).sort_values(["curve", "layer"]) if len(table) else table
+
+    @property
+    def _reached(self) -> list[str]:
+        return ["dev", *(f"{target}{end}" for target in self.metrics for end in ("", "_low", "_high"))]
 
     @cached_property
     def layer_weights(self) -> pd.DataFrame:
