@@ -7,7 +7,7 @@ import pytest
 from extract.config import ExtractConfig
 from featurestore.config import load
 from train.config import TrainConfig
-from train.sweep.config import SweepConfig, train_config, variants_of
+from train.sweep.config import SweepConfig, as_sample, train_config, variants_of
 
 FOLDER = Path(__file__).parents[1] / "configs"
 SCHEMAS = {"extract": ExtractConfig, "train": TrainConfig, "sweep": SweepConfig}
@@ -24,4 +24,6 @@ def test_a_config_is_valid_and_begins_with_its_command(file):
     if kind == "extract":
         assert config.features()
     if kind == "sweep":
-        assert all(train_config(config, variant) for variant in variants_of(config))
+        configs = [train_config(config, variant).to_dict() for variant in variants_of(as_sample(config))]
+        assert len(configs) > 1
+        assert all(one not in configs[:number] for number, one in enumerate(configs))  # no variant twice

@@ -18,6 +18,8 @@ from train.outcomes import Outcome, Truth, check_same_tests, check_seeds
 from train.systems import MEAN, RESAMPLES, Difference, Reached, System, compare_systems
 
 Against = Literal["first", "all"]
+Trainings = Sequence[Sequence[Outcome]]
+"""The runs of each training of a system."""
 
 
 @dataclass(frozen=True)
@@ -62,24 +64,42 @@ def compare_runs(paths: Sequence[Path], seeds: int = 1, against: Against = "all"
         wanted = "two runs or more" if seeds == 1 else f"two groups or more of {seeds} runs each (--seeds {seeds})"
         raise SerError(f"found {len(paths)} run{'' if len(paths) == 1 else 's'}, expected {wanted}")
     outcomes = [Outcome(path) for path in paths]
-    targets = check_same_tests(outcomes)
+    check_same_tests(outcomes)
     groups = [outcomes[start : start + seeds] for start in range(0, len(outcomes), seeds)]
     for group in groups:
         check_seeds(group)
-    truths = {target: truth_of(outcomes, target) for target in targets}
     names = short_names([group[0].path for group in groups])
+    more = f" (+{seeds - 1})" if seeds > 1 else ""
+    trainings = [[[outcome] for outcome in group] for group in groups]
+    return compare_outcomes([(f"{name}{more}", of) for name, of in zip(names, trainings, strict=True)], against)
+
+
+def compare_outcomes(systems: Sequence[tuple[str, Trainings]], against: Against = "all") -> Comparison:
+    """Compare systems on the same test parts.
+
+    Args:
+        systems: two or more of them, each with its name, and its trainings: of a method a run each, of a setting the
+            runs of several methods that have it, over which the metric is averaged.
+        against: which pairs are compared: all, or the first system with each other one.
+
+    Raises:
+        SerError: if their test parts differ, or have one speaker.
+    """
+    outcomes = [outcome for _, trainings in systems for runs in trainings for outcome in runs]
+    targets = check_same_tests(outcomes)
+    truths = {target: truth_of(outcomes, target) for target in targets}
     speakers = next(iter(truths.values())).speakers
     count = int(speakers.max()) + 1
     if count < 2:
-        raise SerError(f"the test parts of {paths[0]} have one speaker: nothing can be said of others")
+        raise SerError(f"the test parts of {outcomes[0].path} have one speaker: nothing can be said of others")
     weights = resample_weights(count, resamples=RESAMPLES)
-    systems = [_system(name, group, truths, weights) for name, group in zip(names, groups, strict=True)]
-    pairs = list(combinations(systems, 2)) if against == "all" else [(systems[0], other) for other in systems[1:]]
+    compared = [_system(name, trainings, truths, weights) for name, trainings in systems]
+    pairs = list(combinations(compared, 2)) if against == "all" else [(compared[0], other) for other in compared[1:]]
     ratio = float(np.mean([outcome.ratio for outcome in outcomes]))
     table = outcomes[0].table
     known = "speaker" in table and bool((table["speaker"] != "").all())
     metrics = {target: truth.metric for target, truth in truths.items()}
-    found = Comparison(metrics, systems, [], count, known, _left_out(outcomes, targets))
+    found = Comparison(metrics, compared, [], count, known, _left_out(outcomes, targets))
     differences = [one for target in found.targets for one in compare_systems(target, pairs, count, ratio)]
     return replace(found, differences=differences)
 
@@ -100,18 +120,20 @@ def truth_of(outcomes: Sequence[Outcome], target: str) -> Truth:
     return Truth(metric, labels, speakers, folds, classes)
 
 
-def _system(name: str, group: list[Outcome], truths: dict[str, Truth], weights: Floats) -> System:
-    members = len(group[0].seeds)
-    without = group[0].without_each() if len(group) == 1 and members > 1 else []
+def _system(name: str, trainings: Trainings, truths: dict[str, Truth], weights: Floats) -> System:
+    runs = [outcome for of in trainings for outcome in of]
+    members = len(runs[0].seeds)
+    without = runs[0].without_each() if len(runs) == 1 and members > 1 else []
     tallies = {
-        target: truth.tally([one.predicted(target) for one in group], [one[target].to_numpy() for one in without])
+        target: truth.tally(
+            [one.predicted(target) for one in runs], [one[target].to_numpy() for one in without], len(trainings)
+        )
         for target, truth in truths.items()
     }
     reached = {target: Reached([tally], weights) for target, tally in tallies.items()}
     if len(tallies) > 1:
         reached[MEAN] = Reached(list(tallies.values()), weights)
-    trainings = len(group) if len(group) > 1 else members
-    return System(f"{name} (+{len(group) - 1})" if len(group) > 1 else name, trainings, reached)
+    return System(name, len(trainings) if len(runs) > 1 else members, reached)
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:

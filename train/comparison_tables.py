@@ -20,6 +20,7 @@ SPECIAL = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 """Characters that mean something else in LaTeX."""
+MOST_NAMES = 20
 
 
 def system_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
@@ -37,7 +38,8 @@ def in_words(comparison: Comparison) -> list[str]:
     """Return what can and cannot be told apart, a line for each pair and target, and by which rule."""
     lines = [f"{comparison.title(one.target)}: {_sentence(one)}" for one in comparison.differences]
     lines += [_power(comparison, target) for target in comparison.targets]
-    return [*lines, _rule(comparison), *_once(comparison.systems), *comparison.left_out, *_unknown_speakers(comparison)]
+    ruled = f"{rule(comparison)}; beside it: {_other_tests(comparison)}"
+    return [*lines, ruled, *once(comparison.systems), *comparison.left_out, *_unknown_speakers(comparison)]
 
 
 def _sentence(one: Difference) -> str:
@@ -62,23 +64,29 @@ def _power(comparison: Comparison, target: str) -> str:
     )
 
 
-def _rule(comparison: Comparison) -> str:
-    ways = 2**comparison.speakers
-    swaps = f"all {ways}" if ways <= PERMUTATIONS else f"{PERMUTATIONS} random"
+def rule(comparison: Comparison) -> str:
+    """Return by which rule systems are told apart."""
     pairs = len(comparison.differences) // len(comparison.targets)
     return (
         f"told apart: Holm's p over {pairs} pair{'s' if pairs > 1 else ''}, of a t-test with the error over "
-        f"{comparison.speakers} speakers and over trainings, is at most {LEVEL}; beside it: {swaps} swaps within "
-        "speakers (these models alone), and the corrected resampled t-test over folds"
+        f"{comparison.speakers} speakers and over trainings, is at most {LEVEL}"
     )
 
 
-def _once(systems: list[System]) -> list[str]:
-    once = [system.name for system in systems if system.trainings == 1]
-    if not once:
+def _other_tests(comparison: Comparison) -> str:
+    ways = 2**comparison.speakers
+    swaps = f"all {ways}" if ways <= PERMUTATIONS else f"{PERMUTATIONS} random"
+    return f"{swaps} swaps within speakers (these models alone), and the corrected resampled t-test over folds"
+
+
+def once(systems: list[System]) -> list[str]:
+    """Return what that means, if some systems were trained once."""
+    found = [system.name for system in systems if system.trainings == 1]
+    if not found:
         return []
+    names = ", ".join(found[:MOST_NAMES]) + (f" and {len(found) - MOST_NAMES} more" if len(found) > MOST_NAMES else "")
     return [
-        f"trained once: {', '.join(once)}: intervals and p speak of these models, not of their methods, which can be "
+        f"trained once: {names}: intervals and p speak of these models, not of their methods, which can be "
         "told apart only with several trainings: members=5, or runs with other seeds (--seeds)"
     ]
 
@@ -136,10 +144,11 @@ def as_latex(comparison: Comparison) -> str:
         cells.append(escaped(f"{_figure(one.value, one.interval)}, p {_p(one.p_holm)}") + star)
     differences = ["difference", *header[2:]]
     note = f"% 95 % intervals over {comparison.speakers} speakers, and trainings where there are several; p by Holm"
-    return "\n".join([note, *_tabular(header, rows), "", *_tabular(differences, pairs.values()), ""])
+    return "\n".join([note, *tabular(header, rows), "", *tabular(differences, pairs.values()), ""])
 
 
-def _tabular(header: list[str], rows: Iterable[list[str]]) -> list[str]:
+def tabular(header: list[str], rows: Iterable[list[str]]) -> list[str]:
+    """Return the lines of a table whose cells are `escaped`."""
     body = [" & ".join(row) + r" \\" for row in (header, *rows)]
     columns = "l" + "r" * (len(header) - 1)
     return [rf"\begin{{tabular}}{{{columns}}}", r"\hline", body[0], r"\hline", *body[1:], r"\hline", r"\end{tabular}"]

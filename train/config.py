@@ -99,6 +99,9 @@ class TrainConfig(Config):
     unsafe: UnsafeConfig = UnsafeConfig()
     folds: tuple[int, ...] | None = None
     """The numbers of the folds that are trained and tested; all when absent."""
+    train_share: float = Field(default=1.0, gt=0, le=1)
+    """Share of each training part that trains, for a curve over the size of the data: a smaller one is part of a larger
+    one, and dev and test stay whole."""
     members: int = Field(default=1, ge=1, le=MOST_MEMBERS)
     """Models that are trained on each fold, with seeds one after another; their predictions are averaged."""
     baseline: bool = True

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 
 from featurestore.batches import read_ahead
-from featurestore.codec import Frames, bytes_per_frame
+from featurestore.codec import Frames
 from featurestore.errors import SerError
 from featurestore.plan import Ints
 from train.align import align_repeated
@@ -163,15 +163,19 @@ class Examples:
         """Return how many windows of about so many megabytes the store has."""
         return max(1, math.ceil(self.stored_bytes / (megabytes * 1e6)))
 
-    @cached_property
+    @property
     def stored_bytes(self) -> int:
         """What is stored of all that is read of the utterances."""
+        return sum(self.bytes_by_stream)
+
+    @cached_property
+    def bytes_by_stream(self) -> list[int]:
+        """The same of each stream."""
         rows = np.array([self.store.index[name] for name in self.names], np.int64)
-        return sum(
-            int(hearing.lengths(rows).sum())
-            * bytes_per_frame(hearing.source.spec.dtype, hearing.source.count, hearing.source.spec.dim)
+        return [
+            int(hearing.lengths(rows).sum()) * hearing.front.frame_bytes(hearing.source)
             for hearing in self.streams.values()
-        )
+        ]
 
     def keep_on(self, device: torch.device) -> None:
         """Keep what is stored of every utterance that is read on a device, if it has room for all of it."""

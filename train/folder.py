@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +22,7 @@ from train.examples import Examples, Hearing
 from train.files import write_whole
 from train.maps import read_map
 from train.protocol import Protocol, read_protocol
+from train.splits import Fold, share_of
 from train.tasks import Goal
 from train.unsafe import UNSAFE, stamp
 
@@ -81,6 +82,7 @@ class RunFolder:
             "categories": read_map(config.categories).model_dump() if config.categories else None,
             "goals": {name: goal.described() for name, goal in examples.goals.items()},
             "versions": {library: version(library) for library in LIBRARIES},
+            "stored_bytes": examples.stored_bytes,
             "skipped": examples.skipped,
             "warnings": warnings,
             "statistics": {name: _statistics_of(hearing, config) for name, hearing in examples.streams.items()},
@@ -100,6 +102,12 @@ class RunFolder:
     def protocol(self) -> Protocol:
         """The folds."""
         return read_protocol(self._there("protocol.json"))
+
+    def fold(self, number: int) -> Fold:
+        """Return a fold with what trains of its training part."""
+        fold = self.protocol.folds[number]
+        share = self.config.train_share
+        return fold if share == 1 else replace(fold, train=share_of(fold.train, share))
 
     @cached_property
     def note(self) -> dict[str, Any]:

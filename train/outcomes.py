@@ -41,7 +41,9 @@ class Outcome:
         file = path / "predictions.csv"
         if not file.is_file():
             raise SerError(f"{path} is unfinished: it has no predictions.csv; ser-train resume {path} goes on")
-        table = pd.read_csv(file, dtype=str, keep_default_na=False).set_index(KEYS).sort_index()
+        wanted = {*KEYS, "speaker", *self.metrics, *(f"{target}_model" for target in self.metrics)}
+        table = pd.read_csv(file, dtype=str, keep_default_na=False, usecols=lambda column: column in wanted)
+        table = table.set_index(KEYS).sort_index()
         absent = [column for target in self.metrics for column in (target, f"{target}_model") if column not in table]
         if absent:
             raise SerError(f"{file} is damaged: it has no column {absent[0]}")
@@ -60,7 +62,7 @@ class Outcome:
     @cached_property
     def ratio(self) -> float:
         """How large its test parts are beside its training parts, on average."""
-        folds = [self.folder.protocol.folds[fold] for fold in dict.fromkeys(v.fold for v in self.folder.variants)]
+        folds = [self.folder.fold(fold) for fold in dict.fromkeys(v.fold for v in self.folder.variants)]
         return float(np.mean([len(fold.test) / len(fold.train) for fold in folds]))
 
     def predicted(self, target: str) -> Any:
@@ -105,8 +107,9 @@ def check_same_tests(outcomes: list[Outcome]) -> list[str]:
 
 
 def _check_same_tests(first: Outcome, other: Outcome, targets: list[str]) -> None:
+    same = first.table.index.equals(other.table.index)
     names = [one.table.index.get_level_values("name") for one in (first, other)]
-    for (mine, yours), (one, two) in ((names, (first, other)), (names[::-1], (other, first))):
+    for (mine, yours), (one, two) in ((names, (first, other)), (names[::-1], (other, first))) if not same else ():
         more = sorted(set(yours) - set(mine))
         if more:
             raise SerError(
@@ -114,7 +117,7 @@ def _check_same_tests(first: Outcome, other: Outcome, targets: list[str]) -> Non
                 f"train it with protocol={one.path / 'protocol.json'}"
             )
     hashes = [one.folder.protocol.sha256[:12] for one in (first, other)]
-    if hashes[0] != hashes[1] or not first.table.index.equals(other.table.index):
+    if hashes[0] != hashes[1] or not same:
         found = f"hash {hashes[1]}…, expected {hashes[0]}…" if hashes[0] != hashes[1] else "not all were trained"
         raise SerError(
             f"{other.path} has other folds than {first.path}, {found}: "
@@ -207,18 +210,20 @@ class Truth:
     folds: Groups
     classes: pd.Index
 
-    def tally(self, predicted: list[Any], without: list[Any]) -> Tally:
+    def tally(self, predicted: list[Any], without: list[Any], trainings: int | None = None) -> Tally:
         """Return what a system reaches.
 
         Args:
             predicted: by each of its runs.
             without: by its members, without one of them each; of runs instead the metric is averaged.
+            trainings: to which as many of the runs belong each, one after another; a run each when absent.
         """
         of = METRIC[self.metric]
         sums = np.stack([self._sums(one, self.speakers) for one in predicted])
         folds = np.mean([of(self._sums(one, self.folds)) for one in predicted], axis=0)
-        if len(predicted) > 1:
-            alone = of(sums.sum(axis=1))
+        count = len(predicted) if trainings is None else trainings
+        if count > 1:
+            alone = of(sums.sum(axis=1)).reshape(count, -1).mean(axis=1)
             left = (alone.sum() - alone) / (len(alone) - 1)
         else:
             left = np.array([float(of(self._sums(one, self.speakers).sum(axis=0))) for one in without])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ class Protocol:
     columns: list[str] = field(default_factory=list)
     labels_sha256: str = ""
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """The hash of the dataset's name, of all names in all parts, in their order, and of what is kept apart."""
         content: dict[str, Any] = {"dataset": self.dataset, "folds": [_parts(fold) for fold in self.folds]}
@@ -166,9 +167,23 @@ def read_protocol(path: Path) -> Protocol:
         SerError: if it is not there, or holds something else, or has been changed.
     """
     try:
-        found = _Protocol.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
     except OSError as error:
         raise SerError(f"protocol={path} cannot be read: {error.strerror}") from None
+    if content not in _LAST:
+        protocol = _protocol_of(content, path)
+        _LAST.clear()
+        _LAST[content] = protocol
+    return _LAST[content]
+
+
+_LAST: dict[bytes, Protocol] = {}
+"""The one that was read last, by the content of its file: the runs of a sweep have the same."""
+
+
+def _protocol_of(content: bytes, path: Path) -> Protocol:
+    try:
+        found = _Protocol.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         raise SerError(f"{path} is no protocol: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
@@ -202,7 +217,7 @@ def fitting(protocol: Protocol, names: Sequence[str], dataset: str, path: Path) 
 
 def _parts(fold: Fold) -> dict[str, list[str]]:
     """Return the parts of a fold; unlabelled ones only where there are some, as few protocols have them."""
-    return {part: names for part, names in asdict(fold).items() if part in PARTS or names}
+    return {part: names for part, names in vars(fold).items() if part in PARTS or names}
 
 
 def _check_parts(protocol: Protocol, path: Path) -> None:

@@ -74,7 +74,7 @@ def prepare(
     """
     check_sinks(config.log)
     examples = load_examples(store, config)
-    protocol = _protocol(config, examples)
+    protocol = protocol_of(config, examples)
     if config.lmmd:
         for fold in protocol.folds:
             check_adaptation(examples, fold.unlabelled)
@@ -112,7 +112,7 @@ def write_results(path: str) -> None:
     _results(folder, examples, log)
 
 
-def _protocol(config: TrainConfig, examples: Examples) -> Protocol:
+def protocol_of(config: TrainConfig, examples: Examples) -> Protocol:
     """Return the folds of a file, or those that the splits make."""
     dataset = examples.store.dataset
     if config.protocol is not None:
@@ -157,7 +157,7 @@ def _train(folder: RunFolder, jobs: list[Job], live: Live) -> None:
 
 def _results(folder: RunFolder, examples: Examples, log: _Log) -> dict[str, Any]:
     numbers = list(dict.fromkeys(variant.fold for variant in folder.variants))
-    folds = [folder.protocol.folds[number] for number in numbers]
+    folds = [folder.fold(number) for number in numbers]
     systems = {"model": _members(folder, examples, numbers)}
     if folder.config.baseline:
         systems["ridge"] = _ridge(folder, examples, numbers)

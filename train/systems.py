@@ -91,6 +91,7 @@ class Difference:
 
     Attributes:
         target: the target, or ``mean``.
+        speakers: how many there are.
         value: of the first less that of the second, with its 95 % interval, ``low`` and ``high``.
         error: of the value: over speakers, and over trainings where both were trained several times.
         trained_again: whether the error counts trainings.
@@ -98,19 +99,37 @@ class Difference:
         p_swaps: of the permutation test that swaps the two within speakers.
         p_folds: of the corrected resampled t-test; NaN where there is one fold.
         p_holm: ``p`` among those of all pairs on this target, by Holm's procedure.
+        pairs: among which.
         smallest: the smallest true difference that 80 % of simulated studies find.
     """
 
     target: str
     first: System
     second: System
+    speakers: int
     value: float
     error: Error
     trained_again: bool
-    p_swaps: float
     p_folds: float
     p_holm: float = float("nan")
-    smallest: float = float("nan")
+    pairs: int = 1
+
+    @cached_property
+    def p_swaps(self) -> float:  # noqa: D102
+        a, b = self._reached
+        return swap_p(_swapped(a.tallies, b.tallies), self.speakers)
+
+    @cached_property
+    def smallest(self) -> float:  # noqa: D102
+        a, b = self._reached
+        (found, within), (others, others_within) = a.in_studies, b.in_studies
+        trainings = [error for error in (a.over_trainings, b.over_trainings) if error] if self.trained_again else []
+        differences, of_resamples = found - others, within - others_within
+        return smallest_difference(differences, of_resamples, self.value, self.speakers, trainings, self.pairs)
+
+    @property
+    def _reached(self) -> tuple[Reached, Reached]:
+        return self.first.reached[self.target], self.second.reached[self.target]
 
     @property
     def p(self) -> float:  # noqa: D102
@@ -152,17 +171,7 @@ def compare_systems(
     """
     found = [_difference(target, first, second, speakers, ratio) for first, second in pairs]
     adjusted = holm([one.p for one in found])
-    return [
-        replace(one, p_holm=float(p), smallest=_smallest(one, speakers, len(found)))
-        for one, p in zip(found, adjusted, strict=True)
-    ]
-
-
-def _smallest(one: Difference, speakers: int, tests: int) -> float:
-    a, b = (system.reached[one.target] for system in (one.first, one.second))
-    (found, within), (others, others_within) = a.in_studies, b.in_studies
-    trainings = [error for error in (a.over_trainings, b.over_trainings) if error] if one.trained_again else []
-    return smallest_difference(found - others, within - others_within, one.value, speakers, trainings, tests)
+    return [replace(one, p_holm=float(p), pairs=len(found)) for one, p in zip(found, adjusted, strict=True)]
 
 
 def _difference(target: str, first: System, second: System, speakers: int, ratio: float) -> Difference:
@@ -173,9 +182,8 @@ def _difference(target: str, first: System, second: System, speakers: int, ratio
         error = error + a.over_trainings + b.over_trainings
         most = a.over_trainings.freedom + b.over_trainings.freedom
         error = replace(error, freedom=min(error.freedom, most))
-    p_swaps = swap_p(_swapped(a.tallies, b.tallies), speakers)
     p_folds = corrected_t_p(a.folds - b.folds, ratio)
-    return Difference(target, first, second, a.value - b.value, error, trained_again, p_swaps, p_folds)
+    return Difference(target, first, second, speakers, a.value - b.value, error, trained_again, p_folds)
 
 
 def _swapped(a: list[Tally], b: list[Tally]) -> Callable[[Floats], Floats]:

@@ -163,6 +163,19 @@ class Training:
         spent = {what: clock.spent.get(what, 0.0) for what in ("read", "train", "select")}
         return {**note, **spent, "utterances": len(self._train), "frames": int(lengths[self._train].sum())}
 
+    def seconds_a_step(self, count: int) -> float:
+        """Return what a step takes, the middle one of some after the first, which also compiles; they do train."""
+        order = epoch_order(
+            self._train, self._examples.lengths, self._config.optim.batch_size, np.random.default_rng(0)
+        )
+        others = self._examples.batches(self._others(1)) if self._config.lmmd else repeat(None)
+        batches = self._examples.batches([order[number % len(order)] for number in range(count + 1)])
+        marks = [time.monotonic()]
+        for step, (batch, other) in enumerate(zip(batches, others, strict=False)):
+            self._step(1, step, batch, other)
+            marks.append(time.monotonic())
+        return float(np.median(np.diff(marks)[1:]))
+
     def state(self) -> tuple[Tensors, dict[str, Any]]:
         """Return all that it takes to go on, as tensors and a note."""
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}

@@ -114,7 +114,7 @@ def _steps(path: str, job: Job, report: Report) -> Iterator[None]:
     folder, examples = load_run(path)
     try:
         if job.member is None:
-            write_tensors(folder.ridge(job.fold), ridge_predictions(examples, folder.protocol.folds[job.fold]), {})
+            write_tensors(folder.ridge(job.fold), ridge_predictions(examples, folder.fold(job.fold)), {})
         else:
             yield from _train(folder, examples, job.variant, lambda reached: report({"run": path, **reached}))
     except SerError as error:
@@ -126,7 +126,7 @@ def _train(folder: RunFolder, examples: Examples, variant: Variant, report: Repo
 
     With ``optim.refit`` another one is trained on train and dev together, for as many epochs, and predicts it.
     """
-    config, fold, examples = folder.config, folder.protocol.folds[variant.fold], examples.of_fold(variant.fold)
+    config, fold, examples = folder.config, folder.fold(variant.fold), examples.of_fold(variant.fold)
     train, dev = config.unsafe.trained_on(fold)
     seed, checkpoint = config.seed + variant.member, folder.checkpoint(variant)
     note = {"fold": variant.fold, "member": variant.member, "again": False}

@@ -80,7 +80,7 @@ def _on_cluster(
             for done in zip(pack, failed, strict=True):
                 yield done
                 for another in then(done[0]) if done[1] is None else ():
-                    submitted = client.submit(_do, do, another, pure=False)
+                    submitted = client.submit(_do, do, another, pure=False, priority=1)
                     futures[submitted] = another
                     completed.add(submitted)
 

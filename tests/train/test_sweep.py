@@ -1,20 +1,31 @@
 """Variants of a config follow from its factors; each is trained as ser-train trains it, once."""
 
+import io
 import json
+import re
 
 import pytest
+from distributed import LocalCluster
+from rich.console import Console
 
 from featurestore.config import load
 from featurestore.errors import ConfigError
 from featurestore.strict_yaml import parse
 from train.compare import compare_runs
 from train.config import TrainConfig
+from train.examples import load_examples
+from train.folder import RunFolder
 from train.run import run
+from train.splits import share_of
 from train.sweep.config import SweepConfig, in_words, variants_of, words_of
 from train.sweep.folder import SweepFolder
 from train.sweep.leaderboard import leaderboard
+from train.sweep.live import SweepLive
 from train.sweep.methods import found_lines, methods_of
+from train.sweep.planning import plan_lines
 from train.sweep.running import begin, run_sweep
+from train.sweep.search import run_search
+from train.training import make_model
 
 SETTINGS = {
     "splits.k": 3,
@@ -112,13 +123,24 @@ def swept(store_path, tmp_path_factory):
 
 def test_a_variant_has_the_bits_of_the_same_config_alone(swept, store, tmp_path):
     for variant in swept.variants:
-        alone, _ = run(store, load(TrainConfig, [], [*words_of(swept.config, variant), f"runs={tmp_path}"]), quiet)
+        alone, _ = run(
+            store, load(TrainConfig, [], [*words_of(swept.config, variant), f"runs={tmp_path}", "workers=1"]), quiet
+        )
         predictions = (swept.run(variant).path / "predictions.csv").read_bytes()
         assert predictions == (alone / "predictions.csv").read_bytes()
     with_two = SweepFolder(begin(swept.config, swept.note["stores"], tmp_path, "two"))
     run_sweep(with_two, 2, None, quiet)
     for variant in swept.variants:
         ours, theirs = (of.run(variant).path / "predictions.csv" for of in (swept, with_two))
+        assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_the_workers_of_a_scheduler_give_the_same_bits(swept, tmp_path):
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as workers:
+        folder = SweepFolder(begin(swept.config, swept.note["stores"], tmp_path, "elsewhere"))
+        assert run_sweep(folder, None, workers.scheduler_address, quiet) == 0
+    for variant in swept.variants:
+        ours, theirs = (of.run(variant).path / "predictions.csv" for of in (swept, folder))
         assert ours.read_bytes() == theirs.read_bytes()
 
 
@@ -185,3 +207,87 @@ def test_a_variant_that_cannot_be_trained_does_not_stop_the_others(store_path, t
 )
 def test_values_are_written_as_overrides_read_them(value):
     assert parse(in_words(value)) == value
+
+
+def test_what_is_seen_of_a_sweep_follows_its_models(swept):
+    by_path = {str(swept.run(one).path): one for one in swept.variants[:2]}
+    seen = []
+    live = SweepLive(swept, by_path, {0: 3, 1: 3}, lambda live: seen.append(live.line))
+    before = swept.epochs()
+    paths = list(by_path)
+    for fold, epoch, dev in ((0, 1, 0.25), (0, 2, 0.125)):
+        live.epoch({"run": paths[0], "fold": fold, "member": 0, "again": False, "epoch": epoch, "dev": dev})
+    assert seen[-1].startswith("0 of 2 variants, at most ")
+    assert seen[-1].endswith("; 0: fold 0, epoch 2, best on dev 0.250")
+    assert len(swept.epochs()) == len(before) + 2
+    live.model_done(by_path[paths[0]], 0, 0)
+    live.variant_done(by_path[paths[0]], failed=True)
+    live.variant_done(by_path[paths[0]], failed=True)  # another model of it
+    live.epoch({"run": paths[0], "fold": 1, "member": 0, "again": False, "epoch": 1, "dev": 0.5})
+    assert live.summary.startswith("0 of 2 variants, 1 failed")
+    live.epoch({"run": paths[1], "fold": 1, "member": 0, "again": False, "epoch": 1, "dev": 0.5})
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(live.table())
+    assert "fold 1, epoch 1" in console.export_text()
+
+
+def test_a_plan_says_what_it_takes_and_trains_nothing(store_path, tmp_path):
+    layers = {"name": "streams.speech.layers", "values": [1, 9]}
+    lines = list(plan_lines(sweep(layers, {"name": "seed", "values": [0, 1, 2]}), [str(store_path)], 2))
+    assert lines[0] == "6 variants of 2 methods"
+    assert lines[1].startswith("cannot be trained: streams.speech.layers=9, seed=0: states has 3 layers")
+    assert re.fullmatch(r"reads: \d+\.\d MB, which all variants share: frames of states, frames of pitch", lines[2])
+    assert re.fullmatch(r"memory: 2 processes of 0\.\d\d GB, .*", lines[3])
+    assert re.fullmatch(
+        r"time: 9 models, at most \d+ s with 2 processes, .*; measured on 3 steps of 1 methods", lines[4]
+    )
+
+
+def test_a_share_of_the_training_part_trains(store, tmp_path):
+    settings = ["fusion=none", "splits.k=3", "width=8", "optim.epochs=1", "plots=false", "folds=[0]", "workers=1"]
+    folders = {}
+    for share in (0.5, 1):
+        config = load(TrainConfig, [], [*settings, f"train_share={share}", f"runs={tmp_path}"])
+        folders[share], results = run(store, config, quiet)
+        assert results["utterances"] == {"train": [round(32 * share)], "dev": [32], "test": [32]}
+    half, whole = (RunFolder(folder).fold(0) for folder in folders.values())
+    assert set(half.train) < set(whole.train)
+    assert (half.dev, half.test) == (whole.dev, whole.test)
+    assert share_of(whole.train, 0.25) == share_of(half.train, 0.5)
+
+
+def test_layers_by_stored_means_can_have_equal_weights(store):
+    config = load(
+        TrainConfig, [], ["fusion=none", "streams.speech={feature: states, front: {name: pooled, learned: false}}"]
+    )
+    model = make_model(load_examples(store, config), config, 0)
+    assert model.layer_weights() == {}
+
+
+def searched(trials, **more):
+    rate = {"name": "optim.lr", "low": 1e-6, "high": 1e-1, "log": True}
+    return sweep({"name": "fusion", "values": ["none", "concat"]}, rate, search={"trials": trials, "random": 2, **more})
+
+
+def test_a_search_learns_from_dev_and_goes_on_where_it_was(store_path, tmp_path):
+    optuna = pytest.importorskip("optuna")
+    folder, lines = SweepFolder(begin(searched(5), [str(store_path)], tmp_path, "search")), []
+    assert run_search(folder, 1, None, lines.append) == 0
+    assert len(folder.variants) == len(lines) == 5
+    table = leaderboard(folder).set_index("variant")
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(str(folder.path / "study.journal"))
+    )
+    for trial in optuna.load_study(study_name="sweep", storage=storage).trials:
+        if trial.state == optuna.trial.TrialState.COMPLETE:
+            assert trial.value == pytest.approx(table["dev"][trial.number])
+            assert table["state"][trial.number] == "done"
+        else:
+            assert trial.state == optuna.trial.TrialState.PRUNED
+            assert table["state"][trial.number] == "given up"
+    before = {path: path.stat().st_mtime_ns for path in folder.path.rglob("models/*")}
+    again = SweepFolder(folder.path)
+    assert run_search(again, 1, None, quiet) == 0  # there is nothing left
+    assert {path: path.stat().st_mtime_ns for path in folder.path.rglob("models/*")} == before
+    assert load(SweepConfig, [], ["search.trials=3"]).search.prune
+    assert variants_of(searched(3)) == []

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import nn
 
-from featurestore.codec import Frames
+from featurestore.codec import Frames, bytes_per_frame
 from featurestore.config import Component
 from featurestore.errors import SerError
 from featurestore.plan import Seconds
@@ -67,6 +67,10 @@ class Front(Component, ABC):
     @abstractmethod
     def read(self, source: Source, name: str) -> Frames:
         """Return the frames of an utterance in the form in which the module takes them."""
+
+    def frame_bytes(self, source: Source) -> int:
+        """Return how many bytes are read of a frame."""
+        return bytes_per_frame(source.spec.dtype, source.count, source.spec.dim)
 
     @abstractmethod
     def build(self, source: Source) -> FrontModule:

@@ -6,26 +6,33 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from featurestore.codec import Frames
+from featurestore.codec import Frames, bytes_per_frame
 from train.fronts import Front, FrontModule, LayeredModule
 from train.sources import AT_ONCE, Source
 
 
 class Pooled(Front):
-    """Mean and deviation of each channel side by side, layers summed with learned weights."""
+    """Mean and deviation of each channel side by side, layers summed with weights."""
 
     keeps_time: ClassVar[bool] = False
 
     normalize: Literal["train", "none"] = "train"
     """By which mean and deviation over utterances they are standardised: of the training part, or none."""
+    learned: bool = True
+    """Whether the weights of the layers are learned; otherwise all are equal."""
 
     def read(self, source: Source, name: str) -> Frames:  # noqa: D102
         mean, sd = source.own_moments(name)
         values = np.concatenate([mean, sd], axis=-1)[:, None]
         return Frames(np.ascontiguousarray(values), "float32", values.shape[-1])
 
+    def frame_bytes(self, source: Source) -> int:  # noqa: D102
+        return bytes_per_frame("float32", source.count, 2 * source.spec.dim)
+
     def build(self, source: Source) -> FrontModule:  # noqa: D102
-        return PooledModule(source.count, 2 * source.spec.dim, learned=True, by_training_part=self.normalize == "train")
+        return PooledModule(
+            source.count, 2 * source.spec.dim, learned=self.learned, by_training_part=self.normalize == "train"
+        )
 
 
 class PooledModule(LayeredModule):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,17 @@ PAIRS = ("train/dev", "train/test", "dev/test")
 """The parts of a fold, two by two."""
 Apart = dict[str, list[str]]
 """Of a column, the `PAIRS` of parts that have no value of it in common."""
+
+
+def share_of(names: Sequence[str], share: float) -> list[str]:
+    """Return a share of the names, in their order: those with the least hashes, so that each is part of a larger share.
+
+    >>> share_of(["a", "b", "c", "d"], 0.5), share_of(["a", "b", "c", "d"], 0.75)
+    (['b', 'd'], ['b', 'c', 'd'])
+    """
+    least = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[: round(share * len(names))]
+    kept = set(least)
+    return [name for name in names if name in kept]
 
 
 class Splits(Component, ABC):

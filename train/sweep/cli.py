@@ -35,19 +35,22 @@ def main_command(
             datasets.
         config: YAML file with settings, and the factors that vary; given more than once, the last one wins.
         runs: Where the folder of the sweep goes: RUNS/DATASET/sweep/NAME/exp_N, by the name of the first config.
-        plan: Say how many variants there are, and which, and train nothing.
+        plan: Say which variants there are, and what they would read and take, measured on a few steps; train nothing.
         workers: Processes of one thread each; the results are the same with any number.
         scheduler: The address of a dask scheduler whose workers do the work instead.
     """
-    from train.sweep.config import SweepConfig, variants_of
+    from train.sweep.config import SweepConfig, as_sample, variants_of
 
     if not store:
         raise ConfigError("--store is missing: expected the feature store that ser-extract wrote, or its URL")
     asked = load(SweepConfig, config, overrides)
     if plan:
-        variants = variants_of(asked)
+        from train.sweep.planning import plan_lines
+
+        variants = variants_of(as_sample(asked))
         say_table(("variant", "settings"), [(str(one.number), " ".join(one.words)) for one in variants])
-        say(f"{len(variants)} variants")
+        for line in plan_lines(asked, list(store), workers):
+            say(line)
         return 0
     from train.sweep.running import begin
 
@@ -74,9 +77,10 @@ def status(sweep: Path) -> int:
         sweep: Its folder.
     """
     from train.sweep.folder import SweepFolder
-    from train.sweep.leaderboard import STATES, leaderboard, leaderboard_lines
+    from train.sweep.leaderboard import STATES, leaderboard, leaderboard_lines, with_progress
 
-    table = leaderboard(SweepFolder(sweep))
+    folder = SweepFolder(sweep)
+    table = with_progress(leaderboard(folder), folder)
     header, *rows = leaderboard_lines(table)
     say_table(header, rows)
     counts = table["state"].value_counts()
@@ -84,15 +88,31 @@ def status(sweep: Path) -> int:
     return 0
 
 
+@app.command
+def report(sweep: Path) -> int:
+    """Make the report of a sweep anew from its files, also while it runs: HTML, CSV and LaTeX.
+
+    Args:
+        sweep: Its folder.
+    """
+    from train.sweep.folder import SweepFolder
+    from train.sweep.report import write_report
+
+    say(f"report: {write_report(SweepFolder(sweep))}")
+    return 0
+
+
 def _go_on(path: Path, workers: int | None, scheduler: str | None) -> int:
     from train.sweep.folder import SweepFolder
     from train.sweep.leaderboard import leaderboard_lines, write_leaderboard
     from train.sweep.methods import found_lines
+    from train.sweep.report import write_report
     from train.sweep.running import run_sweep
+    from train.sweep.search import run_search
 
     folder = SweepFolder(path)
     try:
-        failed = run_sweep(folder, workers, scheduler, say)
+        failed = (run_search if folder.config.search else run_sweep)(folder, workers, scheduler, say)
     except KeyboardInterrupt:
         say(f"interrupted: ser-sweep resume {path} goes on from the last epoch of each model")
         raise
@@ -101,6 +121,7 @@ def _go_on(path: Path, workers: int | None, scheduler: str | None) -> int:
     say_table(header, rows)
     for line in found_lines(folder, table):
         say(line)
+    say(f"report: {write_report(folder)}")
     say(f"sweep: {path}")
     return INCOMPLETE if failed else 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Self
@@ -70,6 +70,17 @@ class Factor(Config):
         return in_words(value), {self.name: value}
 
 
+class Search(Config):
+    """Variants that Optuna proposes one after another, instead of all."""
+
+    trials: int = Field(ge=1, le=100_000)
+    """So many."""
+    random: int = Field(default=10, ge=1)
+    """Of which the first are at random."""
+    prune: bool = True
+    """Give a variant up where its first folds say that it will not be the best."""
+
+
 class SweepConfig(Config):
     """Variants of a training config."""
 
@@ -79,6 +90,8 @@ class SweepConfig(Config):
     """What varies: all combinations of their levels are variants."""
     sample: int | None = Field(default=None, ge=1, le=100_000)
     """So many combinations at random instead."""
+    search: Search | None = None
+    """Proposed by what those before reached on dev instead."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Of these."""
 
@@ -94,6 +107,10 @@ class SweepConfig(Config):
                 raise ValueError(f"{factor.name} is there twice")
             names.append(factor.name)
         return factors
+
+
+Choose = Callable[[Factor], tuple[str, Settings]]
+"""Gives a level of a factor, and its settings."""
 
 
 @dataclass(frozen=True)
@@ -122,20 +139,29 @@ class Variant:
 
 
 def variants_of(config: SweepConfig) -> list[Variant]:
-    """Return the variants, each once.
+    """Return the variants, each once; none of a search, which are known when it is done.
 
     Raises:
         ConfigError: if a factor between low and high meets no ``sample``.
     """
+    if config.search is not None:
+        return []
     if config.sample is None:
         endless = [factor.name for factor in config.factors if factor.low is not None]
         if endless:
-            raise ConfigError(f"{endless[0]} is any value between low and high: say how many with sample=N")
+            raise ConfigError(
+                f"{endless[0]} is any value between low and high: say how many with sample=N, or search.trials=N"
+            )
         found = _all(config.factors)
     else:
         found = _drawn(config)
     unique = {tuple(levels.items()): settings for levels, settings in found}
     return [Variant(number, dict(levels), settings) for number, (levels, settings) in enumerate(unique.items())]
+
+
+def as_sample(config: SweepConfig) -> SweepConfig:
+    """Return a config with variants at random instead of those of a search, of which it may have some."""
+    return config.model_copy(update={"search": None, "sample": config.search.trials}) if config.search else config
 
 
 def words_of(config: SweepConfig, variant: Variant) -> list[str]:
@@ -169,23 +195,25 @@ def in_words(value: Any) -> str:
     return text.removesuffix("\n").removesuffix("\n...")
 
 
+def of_factors(factors: tuple[Factor, ...], choose: Choose) -> tuple[Levels, tuple[Settings, ...]]:
+    """Return the levels that are chosen of the factors which vary beside those above them, and their settings."""
+    levels: Levels = {}
+    settings: list[Settings] = []
+    for factor in factors:
+        if factor.varies(levels):
+            levels[factor.name], of_level = choose(factor)
+            settings.append(of_level)
+    return levels, tuple(settings)
+
+
 def _all(factors: tuple[Factor, ...]) -> Iterator[tuple[Levels, tuple[Settings, ...]]]:
     for combination in product(*(factor.levels.items() for factor in factors)):
-        yield _of(factors, combination)
+        chosen = dict(zip((factor.name for factor in factors), combination, strict=True))
+        yield of_factors(factors, lambda factor, chosen=chosen: chosen[factor.name])  # type: ignore[misc]
 
 
 def _drawn(config: SweepConfig) -> Iterator[tuple[Levels, tuple[Settings, ...]]]:
     rng = np.random.default_rng(config.seed)
     for _ in range(config.sample or 0):
-        yield _of(config.factors, [factor.draw(rng) for factor in config.factors])
-
-
-def _of(factors: tuple[Factor, ...], combination: Any) -> tuple[Levels, tuple[Settings, ...]]:
-    """Return the levels of the factors that vary beside those above them, and their settings."""
-    levels: Levels = {}
-    settings: list[Settings] = []
-    for factor, (level, of_level) in zip(factors, combination, strict=True):
-        if factor.varies(levels):
-            levels[factor.name] = level
-            settings.append(of_level)
-    return levels, tuple(settings)
+        drawn = {factor.name: factor.draw(rng) for factor in config.factors}
+        yield of_factors(config.factors, lambda factor, drawn=drawn: drawn[factor.name])  # type: ignore[misc]

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from shlex import join
 from typing import Any
 
+import pandas as pd
+
 from featurestore.command import printable
 from featurestore.errors import SerError
 from train.corpora import AnyStore, open_stores
-from train.files import write_whole
+from train.files import append_line, write_whole
 from train.folder import RunFolder
+from train.live import epoch_line
 from train.sweep.config import SweepConfig, Variant, variants_of, words_of
 
 FILE = "sweep.json"
 FAILED = "failed.json"
 """In the folder of a variant that cannot be trained: why."""
+GIVEN_UP = "given_up.json"
+"""In the folder of a variant that a search gave up: why."""
+EPOCHS = "epochs.jsonl"
+"""In the folder of a sweep: a line for each epoch of each model, as it was reached."""
+EPOCH = ("variant", "fold", "member", "again", "epoch", "loss", "dev", "read", "train", "select")
+"""What such a line holds; ``read``, ``train`` and ``select`` are seconds."""
 
 
 class SweepFolder:
@@ -29,7 +39,7 @@ class SweepFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self._runs = path, dict[int, RunFolder]()
 
     def write(self, config: SweepConfig, stores: list[str]) -> None:
         """Write what the sweep is."""
@@ -64,20 +74,58 @@ class SweepFolder:
         found = self.note["variants"]
         return [Variant(one["number"], one["levels"], tuple(one["settings"])) for one in found]
 
-    def open_store(self) -> AnyStore:
-        """Return the store, or the stores as one."""
+    def add(self, variant: Variant) -> None:
+        """Write that there is another variant."""
+        note = {**self.note, "variants": [*self.note["variants"], asdict(variant)]}
+        write_whole(self.path / FILE, json.dumps(note, indent=1, ensure_ascii=False) + "\n")
+        self.__dict__ = {"path": self.path, "_runs": self._runs, "store": self.store}  # what was read is read anew
+
+    @cached_property
+    def store(self) -> AnyStore:
+        """The store, or the stores as one."""
         return open_stores(self.note["stores"])
 
     def run(self, variant: Variant) -> RunFolder:
         """Return the run of a variant."""
-        return RunFolder(self.path / "variants" / f"{variant.number:04d}")
+        return self._runs.setdefault(variant.number, RunFolder(self.path / "variants" / f"{variant.number:04d}"))
 
     def command(self, variant: Variant) -> str:
         """Return the command that makes the variant alone."""
         stores = [word for store in self.note["stores"] for word in ("--store", store)]
         return printable(join(["ser-train", *stores, *words_of(self.config, variant)]))
 
+    def note_epoch(self, variant: Variant, reached: dict[str, Any]) -> None:
+        """Keep what a model of a variant has reached in an epoch, and what the time went into."""
+        line = epoch_line({"variant": variant.number, **reached})
+        append_line(self.path / EPOCHS, line.rstrip())
+
+    def epochs(self) -> pd.DataFrame:
+        """Return a row for each epoch that any model has passed, also those that were lost with a process."""
+        file = self.path / EPOCHS
+        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+        return pd.DataFrame([*_readable(lines)], columns=[*EPOCH])
+
+    def give_up(self, variant: Variant, why: str) -> None:
+        """Note that a variant is not trained to its end."""
+        write_whole(self.run(variant).path / GIVEN_UP, json.dumps({"why": why}) + "\n")
+
+    def given_up(self, variant: Variant) -> str:
+        """Return why a variant was given up; empty if it was not."""
+        return self._why(variant, GIVEN_UP)
+
     def failure(self, variant: Variant) -> str:
         """Return why a variant failed; empty if it did not."""
-        file = self.run(variant).path / FAILED
+        return self._why(variant, FAILED)
+
+    def _why(self, variant: Variant, name: str) -> str:
+        file = self.run(variant).path / name
         return str(json.loads(file.read_bytes())["why"]) if file.is_file() else ""
+
+
+def _readable(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Yield what the lines hold; one that a killed process left unfinished is passed over."""
+    for line in lines:
+        try:
+            yield json.loads(line)
+        except ValueError:
+            continue

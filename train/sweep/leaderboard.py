@@ -8,13 +8,14 @@ from typing import Any
 
 import pandas as pd
 
+from featurestore.errors import SerError
 from train.files import write_whole
 from train.folder import RunFolder
 from train.sweep.config import Variant
 from train.sweep.folder import SweepFolder
 from train.work import jobs_of
 
-STATES = ("done", "training", "waiting", "failed")
+STATES = ("done", "training", "waiting", "given up", "failed")
 
 
 def leaderboard(folder: SweepFolder) -> pd.DataFrame:
@@ -27,6 +28,14 @@ def leaderboard(folder: SweepFolder) -> pd.DataFrame:
     rows = [{"variant": one.number, **one.levels, **_reached(folder, one)} for one in folder.variants]
     table = pd.DataFrame(rows)
     return table.sort_values("dev", ascending=False, na_position="last", kind="stable").reset_index(drop=True)
+
+
+def with_progress(table: pd.DataFrame, folder: SweepFolder) -> pd.DataFrame:
+    """Return a leaderboard with a column ``at``: what was heard last of each variant in training."""
+    last = folder.epochs().groupby("variant").last()
+    at = {one.Index: f"fold {one.fold}, epoch {one.epoch}, dev {one.dev:.3f}" for one in last.itertuples()}
+    training = table["state"] == "training"
+    return table.assign(at=table["variant"].map(at).where(training, "").fillna(""))
 
 
 def write_leaderboard(folder: SweepFolder) -> pd.DataFrame:
@@ -58,31 +67,43 @@ def _reached(folder: SweepFolder, variant: Variant) -> dict[str, Any]:
     run, why = folder.run(variant), folder.failure(variant)
     if why or not (run.path / "run.json").exists():
         return {"state": "failed" if why else "waiting", "models": "", "dev": float("nan"), "why": why}
+    if (run.path / "metrics.json").exists():
+        results = results_of(run)
+        count = len(results["models"])
+        return {"state": "done", "models": f"{count} of {count}", "why": "", **_figures(results)}
+    if why := folder.given_up(variant):
+        return {"state": "given up", "models": "", "dev": float("nan"), "why": why}
     models = [job for job in jobs_of(run) if job.member is not None]
     trained = sum(run.model(job.variant).exists() for job in models)
-    state = {"models": f"{trained} of {len(models)}", "dev": float("nan"), "why": ""}
-    if not (run.path / "metrics.json").exists():
-        begun = trained or any(run.checkpoint(job.variant).exists() for job in models)
-        return {"state": "training" if begun else "waiting", **state}
-    return {"state": "done", **state, **_figures(run)}
+    begun = trained or any(run.checkpoint(job.variant).exists() for job in models)
+    state = "training" if begun else "waiting"
+    return {"state": state, "models": f"{trained} of {len(models)}", "dev": float("nan"), "why": ""}
 
 
-def scores_of(run: RunFolder) -> dict[str, float]:
-    """Return what a finished run has reached: ``dev``, and each target and their mean on the test parts."""
-    results = _results(run)
+def scores_of(results: dict[str, Any]) -> dict[str, float]:
+    """Return what the results of a run say it reaches: ``dev``, each target and their mean on the test parts."""
     dev = [one["best_score"] for one in results["models"]]
     test = {target: figure["value"] for target, figure in results["results"]["model"].items()}
     return {"dev": sum(dev) / len(dev), **test}
 
 
-def _figures(run: RunFolder) -> dict[str, Any]:
+def results_of(run: RunFolder) -> dict[str, Any]:
+    """Return the content of metrics.json of a finished run.
+
+    Raises:
+        SerError: if it is damaged.
+    """
+    file = run.path / "metrics.json"
+    try:
+        return dict(json.loads(file.read_bytes()))
+    except ValueError as error:
+        raise SerError(f"{file} is damaged: {error}") from None
+
+
+def _figures(results: dict[str, Any]) -> dict[str, Any]:
     ends = {
         f"{target}_{end}": figure[end]
-        for target, figure in _results(run)["results"]["model"].items()
+        for target, figure in results["results"]["model"].items()
         for end in ("low", "high")
     }
-    return {**scores_of(run), **ends}
-
-
-def _results(run: RunFolder) -> dict[str, Any]:
-    return dict(json.loads((run.path / "metrics.json").read_bytes()))
+    return {**scores_of(results), **ends}

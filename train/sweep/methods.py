@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from featurestore.errors import SerError
-from train.compare import Comparison, compare_runs
-from train.sweep.config import Variant
+from train.compare import Comparison, compare_outcomes
+from train.outcomes import Outcome, check_seeds
+from train.sweep.config import Levels, Variant
 from train.sweep.folder import SweepFolder
+from train.systems import Difference, Reached
 
 SEED = "seed"
+MOST_LINES = 20
+"""Methods that are named each."""
+BEST, APART = "best on dev", "not told apart"
+BESIDE = {APART: APART, "better": "worse", "worse": "better"}
+"""What a method is beside the best one, by what that one is beside it."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,52 @@ class Method:
     dev: float
 
 
+@dataclass(frozen=True)
+class Found:
+    """Methods beside the one that is best on dev.
+
+    Attributes:
+        methods: that are compared, the best on dev first.
+        comparison: of the first with each other one.
+        waiting: that have not as many trainings yet.
+    """
+
+    methods: list[Method]
+    comparison: Comparison
+    waiting: list[Method]
+
+    @property
+    def target(self) -> str:
+        """By which they are compared: the mean of the targets, or the only one."""
+        return self.comparison.targets[-1]
+
+    @property
+    def reached(self) -> list[Reached]:
+        """What each of them reaches."""
+        return [system.reached[self.target] for system in self.comparison.systems]
+
+    @property
+    def differences(self) -> list[Difference]:
+        """The first one less each other one."""
+        return [one for one in self.comparison.differences if one.target == self.target]
+
+    @property
+    def beside(self) -> list[str]:
+        """What each of them is beside the best one."""
+        return [BEST, *(beside(one) for one in self.differences)]
+
+
+def beside(one: Difference) -> str:
+    """Return what the second of two systems is beside the first."""
+    word = one.verdict
+    return BESIDE[word] if word in BESIDE else f"{BESIDE[word.removesuffix(' as trained')]} as trained"
+
+
+def other_levels(variant: Variant, *factors: str) -> Levels:
+    """Return the levels of a variant but those of some factors."""
+    return {factor: level for factor, level in variant.levels.items() if factor not in factors}
+
+
 def methods_of(folder: SweepFolder, table: pd.DataFrame) -> list[Method]:
     """Return the methods of which a variant is done, the best on dev first.
 
@@ -43,10 +98,34 @@ def methods_of(folder: SweepFolder, table: pd.DataFrame) -> list[Method]:
     groups: dict[str, list[Variant]] = {}
     for variant in folder.variants:
         if variant.number in done:
-            levels = {factor: level for factor, level in variant.levels.items() if factor != SEED}
-            groups.setdefault(Variant(0, levels, ()).name, []).append(variant)
+            groups.setdefault(Variant(0, other_levels(variant, SEED), ()).name, []).append(variant)
     found = [Method(name, of, float(np.mean([dev[one.number] for one in of]))) for name, of in groups.items()]
     return sorted(found, key=lambda method: -method.dev)
+
+
+@lru_cache(maxsize=2048)
+def outcome_of(path: Path) -> Outcome:
+    """Return what a finished run predicts; it is read once."""
+    return Outcome(path)
+
+
+def compare_methods(folder: SweepFolder, methods: list[Method]) -> Found:
+    """Compare those that have the most trainings with the one of them that is best on dev.
+
+    Raises:
+        SerError: if there are no two of them, or their test parts differ.
+    """
+    most = max((len(method.variants) for method in methods), default=0)
+    ready = [method for method in methods if len(method.variants) == most]
+    if len(ready) < 2:
+        raise SerError("methods are compared where two or more of them are done, with as many seeds each")
+    systems = []
+    for method in ready:
+        outcomes = [outcome_of(folder.run(variant).path) for variant in method.variants]
+        check_seeds(outcomes)
+        systems.append((method.name, [[outcome] for outcome in outcomes]))
+    waiting = [method for method in methods if len(method.variants) < most]
+    return Found(ready, compare_outcomes(systems, "first"), waiting)
 
 
 def found_lines(folder: SweepFolder, table: pd.DataFrame) -> list[str]:
@@ -56,30 +135,47 @@ def found_lines(folder: SweepFolder, table: pd.DataFrame) -> list[str]:
         folder: of the sweep.
         table: its leaderboard.
     """
-    methods = methods_of(folder, table)
-    seeds = {len(method.variants) for method in methods}
-    if len(methods) < 2 or len(seeds) > 1:
-        return ["methods are compared where two or more of them are done, with as many seeds each"]
-    paths = [folder.run(variant).path for method in methods for variant in method.variants]
     try:
-        comparison = compare_runs(paths, seeds.pop(), "first")
+        found = compare_methods(folder, methods_of(folder, table))
     except SerError as error:
-        return [f"methods cannot be compared: {error}"]
-    return list(_in_words(methods, comparison))
+        return [f"methods are not compared: {error}"]
+    return [*_in_words(found), summary(found)]
 
 
-def _in_words(methods: list[Method], comparison: Comparison) -> Iterator[str]:
-    best, target, count = methods[0], comparison.targets[-1], len(methods[0].variants)
-    reached = comparison.systems[0].reached[target]
-    low, high = reached.interval(comparison.speakers)
-    title = comparison.title(target)
+def summary(found: Found) -> str:
+    """Return in a sentence which methods are better or worse than the best on dev, and which cannot be told from it."""
+    groups: dict[str, list[str]] = {}
+    for method, word in zip(found.methods[1:], found.beside[1:], strict=True):
+        groups.setdefault(word, []).append(method.name)
+    words = [f"{len(names)} {_verb(word, len(names))} ({_named(names)})" for word, names in groups.items()]
+    others = len(found.methods) - 1
+    return f"{found.methods[0].name} is the best on dev. Of {others} other{'s' * (others > 1)}, {', '.join(words)}."
+
+
+def _verb(word: str, count: int) -> str:
+    if word == APART:
+        return "cannot be told apart from it"
+    return f"{'is' if count == 1 else 'are'} {word}"
+
+
+def _named(names: list[str]) -> str:
+    return "; ".join(names[:MOST_LINES]) + (f"; and {len(names) - MOST_LINES} more" if len(names) > MOST_LINES else "")
+
+
+def _in_words(found: Found) -> Iterator[str]:
+    count, comparison = len(found.methods[0].variants), found.comparison
+    low, high = found.reached[0].interval(comparison.speakers)
     yield (
-        f"best on dev: {best.name}: {title} {reached.value:.3f} [{low:.3f}, {high:.3f}] on the test parts, "
-        f"{count} training{'s' if count > 1 else ''}, {comparison.speakers} speakers"
+        f"best on dev: {found.methods[0].name}: {comparison.title(found.target)} {found.reached[0].value:.3f} "
+        f"[{low:.3f}, {high:.3f}] on the test parts, {count} training{'s' if count > 1 else ''}, "
+        f"{comparison.speakers} speakers"
     )
-    differences = [one for one in comparison.differences if one.target == target]
-    for method, one in zip(methods[1:], differences, strict=True):
+    pairs = list(zip(found.methods[1:], found.differences, strict=True))
+    for method, one in pairs[:MOST_LINES]:
         low, high = one.interval
-        told = {"not told apart": "cannot be told apart from it", "better": "is worse", "worse": "is better"}
-        word = told.get(one.verdict, f"{'is worse' if one.value > 0 else 'is better'} as it is trained")
+        word = _verb(beside(one), 1)
         yield f"{method.name} {word}: {-one.value:+.3f} [{-high:+.3f}, {-low:+.3f}], Holm p {one.p_holm:.3f}"
+    if len(pairs) > MOST_LINES:
+        yield f"and {len(pairs) - MOST_LINES} more, in the report"
+    if found.waiting:
+        yield f"not compared yet, with fewer trainings: {'; '.join(one.name for one in found.waiting[:MOST_LINES])}"

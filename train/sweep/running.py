@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from featurestore.command import progress
 from featurestore.errors import SerError
 from train.audit import Audit, audit
 from train.config import TrainConfig
 from train.corpora import open_stores
 from train.files import write_whole
 from train.folder import make_run_folder
-from train.live import describe_seconds
 from train.run import Say, prepare, write_results
-from train.sweep.config import SweepConfig, Variant, train_config, variants_of
+from train.sweep.config import SweepConfig, Variant, as_sample, train_config, variants_of
 from train.sweep.folder import FAILED, SweepFolder
-from train.sweep.leaderboard import scores_of
+from train.sweep.leaderboard import results_of, scores_of
+from train.sweep.live import following
 from train.work import Job, Pack, Report, Task, do_pack, jobs_of, packed
 from train.workers import count_workers, run_packs
 
@@ -38,7 +36,7 @@ def begin(config: SweepConfig, stores: list[str], runs: Path, name: str) -> Path
         SerError: if the settings of a variant cannot be, or there is no such store.
     """
     store = open_stores(stores)
-    for variant in variants_of(config):
+    for variant in variants_of(as_sample(config)):
         train_config(config, variant)
     folder = SweepFolder(make_run_folder(TrainConfig(runs=runs, method=name), store.dataset, "sweep"))
     folder.write(config, stores)
@@ -72,16 +70,19 @@ def run_sweep(folder: SweepFolder, workers: int | None, scheduler: str | None, s
         waiting[path] = waiting.get(path, 0) - 1
         return [[(path, None)]] if job and not waiting[path] else []
 
-    with progress("sweep") as update:
-        live = _Live(folder, by_path, sum(jobs is not None for jobs in left.values()), update)
+    models = {by_path[path].number: _count_models(jobs) for path, jobs in left.items() if jobs is not None}
+    with following(folder, by_path, models) as live:
         for (path, job), why in run_packs(do_variants, packs, count, scheduler, live.epoch, then):
             variant = by_path[path]
             if why:
-                _fail(folder, variant, why, say)
+                fail(folder, variant, why, say)
+                live.variant_done(variant, failed=True)
             elif job is None:
-                live.done += 1
-                scores = scores_of(folder.run(variant))
+                live.variant_done(variant)
+                scores = scores_of(results_of(folder.run(variant)))
                 say(f"{variant.number}: {variant.name}: {', '.join(f'{k} {v:.3f}' for k, v in scores.items())}")
+            elif job.member is not None:
+                live.model_done(variant, job.fold, job.member)
     return sum(bool(folder.failure(variant)) for variant in folder.variants)
 
 
@@ -99,40 +100,32 @@ def do_variants(pack: Pack, report: Report) -> list[str | None]:
     return failed
 
 
-class _Live:
-    """Shows how far a sweep is."""
-
-    def __init__(
-        self, folder: SweepFolder, by_path: dict[str, Variant], left: int, update: Callable[[float, float, str], None]
-    ) -> None:
-        self._folder, self._by_path, self._left, self._update = folder, by_path, left, update
-        self._start, self.done = time.monotonic(), 0
-
-    def epoch(self, reached: dict[str, Any]) -> None:
-        """Note what a model has reached."""
-        variant, seconds = self._by_path[reached["run"]], time.monotonic() - self._start
-        left = f", about {describe_seconds(seconds * (self._left / self.done - 1))} left" if self.done else ""
-        text = (
-            f"{self.done} of {self._left} variants; {variant.number}: fold {reached['fold']} epoch {reached['epoch']}"
-        )
-        self._update(self.done, self._left, f"{text}, dev {reached['dev']:.3f}{left}")
+def _count_models(jobs: list[Job]) -> int:
+    return sum(job.member is not None for job in jobs)
 
 
 def _prepare(folder: SweepFolder, say: Say) -> None:
     """Write the folder of each variant's run, where it is not there."""
-    store, audited = folder.open_store(), _once(audit)
+    audited = once(audit)
     for variant in folder.variants:
-        run = folder.run(variant)
-        if (run.path / "run.json").exists():
-            continue
-        try:
-            prepare(store, train_config(folder.config, variant), lambda _, run=run: _made(run.path), audited)  # type: ignore[misc]
-        except SerError as error:
-            _fail(folder, variant, str(error), say)
+        prepare_variant(folder, variant, audited, say)
 
 
-def _once(audited: Callable[..., Audit]) -> Callable[..., Audit]:
-    """Return the audit, which looks at each protocol once: variants share it."""
+def prepare_variant(folder: SweepFolder, variant: Variant, audited: Callable[..., Audit], say: Say) -> bool:
+    """Write the folder of a variant's run, where it is not there, and return whether it can be trained."""
+    run = folder.run(variant)
+    if (run.path / "run.json").exists():
+        return True
+    try:
+        prepare(folder.store, train_config(folder.config, variant), lambda _: _made(run.path), audited)
+    except SerError as error:
+        fail(folder, variant, str(error), say)
+        return False
+    return True
+
+
+def once(audited: Callable[..., Audit]) -> Callable[..., Audit]:
+    """Return an audit that looks at each protocol once: variants share it."""
     found: dict[Any, Audit] = {}
 
     def look(store: Any, table: Any, protocol: Any, targets: list[str], reads_frames: bool) -> Audit:
@@ -149,7 +142,8 @@ def _made(path: Path) -> Path:
     return path
 
 
-def _fail(folder: SweepFolder, variant: Variant, why: str, say: Say) -> None:
+def fail(folder: SweepFolder, variant: Variant, why: str, say: Say) -> None:
+    """Note that a variant cannot be trained, and say so."""
     path = _made(folder.run(variant).path)
     write_whole(path / FAILED, json.dumps({"why": why}, ensure_ascii=False) + "\n")
     say(f"failed: {variant.number}: {variant.name}: {why}")

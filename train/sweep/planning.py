@@ -1,0 +1,140 @@
+"""What a sweep would take: variants, bytes to be read, memory, and time, measured on a few steps."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+from featurestore.errors import SerError
+from train.config import TrainConfig
+from train.corpora import open_stores
+from train.examples import Hearing, load_examples
+from train.live import describe_seconds
+from train.memory import keep_freed_memory
+from train.run import protocol_of
+from train.splits import share_of
+from train.sweep.config import SweepConfig, Variant, as_sample, train_config, variants_of
+from train.sweep.methods import SEED, other_levels
+from train.training import Training, count_batches
+from train.workers import count_workers
+
+STEPS = 3
+MOST_MEASURED = 12
+"""Methods of which steps are measured; the others count as the mean of these."""
+SHARE_OF_STEP = 1 / 3
+"""What predicting a batch takes of a training step: no gradient."""
+
+
+Read = tuple[str, str, int]
+"""A feature, what of it, and a layer."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one method would take.
+
+    Attributes:
+        models: on all folds, of all members.
+        seconds: of one core for all of them, where none stops early.
+        reads: bytes that a pass reads of each layer of each feature, all frames or stored means.
+        memory: bytes that a process had at its most.
+        why: it cannot be trained; empty if it can.
+    """
+
+    models: int = 0
+    seconds: float = 0.0
+    reads: tuple[tuple[Read, float], ...] = ()
+    memory: int = 0
+    why: str = ""
+
+
+def plan_lines(config: SweepConfig, stores: Sequence[str], workers: int | None) -> Iterator[str]:
+    """Yield what a sweep would take, a line each.
+
+    Args:
+        config: of the sweep.
+        stores: paths or URLs.
+        workers: processes of one thread each; as many as there are cores when absent.
+
+    Raises:
+        SerError: if the settings of a variant cannot be, or there is no such store.
+    """
+    open_stores(stores)
+    config = as_sample(config)
+    groups: dict[str, list[Variant]] = {}
+    for variant in variants_of(config):
+        train_config(config, variant)
+        groups.setdefault(str(other_levels(variant, SEED)), []).append(variant)
+    methods = list(groups.values())
+    chosen = sorted({int(n) for n in np.linspace(0, len(methods) - 1, min(len(methods), MOST_MEASURED)).round()})
+    asked = [(train_config(config, methods[number][0]), list(stores)) for number in chosen]
+    with get_context("spawn").Pool(1) as pool:  # whose memory is that of the measurement alone
+        measured = pool.starmap(measure, asked)
+    found = [(methods[number], one) for number, one in zip(chosen, measured, strict=True)]
+    yield f"{sum(map(len, methods))} variants of {len(methods)} methods"
+    yield from (f"cannot be trained: {of[0].name}: {one.why}" for of, one in found if one.why)
+    good = [(len(of), one) for of, one in found if not one.why]
+    if good:
+        yield from _described(good, sum(map(len, methods)) / sum(len(of) for of, _ in found), asked[0][0], workers)
+
+
+def _described(
+    good: Sequence[tuple[int, Measured]], share: float, config: TrainConfig, workers: int | None
+) -> Iterator[str]:
+    """Yield lines about methods that can be trained, each with the number of its variants; of all a ``share``."""
+    models = round(share * sum(count * one.models for count, one in good))
+    seconds = share * sum(count * one.seconds for count, one in good)
+    processes = count_workers(config.device, workers, models)
+    once = dict(read for _, one in good for read in one.reads)
+    heard = dict.fromkeys(f"{what} of {feature}" for feature, what, _ in once)
+    memory = max(one.memory for _, one in good)
+    yield f"reads: {sum(once.values()) / 1e6:.1f} MB, which all variants share: {', '.join(heard)}"
+    yield f"memory: {processes} processes of {memory / 1e9:.2f} GB, beside what the system keeps of the store"
+    yield (
+        f"time: {models} models, at most {describe_seconds(seconds / processes)} with {processes} processes, where "
+        f"none stops early; measured on {STEPS} steps of {len(good)} methods"
+    )
+
+
+def measure(config: TrainConfig, stores: list[str]) -> Measured:
+    """Return what one method would take, from a few steps of its first model."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    try:
+        with threadpool_limits(1):
+            return _measure(config, stores)
+    except SerError as error:
+        return Measured(why=str(error))
+
+
+def _measure(config: TrainConfig, stores: list[str]) -> Measured:
+    examples = load_examples(open_stores(stores), config)
+    protocol = protocol_of(config, examples)
+    folds = [fold for number, fold in enumerate(protocol.folds) if config.folds is None or number in config.folds]
+    train = share_of(folds[0].train, config.train_share)
+    training = Training(examples, config, train, folds[0].dev, config.optim.epochs, config.seed, folds[0].unlabelled)
+    step, size = training.seconds_a_step(STEPS), config.optim.batch_size
+    batches = count_batches(len(train), size) + SHARE_OF_STEP * count_batches(len(folds[0].dev), size)
+    began = time.monotonic()
+    examples.batch(examples.rows(folds[0].test[:1]))
+    tested = len(folds[0].test) * (time.monotonic() - began + SHARE_OF_STEP * step / size)
+    models = len(folds) * config.members
+    passes = config.optim.epochs * (2 if config.optim.refit else 1)
+    hearings = zip(examples.streams.values(), examples.bytes_by_stream, strict=True)
+    reads = [read for hearing, size in hearings for read in _reads(hearing, size)]
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return Measured(models, models * (passes * batches * step + tested), tuple(reads), most)
+
+
+def _reads(hearing: Hearing, size: int) -> Iterator[tuple[Read, float]]:
+    source = hearing.source
+    what = "frames" if hearing.front.keeps_time else "stored means"
+    for layer in np.arange(source.spec.layers)[slice(None) if source.layers is None else source.layers].tolist():
+        yield (source.name, what, layer), size / source.count
