@@ -211,7 +211,8 @@ def test_pooling(name, mask):
     assert values.grad.isfinite().all()
     assert (values.grad[~mask] == 0).all()
     check_saves(lambda: pooling_of(name), module, values.detach(), mask)
-    check_half(module, values.detach(), mask)
+    if name != "lstm":  # one of oneDNN, which takes bfloat16 on some processors alone
+        check_half(module, values.detach(), mask)
 
 
 def test_poolings_by_hand(mask):

@@ -157,7 +157,7 @@ def test_the_loss_is_that_of_the_labels_that_are_there(store):
     of_some.model.load_state_dict(of_whole.model.state_dict())
     names = some.names[:20]  # none of them has V
     batch = some.batch(np.array([rows[name] for name in names]))
-    loss = of_some._loss(of_some.model.eval()(batch), batch)
+    loss = of_some._loss(of_some.model.eval()(batch), batch.targets)
     batch = whole.batch(whole.rows(names))
     outputs = of_whole.model.eval()(batch)
     alone = whole.goals["emotion"].loss(outputs["emotion"], batch.targets["emotion"])
@@ -199,7 +199,7 @@ def test_the_weight_of_a_task_weighs_its_loss(store):
         training = Training(examples, config, examples.names, [], 1, 0)
         batch = examples.batch(np.arange(20))
         with torch.no_grad():
-            return training._loss(training.model.eval()(batch), batch).item()
+            return training._loss(training.model.eval()(batch), batch.targets).item()
 
     one, two, both = loss_of(3, 1), loss_of(1, 3), loss_of(1, 1)
     assert one + two == pytest.approx(4 * both, rel=1e-5)
