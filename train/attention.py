@@ -14,11 +14,11 @@ from train.config import TrainConfig
 from train.drawing import as_label, blank, save
 from train.examples import Examples
 from train.folder import RunFolder
+from train.inference import predict_alone
 from train.labels import first_of
 from train.model import Model
 from train.opened import open_model
 from train.protocol import Protocol
-from train.training import predict_alone
 
 Floats = npt.NDArray[np.float64]
 

@@ -19,9 +19,9 @@ from train.curves.tables import curves_table
 from train.evaluate import columns_of
 from train.examples import Examples, load_examples
 from train.folder import RunFolder, Variant
+from train.inference import Outputs, make_model, predict_alone
 from train.model import Model
 from train.tensors import read_tensors
-from train.training import Outputs, make_model, predict_alone
 
 
 class Run:

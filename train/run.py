@@ -23,6 +23,7 @@ from train.evaluate import evaluate, predictions_table
 from train.examples import Examples, load_examples, survey
 from train.files import append_line, write_whole
 from train.folder import RunFolder, Variant, make_run_folder
+from train.inference import make_model
 from train.labels import grouped
 from train.live import Live, epoch_line, following
 from train.plots import plot_run
@@ -31,7 +32,7 @@ from train.report import write_report
 from train.sinks import check_sinks, write_sinks
 from train.tensors import read_tensors
 from train.tested import System, Tested
-from train.training import check_adaptation, make_model
+from train.training import check_adaptation
 from train.unsafe import stamp
 from train.work import Job, do_pack, jobs_of, load_run, packed
 from train.workers import count_workers, run_packs

@@ -20,18 +20,15 @@ from featurestore.errors import SerError
 from featurestore.plan import Ints
 from train.augmentations import Mix
 from train.batch import Batch
-from train.config import OptimConfig, TrainConfig
+from train.config import TrainConfig
 from train.examples import Examples
+from train.inference import Outputs, device_of, make_model, predict
 from train.model import Model
+from train.schedule import count_batches, epoch_order, learning_rate, make_optimiser
 from train.scores import selection_score
+from train.seeds import DROPOUT, ORDER, UNLABELLED, seed_generators, seed_of
 from train.tensors import Tensors
 
-WEIGHTS, ORDER, DROPOUT, UNLABELLED = range(4)
-"""What is drawn."""
-BUCKET_BATCHES = 16
-"""Batches whose utterances are sorted by length together, so that a batch has little padding."""
-Outputs = dict[str, torch.Tensor]
-"""Of each task, (utterances, outputs)."""
 Targets = dict[str, torch.Tensor]
 """Of each task, as `Goal.targets` has them."""
 
@@ -112,7 +109,7 @@ class Training:
         if self._device.type != "cpu":
             examples.keep_on(self._device)
         self.model.fit(examples, train)
-        self._optimiser = _optimiser(self.model, config.optim)
+        self._optimiser = make_optimiser(self.model, config.optim)
         self.progress = Progress()
 
     @property
@@ -137,7 +134,7 @@ class Training:
     def by_window(self) -> Generator[None, None, dict[str, float]]:
         """Do an epoch, and stop after each window of the store, so that other models can pass it, too."""
         number, lengths, clock = len(self.progress.history) + 1, self._examples.lengths, _Clock()
-        generator = np.random.default_rng(_seed_of(self._seed, ORDER, number))
+        generator = np.random.default_rng(seed_of(self._seed, ORDER, number))
         size = self._config.optim.batch_size
         windows = self._examples.windows(self._train, self._pass_of(number), self._config.optim.window)
         compared = any(goal.task.compares for goal in self._examples.goals.values())
@@ -206,7 +203,7 @@ class Training:
 
     def _others(self, epoch: int) -> list[Ints]:
         """Return the batches of unlabelled utterances of an epoch, as many as there are steps."""
-        generator = np.random.default_rng(_seed_of(self._seed, UNLABELLED, epoch))
+        generator = np.random.default_rng(seed_of(self._seed, UNLABELLED, epoch))
         size = min(self._config.optim.batch_size, len(self._unlabelled))
         return [generator.choice(self._unlabelled, size, replace=False) for _ in range(self._steps)]
 
@@ -215,7 +212,7 @@ class Training:
         factor = learning_rate(done, optim.warmup * self._steps, optim.epochs * self._steps, optim.schedule)
         for group in self._optimiser.param_groups:
             group["lr"] = factor * group["peak"]
-        _seed_generators(_seed_of(self._seed, DROPOUT, epoch, step), self._device)
+        seed_generators(seed_of(self._seed, DROPOUT, epoch, step), self._device)
         heard = self.model.train().hear(batch)
         vectors = self.model.encode(heard)
         loss = self._mixed_loss(self.model.decide(vectors), batch.targets, heard.mix)
@@ -289,110 +286,6 @@ def check_adaptation(examples: Examples, unlabelled: Sequence[str]) -> None:
         raise SerError("lmmd adapts to utterances that are not labelled: expected splits=datasets with adapt=K")
     if [goal.task.name for goal in examples.goals.values()] != ["classification"]:
         raise SerError("lmmd adapts one classification: expected one target that names categories")
-
-
-def make_model(examples: Examples, config: TrainConfig, seed: int) -> Model:
-    """Return a model with the initial weights that a seed gives."""
-    torch.default_generator.manual_seed(_seed_of(seed, WEIGHTS))
-    model = Model(config, examples.streams, {task: goal.outputs for task, goal in examples.goals.items()})
-    return model.to(device_of(config.device))
-
-
-def predict(model: Model, examples: Examples, order: list[Ints]) -> Outputs:
-    """Return what a model predicts for some rows, in the batches of ``order``.
-
-    Raises:
-        SerError: if that is not finite.
-    """
-    model.eval()
-    with torch.inference_mode():
-        found = [model(batch) for batch in examples.batches(order)]
-    outputs = {task: torch.cat([one[task] for one in found]).float().cpu() for task in examples.goals}
-    if not all(bool(output.isfinite().all()) for output in outputs.values()):
-        raise SerError("a model predicts what is not finite; try a smaller optim.lr")
-    return outputs
-
-
-def predict_alone(model: Model, examples: Examples, names: list[str]) -> Outputs:
-    """Return what a model predicts for some utterances, each alone, so that no other one changes a bit of it."""
-    return predict(model, examples, [row[None] for row in examples.rows(names)])
-
-
-def count_batches(utterances: int, size: int) -> int:
-    """Return the number of batches of at most ``size`` utterances, or one more, none of which has only one.
-
-    >>> count_batches(64, 32), count_batches(65, 32), count_batches(3, 2)
-    (2, 3, 1)
-    """
-    return max(1, min(math.ceil(utterances / size), utterances // 2))
-
-
-def epoch_order(rows: Ints, lengths: Ints, size: int, generator: np.random.Generator) -> list[Ints]:
-    """Return the batches of an epoch: of sizes as even as can be, of similar lengths, in random order.
-
-    Args:
-        rows: that are trained on.
-        lengths: frames of every row.
-        size: most utterances in a batch.
-        generator: of the order.
-    """
-    shuffled = generator.permutation(rows)
-    count = count_batches(len(rows), size)
-    ends = np.cumsum([len(part) for part in np.array_split(shuffled, count)])
-    begins, batches = np.concatenate([[0], ends[:-1]]), []
-    for first in range(0, count, BUCKET_BATCHES):
-        last = min(first + BUCKET_BATCHES, count)
-        bucket = shuffled[begins[first] : ends[last - 1]]
-        bucket = bucket[np.argsort(lengths[bucket], kind="stable")]
-        batches += np.split(bucket, ends[first : last - 1] - begins[first])
-    return [batches[number] for number in generator.permutation(count)]
-
-
-def learning_rate(step: int, rising: float, total: int, schedule: str = "cosine") -> float:
-    """Return the learning rate of a step (from 0), as a share of its peak: a rise over the warm-up, then the schedule.
-
-    >>> [learning_rate(step, 0, 4, "linear") for step in range(4)]
-    [1.0, 0.75, 0.5, 0.25]
-    """
-    done = step / total
-    left = {"cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done, "constant": 1.0}[schedule]
-    return min(1.0, (step + 1) / max(1.0, rising)) * left
-
-
-def device_of(name: str | None) -> torch.device:
-    """Return a device that can be used; the first GPU, or the CPU, where none is named.
-
-    Raises:
-        SerError: if it cannot be used.
-    """
-    try:
-        probe = torch.zeros(1, device=name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        probe.tolist()  # some devices hold no values
-    except (RuntimeError, AssertionError, ImportError) as error:
-        reason = str(error).splitlines()[0]
-        raise SerError(f"device={name} cannot be used: {reason}; choose another, e.g. cpu") from None
-    return probe.device
-
-
-def _optimiser(model: Model, optim: OptimConfig) -> torch.optim.Optimizer:
-    learned = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    layers = [parameter for name, parameter in learned.items() if name.endswith("layers.logits")]
-    others = [parameter for name, parameter in learned.items() if not name.endswith("layers.logits")]
-    groups: list[dict[str, Any]] = [{"params": others, "peak": optim.lr}]
-    if layers:
-        groups.append({"params": layers, "peak": optim.layer_lr, "weight_decay": 0.0})
-    return torch.optim.AdamW(groups, betas=optim.betas, weight_decay=optim.weight_decay, fused=True)
-
-
-def _seed_generators(seed: int, device: torch.device) -> None:
-    """Seed what dropout draws from; torch.manual_seed takes a hundred times as long, and keeps a note of each call."""
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
-
-
-def _seed_of(*parts: int) -> int:
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0]) >> 1
 
 
 def _below(tensors: Tensors, prefix: str) -> Tensors:

@@ -16,11 +16,12 @@ from featurestore.errors import SerError
 from train.config import TrainConfig
 from train.examples import Examples, load_examples
 from train.folder import RunFolder, Variant
+from train.inference import predict_alone
 from train.memory import keep_freed_memory
 from train.ridge import ridge_predictions
 from train.splits import Fold
 from train.tensors import read_tensors, write_tensors
-from train.training import Training, predict_alone
+from train.training import Training
 
 Report = Callable[[dict[str, Any]], None]
 MOST_IN_PACK = 16

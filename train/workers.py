@@ -9,7 +9,7 @@ from typing import Any
 
 from featurestore.cluster import cluster
 from featurestore.errors import SerError
-from train.training import device_of
+from train.inference import device_of
 from train.work import Pack, Report, Task
 
 TOPIC = "epochs"

@@ -14,9 +14,10 @@ from train.augmentations.mixup import Mixup, of_partners
 from train.clock import pooled_hop, pooled_times
 from train.config import TrainConfig
 from train.examples import load_examples
+from train.inference import make_model
 from train.run import run
 from train.sequences import Packed
-from train.training import Training, make_model
+from train.training import Training
 
 LENGTHS = torch.tensor([9, 4, 1])
 

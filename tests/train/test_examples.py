@@ -9,7 +9,7 @@ from featurestore.errors import SerError
 from train.config import TrainConfig
 from train.examples import load_examples
 from train.layers import LayerSum
-from train.training import epoch_order
+from train.schedule import epoch_order
 
 
 def config(*overrides):

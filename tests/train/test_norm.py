@@ -9,7 +9,7 @@ from featurestore.errors import SerError
 from train.config import TrainConfig
 from train.curves.norm import read_norm
 from train.examples import load_examples
-from train.training import make_model
+from train.inference import make_model
 
 STREAM = ["width=8", "fusion=none", "streams.speech={feature: states, layers: 1, front: standardize}"]
 

@@ -19,7 +19,7 @@ from train.config import OptimConfig, TrainConfig
 from train.files import write_whole
 from train.folder import make_run_folder
 from train.run import run
-from train.training import count_batches, epoch_order, learning_rate
+from train.schedule import count_batches, epoch_order, learning_rate
 
 QUICK = ["splits.k=3", "width=8", "optim.epochs=2", "workers=1", "baseline=false", "plots=false"]
 

@@ -18,13 +18,13 @@ from train.fronts import Front
 from train.fusions import Fusion
 from train.fusions.attention import attend
 from train.heads import Head
+from train.inference import make_model
 from train.losses import Loss
 from train.poolings import Pooling
 from train.poolings.statistics import SMALLEST_VARIANCE
 from train.sequences import Sequences, pad
 from train.sources import Source
 from train.tasks import Task
-from train.training import make_model
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from featurestore.plan import FeaturePlan, FeatureSpec
 from featurestore.writer import StoreWriter
 from train.config import TrainConfig
 from train.examples import load_examples
+from train.inference import make_model
 from train.run import run
-from train.training import make_model
 
 QUICK = ["splits.k=3", "width=8", "optim.epochs=1", "workers=1", "baseline=false", "plots=false"]
 

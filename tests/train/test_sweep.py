@@ -15,6 +15,7 @@ from train.compare import compare_runs
 from train.config import TrainConfig
 from train.examples import load_examples
 from train.folder import RunFolder
+from train.inference import make_model
 from train.run import run
 from train.splits import share_of
 from train.sweep.config import SweepConfig, in_words, variants_of, words_of
@@ -25,7 +26,6 @@ from train.sweep.methods import found_lines, methods_of
 from train.sweep.planning import plan_lines
 from train.sweep.running import begin, run_sweep
 from train.sweep.search import run_search
-from train.training import make_model
 
 SETTINGS = {
     "splits.k": 3,

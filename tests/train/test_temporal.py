@@ -11,6 +11,7 @@ from tests.train.parts import DIM, LENGTHS, check_half, check_learns, check_save
 from tests.train.test_streams import add_feature
 from train.config import TrainConfig
 from train.examples import load_examples
+from train.inference import make_model
 from train.masked import MaskedBatchNorm, backwards, positions
 from train.temporal import Temporal
 from train.temporal.chain import Chain
@@ -18,7 +19,6 @@ from train.temporal.conformer import Conformer, ConformerBlock
 from train.temporal.mel_cnn import MelCNN
 from train.temporal.tcn import TCN, GatedBlock
 from train.temporal.transformer import Transformer
-from train.training import make_model
 
 SMALL = {
     "bilstm": {"hidden": 8, "layers": 2, "dropout": 0.2},

@@ -18,9 +18,9 @@ from train.drawing import as_label, blank, save
 from train.examples import Examples
 from train.folder import RunFolder, Variant
 from train.fusions.multiscale import MultiscaleTokens
+from train.inference import Outputs, predict
 from train.model import Model
 from train.opened import Run, open_model
-from train.training import Outputs, predict
 
 RATES = (0.0, 0.25, 0.5, 0.75, 1.0)
 Kind = Literal["utterances", "parts"]

@@ -19,10 +19,11 @@ from train.examples import Hearing, load_examples
 from train.live import describe_seconds
 from train.memory import keep_freed_memory
 from train.run import protocol_of
+from train.schedule import count_batches
 from train.splits import share_of
 from train.sweep.config import SweepConfig, Variant, as_sample, train_config, variants_of
 from train.sweep.methods import SEED, other_levels
-from train.training import Training, count_batches
+from train.training import Training
 from train.workers import count_workers
 
 STEPS = 3

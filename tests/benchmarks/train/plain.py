@@ -21,8 +21,9 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from train.model import Model
+from train.schedule import epoch_order
 from train.sequences import Sequences
-from train.training import Training, epoch_order
+from train.training import Training
 
 SIZE = 32
 
