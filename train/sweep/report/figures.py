@@ -17,13 +17,13 @@ Titled = tuple[str, "Figure"]
 MOST = 40
 """Methods that a figure shows, the best on dev; the tables have all."""
 MOST_POINTS, MOST_CURVES, MOST_TEXTS = 2_000, 8, 200
-WIDTH, ROW = 960, 18
-"""Pixels of a figure, and of a row of it."""
+WIDTH, ROW, LETTER = 960, 18, 6.5
+"""Pixels of a figure, of a row of it, and of a letter of its name."""
 COLOURS = {"best on dev": "#d55e00", "not told apart": "#e69f00", "worse": "#0072b2", "better": "#009e73"}
 """Of methods, by what they are beside the best one; those of Okabe and Ito, which all can tell apart."""
 OTHER = "#666666"
 LAYOUT = {
-    "margin": {"l": 10, "r": 10, "t": 40, "b": 40},
+    "margin": {"l": 60, "r": 10, "t": 40, "b": 40},
     "width": WIDTH,
     "template": "simple_white",
     "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"},
@@ -49,8 +49,7 @@ def _methods(findings: Findings) -> Iterator[Titled]:
         figure.add_scatter(
             x=rows[target], y=rows["method"], error_x=bars, mode="markers", marker=marker, name=name, hoverinfo="x+y"
         )
-    order = [*reversed(table["method"].tolist())]
-    figure.update_yaxes(categoryorder="array", categoryarray=order, automargin=True)
+    _name_rows(figure, table["method"].tolist())
     yield f"Methods, the best on dev above{_of_all(findings.methods)}: test, with 95 % intervals", figure
 
 
@@ -69,8 +68,7 @@ def _factors(findings: Findings) -> Iterator[Titled]:
             x=rows[target], y=rows["level"], error_x=_bars(rows, target), mode="markers", name="mean over its variants",
             marker={"color": COLOURS["best on dev"], "size": 9},
         )  # fmt: skip
-        order = [*reversed(rows["level"].tolist())]
-        figure.update_yaxes(type="category", categoryorder="array", categoryarray=order, automargin=True)
+        _name_rows(figure, rows["level"].tolist())
         yield f"What {effect.factor} does, over all levels of the other factors: test", figure
 
 
@@ -170,7 +168,7 @@ def _heat_map(values: Any, x: list[str], y: list[str], title: str, colours: str)
         texttemplate="%{text}" if shown else None, hovertemplate="%{y}<br>%{x}: %{z:.3f}<extra></extra>",
     )  # fmt: skip
     figure.update_xaxes(type="category")
-    figure.update_yaxes(type="category", autorange="reversed", automargin=True)
+    _name_rows(figure, y)
     return figure
 
 
@@ -198,6 +196,12 @@ def _bars(rows: pd.DataFrame, target: str) -> dict[str, Any] | None:
 def _scale(findings: Findings) -> str:
     metric = findings.metrics[findings.target]
     return f"test, {findings.target} {metric}" if metric else "test, mean of the targets"
+
+
+def _name_rows(figure: Figure, names: list[str]) -> None:
+    """Give a figure rows of these names from above; its margin is as wide as they are, which plotly finds slowly."""
+    figure.update_yaxes(type="category", categoryorder="array", categoryarray=names[::-1])
+    figure.update_layout(margin_l=30 + LETTER * max(map(len, names), default=0))
 
 
 def _of_all(methods: pd.DataFrame) -> str:

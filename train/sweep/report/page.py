@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -101,9 +101,9 @@ def _table(name: str, table: pd.DataFrame) -> Section:
     from itables import to_html_datatable
 
     title, remark = TITLES[name]
-    shown, paged = _one_line(rounded(table)), len(table) > MOST_ROWS
+    paged = len(table) > MOST_ROWS
     html = to_html_datatable(
-        pd.concat([shown, _hidden(table, shown)], axis=1),
+        _one_line(rounded(table, together=False)),
         table_id=f"table-{name}",
         connected=False,
         paging=paged,
@@ -112,29 +112,16 @@ def _table(name: str, table: pd.DataFrame) -> Section:
         layout={} if paged else {"topStart": None, "bottomStart": None, "bottomEnd": None},
         maxBytes=0,
         maxColumns=0,
-        column_filters="header",
+        column_filters="footer",
+        text_in_header_can_be_selected=False,  # so that a click anywhere on it sorts
         showIndex=False,
         display_logo_when_loading=False,
-        columnDefs=_sorted_by(table, shown),
     )
     return Section("table-section", title, remark, f'<div class="table">{html}</div>')
 
 
 def _one_line(table: pd.DataFrame) -> pd.DataFrame:
     return table.map(printable).rename(columns=lambda name: printable(str(name)))
-
-
-def _hidden(table: pd.DataFrame, shown: pd.DataFrame) -> pd.DataFrame:
-    """Return the numbers behind the texts that have an interval beside them, by which these are sorted."""
-    numbers = {str(name): table[name] for name in table if f"{name}_low" in table}
-    return pd.DataFrame({f"number {name}": of.round(4) for name, of in numbers.items() if name in shown})
-
-
-def _sorted_by(table: pd.DataFrame, shown: pd.DataFrame) -> list[dict[str, Any]]:
-    names = list(shown.columns)
-    behind = [str(name).removeprefix("number ") for name in _hidden(table, shown)]
-    found: list[dict[str, Any]] = [{"targets": [len(names) + n for n in range(len(behind))], "visible": False}]
-    return found + [{"targets": [names.index(name)], "orderData": [len(names) + n]} for n, name in enumerate(behind)]
 
 
 def _libraries() -> Iterator[str]:

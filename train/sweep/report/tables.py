@@ -68,7 +68,9 @@ class Findings:
             MB=[self._megabytes(self.folder.variants[one]) for one in number],
         )
         last = ["state", "models", "why"]
-        return table[[*table.columns.drop(last), *last]]
+        target = [one for one in table if one in self._ends(self.target)] if self.results else []
+        first = [*table.columns[: table.columns.get_loc("state")], "dev", *target]
+        return table[[*first, *table.columns.drop([*first, *last]), *last]]
 
     def _megabytes(self, variant: Variant) -> float:
         run = self.folder.run(variant)
@@ -115,7 +117,7 @@ class Findings:
             return row | self._means(method.variants)
         comparison = self.found.comparison
         row |= {"beside the best": self.found.beside[place]}
-        for target in comparison.targets:
+        for target in reversed(comparison.targets):  # their mean first
             row |= _with_ends(target, comparison.systems[place].reached[target], comparison.speakers)
         return row | (_less(self.found.differences[place - 1]) if place else {})
 
@@ -143,7 +145,7 @@ class Findings:
             if comparison is None:
                 yield row | self._means(level.variants) | {"beside the best": effect.why}
                 continue
-            for target in comparison.targets:
+            for target in reversed(comparison.targets):
                 row |= _with_ends(target, comparison.systems[place].reached[target], comparison.speakers)
             one = _difference(comparison, place)
             yield row | ({"beside the best": beside(one), **_less(one)} if one else {"beside the best": "best on dev"})
@@ -170,7 +172,10 @@ class Findings:
 
     @property
     def _reached(self) -> list[str]:
-        return ["dev", *(f"{target}{end}" for target in self.metrics for end in ("", "_low", "_high"))]
+        return ["dev", *(end for target in self.metrics for end in self._ends(target))]
+
+    def _ends(self, target: str) -> list[str]:
+        return [target, f"{target}_low", f"{target}_high"]
 
     @cached_property
     def layer_weights(self) -> pd.DataFrame:
@@ -279,24 +284,31 @@ def _less(one: Difference) -> dict[str, float]:
     return {"difference": -one.value, "difference_low": -high, "difference_high": -low, "p_holm": one.p_holm}
 
 
-def rounded(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
-    """Return a table whose numbers have so many digits after the point, and whose ends of intervals stand beside them.
+def rounded(table: pd.DataFrame, together: bool = True) -> pd.DataFrame:
+    """Return a table as texts: numbers with three digits after the point, and intervals beside them.
+
+    Args:
+        table: with ``X_low`` and ``X_high`` where ``X`` has an interval.
+        together: whether number and interval are in one column; otherwise it is in the next, ``X 95 %``.
 
     >>> rounded(pd.DataFrame({"V": [0.51234], "V_low": [0.4], "V_high": [0.6]})).to_dict("list")
     {'V': ['0.512 [0.400, 0.600]']}
     """
     ends = {column for column in table if str(column).endswith(("_low", "_high"))}
-    found = {}
-    for column in (one for one in table if one not in ends):
-        texts = [_text(value, digits) for value in table[column]]
+    found: dict[str, list[str]] = {}
+    for column in (str(one) for one in table if one not in ends):
+        found[column] = [_text(value) for value in table[column]]
         if f"{column}_low" in ends:
-            pairs = zip(texts, table[f"{column}_low"], table[f"{column}_high"], strict=True)
-            texts = [f"{t} [{low:.{digits}f}, {high:.{digits}f}]" if low == low else t for t, low, high in pairs]
-        found[column] = texts
+            pairs = zip(table[f"{column}_low"], table[f"{column}_high"], strict=True)
+            intervals = [f"[{low:.3f}, {high:.3f}]" if low == low else "" for low, high in pairs]
+            if together:
+                found[column] = [" ".join(pair).strip() for pair in zip(found[column], intervals, strict=True)]
+            else:
+                found[f"{column} 95 %"] = intervals
     return pd.DataFrame(found)
 
 
-def _text(value: Any, digits: int) -> str:
+def _text(value: Any) -> str:
     if value is None or value is pd.NA or value != value:
         return ""
-    return f"{value:.{digits}f}" if isinstance(value, float | np.floating) else str(value)
+    return f"{value:.3f}" if isinstance(value, float | np.floating) else str(value)
