@@ -41,7 +41,7 @@ def share_of(names: Sequence[str], share: float) -> list[str]:
     """Return a share of the names, in their order: those with the least hashes, so that each is part of a larger share.
 
     >>> share_of(["a", "b", "c", "d"], 0.5), share_of(["a", "b", "c", "d"], 0.75)
-    (['b', 'd'], ['b', 'c', 'd'])
+    (['c', 'd'], ['b', 'c', 'd'])
     """
     least = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[: round(share * len(names))]
     kept = set(least)

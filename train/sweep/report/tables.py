@@ -17,8 +17,8 @@ from train.sweep.config import Factor, Variant
 from train.sweep.effects import Effect, effects_of
 from train.sweep.folder import SweepFolder
 from train.sweep.leaderboard import STATES, leaderboard, results_of
-from train.sweep.methods import Found, Method, beside, compare_methods, methods_of, summary
-from train.systems import MEAN, Difference, Reached
+from train.sweep.methods import BEST, Found, Method, beside, compare_methods, methods_of, summary
+from train.systems import MEAN
 from train.unsafe import stamp
 
 Row = dict[str, Any]
@@ -115,11 +115,7 @@ class Findings:
         row: Row = {"method": method.name, "trainings": len(method.variants), "dev": method.dev}
         if place is None or isinstance(self.found, str):
             return row | self._means(method.variants)
-        comparison = self.found.comparison
-        row |= {"beside the best": self.found.beside[place]}
-        for target in reversed(comparison.targets):  # their mean first
-            row |= _with_ends(target, comparison.systems[place].reached[target], comparison.speakers)
-        return row | (_less(self.found.differences[place - 1]) if place else {})
+        return row | _beside(self.found.comparison, place)
 
     def _means(self, variants: list[Variant]) -> dict[str, float]:
         table = self.variants.set_index("variant").loc[[one.number for one in variants]]
@@ -145,10 +141,7 @@ class Findings:
             if comparison is None:
                 yield row | self._means(level.variants) | {"beside the best": effect.why}
                 continue
-            for target in reversed(comparison.targets):
-                row |= _with_ends(target, comparison.systems[place].reached[target], comparison.speakers)
-            one = _difference(comparison, place)
-            yield row | ({"beside the best": beside(one), **_less(one)} if one else {"beside the best": "best on dev"})
+            yield row | _beside(comparison, place)
 
     @cached_property
     def probe(self) -> pd.DataFrame:
@@ -267,21 +260,27 @@ def _layer(settings: Row) -> int | None:
     return None
 
 
-def _difference(comparison: Comparison, place: int) -> Difference | None:
-    """Return the difference of the first system and another one, which is given by its place."""
-    last = [one for one in comparison.differences if one.target == comparison.targets[-1]]
-    return last[place - 1] if place else None
+def _beside(comparison: Comparison, place: int) -> Row:
+    """Return what a system, given by its place, reaches, and how much better it is than the first, the best on dev."""
+    last, *others = reversed(comparison.targets)  # their mean, where there are several
+    differences = [one for one in comparison.differences if one.target == last]
+    one = differences[place - 1] if place else None
+    low, high = one.interval if one else (np.nan, np.nan)
+    return {
+        "beside the best": beside(one) if one else BEST,
+        **_with_ends(comparison, place, last),
+        "difference": -one.value if one else np.nan,
+        "difference_low": -high,
+        "difference_high": -low,
+        "p_holm": one.p_holm if one else np.nan,
+        **{key: value for target in others[::-1] for key, value in _with_ends(comparison, place, target).items()},
+    }
 
 
-def _with_ends(target: str, reached: Reached, speakers: int) -> dict[str, float]:
-    low, high = reached.interval(speakers)
+def _with_ends(comparison: Comparison, place: int, target: str) -> dict[str, float]:
+    reached = comparison.systems[place].reached[target]
+    low, high = reached.interval(comparison.speakers)
     return {target: reached.value, f"{target}_low": low, f"{target}_high": high}
-
-
-def _less(one: Difference) -> dict[str, float]:
-    """Return by how much the second of two systems is better than the first."""
-    low, high = one.interval
-    return {"difference": -one.value, "difference_low": -high, "difference_high": -low, "p_holm": one.p_holm}
 
 
 def rounded(table: pd.DataFrame, together: bool = True) -> pd.DataFrame:
