@@ -39,6 +39,7 @@ class Multiscale(Fusion):
     channels: int = Field(default=256, gt=0, le=WIDEST)
     """Width of a token, a multiple of the heads."""
     heads: int = Field(default=4, gt=0, le=256)
+    """Number of attention heads; divides the channels."""
     hidden: int = Field(default=512, gt=0, le=WIDEST)
     """Width between the two layers that each token passes."""
     alone: int = Field(default=3, ge=0, le=24)

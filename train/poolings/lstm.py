@@ -16,6 +16,7 @@ class LSTM(Pooling):
     hidden: int | None = Field(default=None, gt=0, le=WIDEST)
     """Its width; that of the frames when absent."""
     layers: int = Field(default=2, gt=0, le=16)
+    """One upon another."""
     dropout: float = Field(default=0.5, ge=0, lt=1)
     """Share of the channels between its layers that each training step leaves out."""
 

@@ -14,6 +14,7 @@ class Self(ChunkAttention):
     """Each chunk attends to all chunks of its utterance, and then all count the same."""
 
     heads: int = Field(default=4, gt=0, le=256)
+    """Number of attention heads; divides the channels of a chunk."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of the attended values that each training step leaves out."""
 
