@@ -223,10 +223,13 @@ def test_figures_say_what_is_under_the_mouse(swept, opened):
     page = opened(swept.path / "report" / "report.html")
     figure = page.locator("section.figure", has_text="Dev against test").locator(".js-plotly-plot")
     figure.scroll_into_view_if_needed()
-    point = figure.locator(".scatterlayer .point").first.bounding_box()
-    page.mouse.move(point["x"] + point["width"] / 2, point["y"] + point["height"] / 2)
     label = figure.locator(".hoverlayer .hovertext").first
-    label.wait_for()
+    for shift in range(40):  # sections above are laid out as they come into view, and move the point
+        point = figure.locator(".scatterlayer .point").first.bounding_box()
+        page.mouse.move(point["x"] + point["width"] / 2 + shift % 2, point["y"] + point["height"] / 2)
+        page.wait_for_timeout(250)
+        if label.count():
+            break
     assert "layers=" in label.text_content()
 
 
