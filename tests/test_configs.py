@@ -24,6 +24,7 @@ def test_a_config_is_valid_and_begins_with_its_command(file):
     if kind == "extract":
         assert config.features()
     if kind == "sweep":
-        configs = [train_config(config, variant).to_dict() for variant in variants_of(as_sample(config))]
+        variants = variants_of(as_sample(config))
+        configs = [(variant.stores([]), train_config(config, variant).to_dict()) for variant in variants]
         assert len(configs) > 1
         assert all(one not in configs[:number] for number, one in enumerate(configs))  # no variant twice

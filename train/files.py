@@ -1,10 +1,12 @@
-"""Writing the files of a run: whole or not at all, and an error that names the file."""
+"""The files of a run: written whole or not at all, and an error that names the file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from featurestore.errors import SerError
 
@@ -33,6 +35,23 @@ def append_line(path: Path, line: str) -> None:
     """
     with _names(path), path.open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.write(line + "\n")
+
+
+def read_note(path: Path, **kinds: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return what a JSON file holds.
+
+    Args:
+        path: of the file.
+        kinds: what must be there, and its type.
+
+    Raises:
+        SerError: if something else is there.
+    """
+    try:
+        note = json.loads(path.read_bytes())
+        return {**note, **{name: kind(note[name]) for name, kind in kinds.items()}}
+    except (ValueError, KeyError, TypeError) as error:
+        raise SerError(f"{path} is damaged: {error}") from None
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from train.audit import Audit
 from train.config import TrainConfig
 from train.corpora import AnyStore, Corpora, open_stores
 from train.examples import Examples, Hearing
-from train.files import write_whole
+from train.files import read_note, write_whole
 from train.maps import read_map
 from train.protocol import Protocol, read_protocol
 from train.splits import Fold, share_of
@@ -112,12 +112,7 @@ class RunFolder:
     @cached_property
     def note(self) -> dict[str, Any]:
         """What ``run.json`` holds."""
-        path = self._there("run.json")
-        try:
-            note = json.loads(path.read_bytes())
-            return {**note, "warnings": list(note["warnings"]), "goals": dict(note["goals"])}
-        except (ValueError, KeyError, TypeError) as error:
-            raise SerError(f"{path} is damaged: {error}") from None
+        return read_note(self._there("run.json"), warnings=list, goals=dict)
 
     @cached_property
     def goals(self) -> dict[str, Goal]:

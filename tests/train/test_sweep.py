@@ -8,8 +8,10 @@ import pytest
 from distributed import LocalCluster
 from rich.console import Console
 
+import featurestore
 from featurestore.config import load
-from featurestore.errors import ConfigError
+from featurestore.copying import copy_stores
+from featurestore.errors import ConfigError, SerError
 from featurestore.strict_yaml import parse
 from train.compare import compare_runs
 from train.config import TrainConfig
@@ -133,6 +135,25 @@ def test_a_variant_has_the_bits_of_the_same_config_alone(swept, store, tmp_path)
     for variant in swept.variants:
         ours, theirs = (of.run(variant).path / "predictions.csv" for of in (swept, with_two))
         assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_stores_vary_where_they_hold_the_same_utterances(store_path, store, changed, tmp_path):
+    other = tmp_path / "float16.zarr"
+    copy_stores([store], other, dtype="float16")
+    stores = {"name": "type", "choices": {"int8": {"store": str(store_path)}, "float16": {"store": str(other)}}}
+    config = sweep(stores, {"name": "folds", "values": [[0]]})
+    folder = SweepFolder(begin(config, [], tmp_path, "types"))
+    assert run_sweep(folder, 1, None, quiet) == 0
+    assert set(leaderboard(folder)["state"]) == {"done"}
+    assert f"ser-train --store {other} " in folder.command(folder.variants[1])
+    words = words_of(config, folder.variants[1])
+    alone, _ = run(featurestore.open(other), load(TrainConfig, [], [*words, f"runs={tmp_path}", "workers=1"]), quiet)
+    predictions = (folder.run(folder.variants[1]).path / "predictions.csv").read_bytes()
+    assert predictions == (alone / "predictions.csv").read_bytes()
+    assert predictions != (folder.run(folder.variants[0]).path / "predictions.csv").read_bytes()
+    labelled = changed(store.utterances.assign(more=1.0)).path
+    with pytest.raises(SerError, match=rf"{labelled} has other utterances or labels than {store_path}"):
+        begin(sweep({"name": "store", "values": [str(store_path), str(labelled)]}), [], tmp_path, "other")
 
 
 def test_the_workers_of_a_scheduler_give_the_same_bits(swept, tmp_path):

@@ -1,6 +1,6 @@
 """The command ser-sweep: many variants of a training config over one store.
 
-ser-sweep --store stores/emotale.zarr --config configs/sweep/fusion.yaml
+ser-sweep --store stores/emotale.zarr --config configs/sweep/fusion_and_loss.yaml
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ def main_command(
     """
     from train.sweep.config import SweepConfig, as_sample, variants_of
 
-    if not store:
-        raise ConfigError("--store is missing: expected the feature store that ser-extract wrote, or its URL")
     asked = load(SweepConfig, config, overrides)
+    variants = variants_of(as_sample(asked))
+    if not all(one.stores(store) for one in variants):
+        raise ConfigError("--store is missing: expected the feature store that ser-extract wrote, or its URL")
     if plan:
         from train.sweep.planning import plan_lines
 
-        variants = variants_of(as_sample(asked))
-        say_table(("variant", "settings"), [(str(one.number), " ".join(one.words)) for one in variants])
+        say_table(("number", "variant"), [(str(one.number), one.name) for one in variants])
         for line in plan_lines(asked, list(store), workers):
             say(line)
         return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Self
@@ -18,13 +18,15 @@ from train.config import TrainConfig
 Levels = dict[str, str]
 """What each factor is in a variant, in words; a factor that does not vary in it is absent."""
 Settings = dict[str, Any]
+STORE = "store"
+"""The factor whose values are stores, not settings of ser-train."""
 
 
 class Factor(Config):
     """Something that varies: the ``values`` of one setting, or ``choices`` of settings that go together."""
 
     name: str = Field(min_length=1)
-    """The dotted key of the setting whose values these are; of choices any name."""
+    """The dotted key of the setting whose values these are, or ``store``: paths or URLs; of choices any name."""
     values: tuple[Any, ...] | None = Field(default=None, min_length=1)
     """Of the setting; each is a level."""
     choices: dict[str, Settings] | None = Field(default=None, min_length=1)
@@ -137,6 +139,11 @@ class Variant:
         """Its settings as KEY=VALUE, as they are given to ser-train."""
         return [word for settings in self.settings for word in _words(settings)]
 
+    def stores(self, stores: Sequence[str]) -> list[str]:
+        """Return the stores that it is trained on: its own, or those of the sweep."""
+        own = [str(settings[STORE]) for settings in self.settings if STORE in settings]
+        return own[-1:] or list(stores)
+
 
 def variants_of(config: SweepConfig) -> list[Variant]:
     """Return the variants, each once; none of a search, which are known when it is done.
@@ -182,7 +189,7 @@ def train_config(config: SweepConfig, variant: Variant) -> TrainConfig:
 
 
 def _words(settings: Settings) -> list[str]:
-    return [f"{key}={in_words(value)}" for key, value in settings.items()]
+    return [f"{key}={in_words(value)}" for key, value in settings.items() if key != STORE]
 
 
 def in_words(value: Any) -> str:

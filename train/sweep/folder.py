@@ -15,7 +15,7 @@ import pandas as pd
 from featurestore.command import printable
 from featurestore.errors import SerError
 from train.corpora import AnyStore, open_stores
-from train.files import append_line, write_whole
+from train.files import append_line, read_note, write_whole
 from train.folder import RunFolder
 from train.live import epoch_line
 from train.sweep.config import SweepConfig, Variant, variants_of, words_of
@@ -39,7 +39,7 @@ class SweepFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self._runs = path, dict[int, RunFolder]()
+        self.path, self._runs, self._stores = path, dict[int, RunFolder](), dict[tuple[str, ...], AnyStore]()
 
     def write(self, config: SweepConfig, stores: list[str]) -> None:
         """Write what the sweep is."""
@@ -57,11 +57,7 @@ class SweepFolder:
         file = self.path / FILE
         if not file.is_file():
             raise SerError(f"{self.path} is no sweep: it has no {FILE}")
-        try:
-            note = json.loads(file.read_bytes())
-            return {**note, "stores": list(note["stores"]), "variants": list(note["variants"])}
-        except (ValueError, KeyError, TypeError) as error:
-            raise SerError(f"{file} is damaged: {error}") from None
+        return read_note(file, stores=list, variants=list)
 
     @cached_property
     def config(self) -> SweepConfig:
@@ -78,12 +74,15 @@ class SweepFolder:
         """Write that there is another variant."""
         note = {**self.note, "variants": [*self.note["variants"], asdict(variant)]}
         write_whole(self.path / FILE, json.dumps(note, indent=1, ensure_ascii=False) + "\n")
-        self.__dict__ = {"path": self.path, "_runs": self._runs, "store": self.store}  # what was read is read anew
+        kept = ("path", "_runs", "_stores")
+        self.__dict__ = {name: self.__dict__[name] for name in kept}  # what was read is read anew
 
-    @cached_property
-    def store(self) -> AnyStore:
-        """The store, or the stores as one."""
-        return open_stores(self.note["stores"])
+    def store(self, variant: Variant) -> AnyStore:
+        """Return the store of a variant, or the stores as one."""
+        paths = tuple(variant.stores(self.note["stores"]))
+        if paths not in self._stores:
+            self._stores[paths] = open_stores(list(paths))
+        return self._stores[paths]
 
     def run(self, variant: Variant) -> RunFolder:
         """Return the run of a variant."""
@@ -91,7 +90,7 @@ class SweepFolder:
 
     def command(self, variant: Variant) -> str:
         """Return the command that makes the variant alone."""
-        stores = [word for store in self.note["stores"] for word in ("--store", store)]
+        stores = [word for store in variant.stores(self.note["stores"]) for word in ("--store", store)]
         return printable(join(["ser-train", *stores, *words_of(self.config, variant)]))
 
     def note_epoch(self, variant: Variant, reached: dict[str, Any]) -> None:
@@ -119,7 +118,7 @@ class SweepFolder:
 
     def _why(self, variant: Variant, name: str) -> str:
         file = self.run(variant).path / name
-        return str(json.loads(file.read_bytes())["why"]) if file.is_file() else ""
+        return str(read_note(file, why=str)["why"]) if file.is_file() else ""
 
 
 def _readable(lines: Iterable[str]) -> Iterator[dict[str, Any]]:

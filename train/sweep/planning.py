@@ -33,8 +33,8 @@ SHARE_OF_STEP = 1 / 3
 """What predicting a batch takes of a training step: no gradient."""
 
 
-Read = tuple[str, str, int]
-"""A feature, what of it, and a layer."""
+Read = tuple[str, str, str, int]
+"""A store, a feature of it, what of that, and a layer."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +67,16 @@ def plan_lines(config: SweepConfig, stores: Sequence[str], workers: int | None) 
     Raises:
         SerError: if the settings of a variant cannot be, or there is no such store.
     """
-    open_stores(stores)
     config = as_sample(config)
     groups: dict[str, list[Variant]] = {}
     for variant in variants_of(config):
         train_config(config, variant)
+        open_stores(variant.stores(stores))
         groups.setdefault(str(other_levels(variant, SEED)), []).append(variant)
     methods = list(groups.values())
     chosen = sorted({int(n) for n in np.linspace(0, len(methods) - 1, min(len(methods), MOST_MEASURED)).round()})
-    asked = [(train_config(config, methods[number][0]), list(stores)) for number in chosen]
+    firsts = [methods[number][0] for number in chosen]
+    asked = [(train_config(config, first), first.stores(stores)) for first in firsts]
     with get_context("spawn").Pool(1) as pool:  # whose memory is that of the measurement alone
         measured = pool.starmap(measure, asked)
     found = [(methods[number], one) for number, one in zip(chosen, measured, strict=True)]
@@ -94,7 +95,7 @@ def _described(
     seconds = share * sum(count * one.seconds for count, one in good)
     processes = count_workers(config.device, workers, models)
     once = dict(read for _, one in good for read in one.reads)
-    heard = dict.fromkeys(f"{what} of {feature}" for feature, what, _ in once)
+    heard = dict.fromkeys(f"{what} of {feature}" for _, feature, what, _ in once)
     memory = max(one.memory for _, one in good)
     yield f"reads: {sum(once.values()) / 1e6:.1f} MB, which all variants share: {', '.join(heard)}"
     yield f"memory: {processes} processes of {memory / 1e9:.2f} GB, beside what the system keeps of the store"
@@ -129,13 +130,14 @@ def _measure(config: TrainConfig, stores: list[str]) -> Measured:
     models = len(folds) * config.members
     passes = config.optim.epochs * (2 if config.optim.refit else 1)
     hearings = zip(examples.streams.values(), examples.bytes_by_stream, strict=True)
-    reads = [read for hearing, size in hearings for read in _reads(hearing, size)]
+    path = str(examples.store.path)
+    reads = [read for hearing, size in hearings for read in _reads(path, hearing, size)]
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return Measured(models, models * (passes * batches * step + tested), tuple(reads), most)
 
 
-def _reads(hearing: Hearing, size: int) -> Iterator[tuple[Read, float]]:
+def _reads(path: str, hearing: Hearing, size: int) -> Iterator[tuple[Read, float]]:
     source = hearing.source
     what = "frames" if hearing.front.keeps_time else "stored means"
     for layer in np.arange(source.spec.layers)[slice(None) if source.layers is None else source.layers].tolist():
-        yield (source.name, what, layer), size / source.count
+        yield (path, source.name, what, layer), size / source.count

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from featurestore.errors import SerError
 from train.audit import Audit, audit
 from train.config import TrainConfig
-from train.corpora import open_stores
+from train.corpora import AnyStore, open_stores
 from train.files import write_whole
 from train.folder import make_run_folder
 from train.run import Say, prepare, write_results
@@ -33,14 +35,31 @@ def begin(config: SweepConfig, stores: list[str], runs: Path, name: str) -> Path
         name: of the sweep.
 
     Raises:
-        SerError: if the settings of a variant cannot be, or there is no such store.
+        SerError: if the settings of a variant cannot be, or there is no such store, or stores differ in their labels.
     """
-    store = open_stores(stores)
-    for variant in variants_of(as_sample(config)):
+    variants = variants_of(as_sample(config))
+    for variant in variants:
         train_config(config, variant)
-    folder = SweepFolder(make_run_folder(TrainConfig(runs=runs, method=name), store.dataset, "sweep"))
+    dataset = _dataset_of([list(paths) for paths in dict.fromkeys(tuple(one.stores(stores)) for one in variants)])
+    folder = SweepFolder(make_run_folder(TrainConfig(runs=runs, method=name), dataset, "sweep"))
     folder.write(config, stores)
     return folder.path
+
+
+def _dataset_of(stores: list[list[str]]) -> str:
+    """Return the dataset of the stores over which variants are trained, all of the same utterances and labels."""
+    first, *others = [open_stores(paths) for paths in stores]
+    for other in others:
+        if not _labels(other).equals(_labels(first)):
+            raise SerError(
+                f"{other.path} has other utterances or labels than {first.path}: expected the same, "
+                "as ser-store convert makes them"
+            )
+    return first.dataset
+
+
+def _labels(store: AnyStore) -> pd.DataFrame:
+    return store.utterances.drop(columns=["shard", "slot"], errors="ignore").sort_index()
 
 
 def run_sweep(folder: SweepFolder, workers: int | None, scheduler: str | None, say: Say) -> int:
@@ -117,7 +136,7 @@ def prepare_variant(folder: SweepFolder, variant: Variant, audited: Callable[...
     if (run.path / "run.json").exists():
         return True
     try:
-        prepare(folder.store, train_config(folder.config, variant), lambda _: _made(run.path), audited)
+        prepare(folder.store(variant), train_config(folder.config, variant), lambda _: _made(run.path), audited)
     except SerError as error:
         fail(folder, variant, str(error), say)
         return False
@@ -125,11 +144,11 @@ def prepare_variant(folder: SweepFolder, variant: Variant, audited: Callable[...
 
 
 def once(audited: Callable[..., Audit]) -> Callable[..., Audit]:
-    """Return an audit that looks at each protocol once: variants share it."""
+    """Return an audit that looks at each protocol on each store once: variants share it."""
     found: dict[Any, Audit] = {}
 
     def look(store: Any, table: Any, protocol: Any, targets: list[str], reads_frames: bool) -> Audit:
-        key = (protocol.sha256, tuple(targets), reads_frames)
+        key = (str(store.path), protocol.sha256, tuple(targets), reads_frames)
         if key not in found:
             found[key] = audited(store, table, protocol, targets, reads_frames)
         return found[key]

@@ -36,6 +36,8 @@ class Padded:
     pitch: torch.Tensor | None
     mask: torch.Tensor
     targets: dict[str, torch.Tensor]
+    mix: None = None
+    """As a batch of ours has it, of which nothing is mixed."""
 
 
 class Utterances(Dataset):
@@ -80,7 +82,10 @@ class Plain(nn.Module):
         self.model, self.log_variances = model, model.log_variances
         self.dropout = nn.Dropout1d(model.streams[0].dropout)
 
-    def vectors(self, batch: Padded) -> torch.Tensor:
+    def hear(self, batch: Padded) -> Padded:
+        return batch
+
+    def encode(self, batch: Padded) -> torch.Tensor:
         speech, *others = self.model.streams
         layers = speech.front.layers
         with torch.no_grad():
