@@ -12,7 +12,7 @@ import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
 from extract.labels import join_notes
-from featurestore.errors import DatasetError
+from featurestore.shared.errors import DatasetError
 
 Word = tuple[str, float, float]
 """A word, its beginning and its end, in seconds from the beginning of the utterance."""

@@ -11,9 +11,9 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from featurestore.command import INCOMPLETE, progress, run, say
-from featurestore.config import load
-from featurestore.listing import say_list
+from featurestore.shared.command import INCOMPLETE, progress, run, say
+from featurestore.shared.config import load
+from featurestore.shared.listing import say_list
 
 app = App(name="ser-extract", version_flags=[], default_parameter=Parameter(negative=()))
 

@@ -9,8 +9,8 @@ from pydantic import Field, create_model, model_validator
 from extract.datasets import Dataset
 from extract.features import Feature
 from extract.features.encoder import Encoder
-from featurestore.config import Config
-from featurestore.errors import ConfigError
+from featurestore.shared.config import Config
+from featurestore.shared.errors import ConfigError
 
 Features = create_model(
     "Features",

@@ -16,10 +16,10 @@ from extract.features import Feature
 from extract.jobs import count_workers
 from extract.reasons import say_reasons
 from extract.source import Places, Source, place, read_source, rows_of
-from featurestore.codec import Dtype
-from featurestore.command import INCOMPLETE, say, say_table
-from featurestore.forms import open_form, open_form_to_write
-from featurestore.layout import describe_bytes, feature_bytes, free_bytes
+from featurestore.format.codec import Dtype
+from featurestore.format.layout import describe_bytes, feature_bytes, free_bytes
+from featurestore.format.opening import open_backend, open_backend_to_write
+from featurestore.shared.command import INCOMPLETE, say, say_table
 
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 BINS = 5
@@ -55,8 +55,8 @@ def say_forecast(config: ExtractConfig) -> int:
     store = Path(config.store_path())
     whole = sum(feature_bytes(feature.spec(), places[key].frames) for key, feature in source.features.items())
     there = sum(_bytes_there(store, key, feature, table, places[key]) for key, feature in source.features.items())
-    needed, free = open_form_to_write(store).room(whole - there) if whole > there else 0, free_bytes(store)
-    state = f"has {describe_bytes(there)} of it" if open_form(store, partial=True).exists() else "does not exist yet"
+    needed, free = open_backend_to_write(store).room(whole - there) if whole > there else 0, free_bytes(store)
+    state = f"has {describe_bytes(there)} of it" if open_backend(store, partial=True).exists() else "does not exist yet"
     shards = table["shard"].max() + 1
     say(f"{store} {state}; as asked for {describe_bytes(whole)} in {shards} shards, free {describe_bytes(free)}")
     if needed > whole - there:
@@ -95,7 +95,7 @@ def _say_labels(table: pd.DataFrame, ranges: dict[str, tuple[float, float]]) -> 
 
 def _bytes_there(store: Path, key: str, feature: Feature, table: pd.DataFrame, places: Places) -> int:
     """Return the bytes of a feature that are extracted already, of what is asked for."""
-    if not open_form(store, partial=True).exists():
+    if not open_backend(store, partial=True).exists():
         return 0
     opened = featurestore.open(store, partial=True)
     names = opened.names([key]) if key in opened.parts else []

@@ -16,9 +16,9 @@ from uuid import uuid4
 from extract.config import ExtractConfig
 from extract.features import Feature
 from extract.work import Job, Spent, do_job, do_jobs
-from featurestore.cluster import cluster
-from featurestore.errors import SerError
-from featurestore.writer import StoreWriter
+from featurestore.access.writer import StoreWriter
+from featurestore.shared.cluster import cluster
+from featurestore.shared.errors import SerError
 
 if TYPE_CHECKING:
     pass

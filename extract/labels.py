@@ -19,9 +19,9 @@ from pydantic import AfterValidator
 
 from extract.audio import AudioError
 from extract.audio_files import AudioFiles
-from featurestore.config import suggest
-from featurestore.errors import DatasetError
-from featurestore.labels import AS_IT_IS, strip_texts
+from featurestore.shared.config import suggest
+from featurestore.shared.errors import DatasetError
+from featurestore.shared.label_files import AS_IT_IS, strip_texts
 
 OWN = ("duration", "shard", "slot")
 """Columns of the store's table that are never those of the labels."""

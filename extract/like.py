@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import featurestore
-from featurestore.errors import SerError
-from featurestore.plan import FeatureSpec
+from featurestore.format.plan import FeatureSpec
+from featurestore.shared.errors import SerError
 
 if TYPE_CHECKING:
     from extract.features import Feature

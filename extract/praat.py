@@ -16,8 +16,8 @@ from pydantic import Field
 
 from extract.audio import SAMPLING_RATE, Wave
 from extract.features import NO_ROW, Computed, Feature, Row, versions_of
-from featurestore.codec import Floats
-from featurestore.plan import FeatureSpec
+from featurestore.format.codec import Floats
+from featurestore.format.plan import FeatureSpec
 
 
 class PraatFeature(Feature):

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from featurestore.command import say
+from featurestore.shared.command import say
 
 FEW, EXAMPLES = 5, 3
 """Utterances of one reason that are named one by one; examples of more."""

@@ -16,10 +16,11 @@ from extract.jobs import count_workers, run_jobs
 from extract.labels import join_notes
 from extract.source import Places, Source, place, read_source, rows_of
 from extract.work import Clip, Job, Spent
-from featurestore.errors import DatasetError, StoreError
-from featurestore.layout import describe_bytes, feature_bytes, free_bytes
-from featurestore.plan import FeaturePlan, FeatureSpec, Plan
-from featurestore.writer import StoreWriter
+from featurestore.access.writer import StoreWriter
+from featurestore.format.layout import describe_bytes, feature_bytes, free_bytes
+from featurestore.format.plan import FeaturePlan, FeatureSpec, Plan
+from featurestore.operations.growth import check_growth, grow
+from featurestore.shared.errors import DatasetError, StoreError
 
 
 @dataclass
@@ -64,8 +65,8 @@ def extract(config: ExtractConfig, report: Report = lambda *_: None) -> Summary:
     with writer.lock():
         specs = _check(config, source, writer)
         source = _survey(config, source, writer, report)
-        if config.grow and writer.form.exists():
-            writer.grow(source.plan, _plans(source, specs), config.shard_seconds)
+        if config.grow and writer.exists():
+            grow(writer, source.plan, _plans(source, specs), config.shard_seconds)
         else:
             writer.plan(source.plan)
         table = writer.table
@@ -83,12 +84,12 @@ def extract(config: ExtractConfig, report: Report = lambda *_: None) -> Summary:
 
 def _check(config: ExtractConfig, source: Source, writer: StoreWriter) -> dict[str, FeatureSpec]:
     """Return what each feature is, and refuse what contradicts a store that is there; nothing is written."""
-    there = writer.form.exists()
+    there = writer.exists()
     if there and not config.grow:
         writer.plan(source.plan)
     specs = {key: feature.spec() for key, feature in source.features.items()}
     if there and config.grow:
-        writer.check_growth(source.plan, _plans(source, specs))
+        check_growth(writer, source.plan, _plans(source, specs))
     for key, spec in specs.items():
         writer.check_feature(key, spec)
     return specs
@@ -116,7 +117,7 @@ def _known(writer: StoreWriter, key: str, plan: Plan) -> pd.DataFrame:
     if not writer.has(key):
         return pd.DataFrame()
     table = writer.table
-    if writer.form.attributes()["dataset"] == plan.dataset:
+    if writer.dataset() == plan.dataset:
         return table
     names = {plan.dataset, *plan.table.get("dataset", ())}  # labels can have a column dataset of their own
     return table[[name in names for name in table["dataset"]]] if "dataset" in table else table[:0]
@@ -130,7 +131,7 @@ def _add_columns(writer: StoreWriter, key: str, found: pd.DataFrame) -> pd.DataF
     Returns:
         The columns as they are to be, for the same utterances.
     """
-    if not writer.form.exists():
+    if not writer.exists():
         return found
     before = writer.table
     columns = found.reindex(before.index)
@@ -149,7 +150,7 @@ def _check_disk(writer: StoreWriter, source: Source) -> None:
         part = writer.part(key)
         missing = np.isin(writer.index.shard, [number for number in writer.pending(key) if number not in others])
         needed += feature_bytes(part.spec, part.lengths[missing])
-    needed, free = writer.form.room(needed) if needed else 0, free_bytes(writer.path)
+    needed, free = writer.backend.room(needed) if needed else 0, free_bytes(writer.path)
     if needed > free:
         raise StoreError(
             f"{writer.path} needs {describe_bytes(needed)}, its disk has {describe_bytes(free)} free: see --plan for "

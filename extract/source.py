@@ -19,8 +19,8 @@ from extract.config import ExtractConfig
 from extract.features import Feature
 from extract.labels import Labels, join_notes, readable
 from extract.reasons import EXAMPLES, group, write_list
-from featurestore.errors import DatasetError, SerError
-from featurestore.plan import FeaturePlan, FeatureSpec, Plan
+from featurestore.format.plan import FeaturePlan, FeatureSpec, Plan
+from featurestore.shared.errors import DatasetError, SerError
 
 
 @dataclass(frozen=True)

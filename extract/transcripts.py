@@ -13,7 +13,7 @@ from pydantic import Field
 from extract.encoders.checkpoint import TEXT_MODELS, load_with, short_names
 from extract.features import Row
 from extract.pretrained import PretrainedFeature
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 
 COUNTED_FROM_PADDING = ("roberta", "xlm-roberta")
 """Their first position is the one after the number of the padding token."""

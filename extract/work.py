@@ -20,9 +20,9 @@ from typing import Any, NamedTuple, Self
 from extract.audio import SAMPLING_RATE, AudioError, Recording, Wave, read_recording
 from extract.features import Computed, Feature, Stored
 from extract.labels import readable
-from featurestore.errors import SerError
-from featurestore.feature_shard import FeatureShard
-from featurestore.writer import StoreWriter
+from featurestore.access.feature_shard import FeatureShard
+from featurestore.access.writer import StoreWriter
+from featurestore.shared.errors import SerError
 
 READING, WRITING = "reading audio", "writing"
 WRITE_AHEAD = 1

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Literal
 from cyclopts import App
 
 import featurestore
-from featurestore.codec import Dtype
-from featurestore.command import INCOMPLETE, progress, run, say, say_table
-from featurestore.layout import describe_bytes
-from featurestore.plan import Compress
+from featurestore.format.codec import Dtype
+from featurestore.format.layout import describe_bytes
+from featurestore.format.plan import Compress
+from featurestore.shared.command import INCOMPLETE, progress, run, say, say_table
 
 if TYPE_CHECKING:
-    from featurestore.feature import FeatureStore
-    from featurestore.store import Store
-    from featurestore.verify import Damage
+    from featurestore.access.feature import FeatureStore
+    from featurestore.access.store import Store
+    from featurestore.operations.verify import Damage
 
 app = App(
     name="ser-store", help="Look into a feature store, check and mend it, make others out of it.", version_flags=[]
@@ -77,7 +77,7 @@ def verify(store: str, name: str | None = None) -> int:
         store: To check.
         name: Check one utterance only, which is quick.
     """
-    from featurestore.verify import verify, verify_utterance
+    from featurestore.operations.verify import verify, verify_utterance
 
     opened = featurestore.open(store, partial=True)
     if name is not None:
@@ -89,7 +89,7 @@ def verify(store: str, name: str | None = None) -> int:
         damages = verify(opened, update)
     _say_damages(damages)
     broken = {damage.feature for damage in damages if damage.shard is None}
-    features = [] if None in broken else [name for name in opened.form.features() if name not in broken]
+    features = [] if None in broken else [name for name in opened.backend.features() if name not in broken]
     sound = {name: opened.feature(name) for name in features}
     unfinished = [name for name, part in sound.items() if not part.complete]
     for name in unfinished:
@@ -107,7 +107,7 @@ def repair(store: str, *, drop: str = "") -> int:
         store: To repair.
         drop: Features to drop whole, damaged or not, separated by commas.
     """
-    from featurestore.verify import repair
+    from featurestore.operations.repair import repair
 
     features = [feature for feature in drop.split(",") if feature]
     with progress("verify") as update:
@@ -163,8 +163,8 @@ def export(
         features: To write, separated by commas; all of them when absent.
         kind: Of the files.
     """
-    from featurestore.errors import StoreError
-    from featurestore.export import export_frames, export_table
+    from featurestore.operations.export import export_frames, export_table
+    from featurestore.shared.errors import StoreError
 
     if folder is None and table is None:
         raise StoreError("nothing to export: give a FOLDER for the frames, or --table FILE")
@@ -189,8 +189,8 @@ def add_labels(store: str, file: Path, *, replace: bool = False) -> None:
         file: With the column name and any others; utterances that it does not have keep what they have.
         replace: Write over columns that are there already.
     """
-    from featurestore.export import add_labels
-    from featurestore.writer import StoreWriter
+    from featurestore.access.writer import StoreWriter
+    from featurestore.operations.export import add_labels
 
     writer = StoreWriter(store)
     featurestore.open(store)
@@ -209,7 +209,7 @@ def _copy(
     dtype: Dtype | None,
     compress: Compress | None,
 ) -> int:
-    from featurestore.copying import DAMAGED, copy_stores
+    from featurestore.operations.copying import DAMAGED, copy_stores
 
     opened = [featurestore.open(source) for source in sources]
     with progress("copy") as update:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from featurestore.errors import SerError
-from featurestore.plan import Ints
+from featurestore.format.plan import Ints
+from featurestore.shared.errors import SerError
 from train.config import TrainConfig
 from train.examples import Examples
 from train.model import Model

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from featurestore.codec import Frames
+from featurestore.format.codec import Frames
 from train.kernels import Floats, add_slopes, fold, frame_sums, weighted_sum
 
 WIDEST = 8192

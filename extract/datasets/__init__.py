@@ -14,8 +14,8 @@ import pandas as pd
 
 from extract.audio_files import AudioFiles, split_suffix
 from extract.labels import Labels, Scale, find_audio, name_emotions, readable, tidy
-from featurestore.config import Component
-from featurestore.errors import DatasetError
+from featurestore.shared.config import Component
+from featurestore.shared.errors import DatasetError
 
 
 class Dataset(Component, ABC):

@@ -22,8 +22,8 @@ from extract.audio_files import AudioFiles
 from extract.datasets import Dataset
 from extract.datasets.csv import SPLITS, UNKNOWN_SPEAKERS
 from extract.labels import Labels, Scale, check_columns, flag_outside, name_emotions, name_genders
-from featurestore.config import suggest
-from featurestore.errors import DatasetError, SerError
+from featurestore.shared.config import suggest
+from featurestore.shared.errors import DatasetError, SerError
 
 Target = Literal["V", "A", "D"]
 TARGETS: tuple[Target, ...] = get_args(Target)

@@ -11,7 +11,7 @@ from typing import ClassVar
 from extract.datasets import Dataset
 from extract.datasets.csv import read_label_csv
 from extract.labels import Labels, Scale
-from featurestore.errors import DatasetError
+from featurestore.shared.errors import DatasetError
 
 FILES = ("ccsemo_label.csv", "ccsemo_labels.csv", "labels.csv", "label.csv")
 SPEAKER = r"^(spk\d+)-"

@@ -13,7 +13,7 @@ import pandas as pd
 
 from extract.datasets import Dataset
 from extract.labels import Labels, as_ratings, check_columns, name_genders
-from featurestore.labels import read_csv
+from featurestore.shared.label_files import read_csv
 
 NAME = re.compile(
     r"(?P<speaker>1\d{3})_(?P<sentence>[A-Z]{3})_(?P<emotion>ANG|DIS|FEA|HAP|NEU|SAD)_(?P<level>LO|MD|HI|XX?)"

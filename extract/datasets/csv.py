@@ -26,9 +26,9 @@ from extract.labels import (
     name_genders,
     readable,
 )
-from featurestore.config import Config
-from featurestore.errors import DatasetError
-from featurestore.labels import read_csv
+from featurestore.shared.config import Config
+from featurestore.shared.errors import DatasetError
+from featurestore.shared.label_files import read_csv
 
 SPLITS = {
     "train": "train",

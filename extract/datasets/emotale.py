@@ -23,7 +23,7 @@ from extract.labels import (
     name_genders,
     without,
 )
-from featurestore.labels import read_csv
+from featurestore.shared.label_files import read_csv
 
 NAME = re.compile(r"^(?P<language>DK|EN)_(?P<speaker>\d{3})_[ABHNS]_(?P<sentence>\d+)$")
 RATERS = ("a1", "a2", "a3")

@@ -12,7 +12,7 @@ import pandas as pd
 from extract.audio_files import AudioFiles, walk
 from extract.datasets import Dataset
 from extract.labels import Labels, readable
-from featurestore.errors import DatasetError
+from featurestore.shared.errors import DatasetError
 
 
 class Folder(Dataset):

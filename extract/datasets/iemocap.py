@@ -15,7 +15,7 @@ import pandas as pd
 from extract.alignments import add_words, read_wdseg
 from extract.datasets import Dataset
 from extract.labels import Labels, Scale, as_ratings, flag_outside, leave_out, leave_out_nameless, name_emotions
-from featurestore.errors import DatasetError
+from featurestore.shared.errors import DatasetError
 
 NUMBER = r"\s*([-+.\d]+)\s*"
 TURN = re.compile(rf"\[{NUMBER}-{NUMBER}\]\s+(\S+)\s+(\w+)\s+\[{NUMBER},{NUMBER},{NUMBER}\]")

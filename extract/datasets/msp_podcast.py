@@ -31,8 +31,8 @@ from extract.labels import (
     read_text,
     without,
 )
-from featurestore.errors import DatasetError
-from featurestore.labels import read_csv
+from featurestore.shared.errors import DatasetError
+from featurestore.shared.label_files import read_csv
 
 CONSENSUS = ("labels_consensus", "labels_concensus")  # earlier releases misspell it
 ATTRIBUTES = {"EmoVal": "V", "EmoAct": "A", "EmoDom": "D"}  # by name: their order is not the same in all releases

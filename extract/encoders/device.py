@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 
 if TYPE_CHECKING:
     import torch

@@ -1,7 +1,7 @@
 """From a GPU into the store: states are brought into their stored form where they are, and copied while it goes on.
 
 All layers of a large encoder leave a GPU as float32 at five times the bytes of int8, and the bytes are what extraction
-waits for. The stored form is that of `featurestore.codec`, bit for bit.
+waits for. The stored form is that of `featurestore.format.codec`, bit for bit.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from extract.features import Stored
-from featurestore.codec import ELEMENT, LARGEST, QUANTISED, Dtype, Frames
+from featurestore.format.codec import ELEMENT, LARGEST, QUANTISED, Dtype, Frames
 
 STORED = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 

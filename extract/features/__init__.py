@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from featurestore.codec import Dtype, Floats, Frames
-from featurestore.config import Component
-from featurestore.plan import Compress, FeatureSpec
+from featurestore.format.codec import Dtype, Floats, Frames
+from featurestore.format.plan import Compress, FeatureSpec
+from featurestore.shared.config import Component
 
 Row = Mapping[str, Any]
 """What the table says of an utterance, by the names of the columns."""
@@ -41,7 +41,7 @@ class Stored(NamedTuple):
 
     Attributes:
         position: of the waveform among those that were given.
-        frames: as `featurestore.codec.encode` gives them.
+        frames: as `featurestore.format.codec.encode` gives them.
         mean: over time, (layers, dim).
         sd: the standard deviation over time, (layers, dim).
     """

@@ -17,9 +17,9 @@ from extract.encoders.checkpoint import load_model, load_normalize
 from extract.encoders.device import compute_exactly
 from extract.features import NO_ROW, Computed, Row, Stored
 from extract.pretrained import ModelFeature
-from featurestore.codec import Dtype, Floats
-from featurestore.errors import SerError
-from featurestore.plan import FeatureSpec
+from featurestore.format.codec import Dtype, Floats
+from featurestore.format.plan import FeatureSpec
+from featurestore.shared.errors import SerError
 
 if TYPE_CHECKING:
     import torch

@@ -11,7 +11,7 @@ from pydantic import Field
 from extract.audio import SAMPLING_RATE
 from extract.features import NO_ROW, Row
 from extract.praat import PraatFeature
-from featurestore.codec import Floats
+from featurestore.format.codec import Floats
 
 
 class Formants(PraatFeature):

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from extract.features import NO_ROW, Row
 from extract.praat import PraatFeature
-from featurestore.codec import Floats
+from featurestore.format.codec import Floats
 
 UNVOICED = -200.0
 

@@ -12,9 +12,9 @@ from pydantic import Field, model_validator
 
 from extract.audio import SAMPLING_RATE, Wave
 from extract.features import NO_ROW, Computed, Feature, Row, versions_of
-from featurestore.codec import Dtype, Floats
-from featurestore.errors import SerError
-from featurestore.plan import FeatureSpec
+from featurestore.format.codec import Dtype, Floats
+from featurestore.format.plan import FeatureSpec
+from featurestore.shared.errors import SerError
 
 if TYPE_CHECKING:
     import torch

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from extract.audio import Wave
 from extract.features import Computed, Row
 from extract.features.logmel import LogMel
-from featurestore.codec import Floats
+from featurestore.format.codec import Floats
 
 
 class MFCC(LogMel):

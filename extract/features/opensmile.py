@@ -16,9 +16,9 @@ import numpy as np
 
 from extract.audio import SAMPLING_RATE, Wave
 from extract.features import NO_ROW, Computed, Feature, Row, versions_of
-from featurestore.codec import Floats
-from featurestore.errors import SerError
-from featurestore.plan import FeatureSpec
+from featurestore.format.codec import Floats
+from featurestore.format.plan import FeatureSpec
+from featurestore.shared.errors import SerError
 
 HOP_SAMPLES, LEAST_SAMPLES = 160, 960
 FIRST_FRAME = 0.01

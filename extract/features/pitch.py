@@ -21,9 +21,9 @@ from pydantic import Field, model_validator
 from extract.audio import SAMPLING_RATE, AudioError, read_wave
 from extract.features import NO_ROW, Report, Row
 from extract.praat import PraatFeature
-from featurestore.codec import Floats
-from featurestore.errors import SerError
-from featurestore.plan import Seconds
+from featurestore.format.codec import Floats
+from featurestore.format.plan import Seconds
+from featurestore.shared.errors import SerError
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -16,8 +16,8 @@ from extract.features import NO_ROW, Computed, Row
 from extract.features.encoder import batch_by_length
 from extract.pretrained import ModelFeature
 from extract.transcripts import TranscriptFeature
-from featurestore.codec import Dtype, Floats
-from featurestore.plan import FeatureSpec
+from featurestore.format.codec import Dtype, Floats
+from featurestore.format.plan import FeatureSpec
 
 if TYPE_CHECKING:
     import torch

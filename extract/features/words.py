@@ -14,8 +14,8 @@ from extract.audio import SAMPLING_RATE, Wave
 from extract.encoders.checkpoint import short_names
 from extract.features import NO_ROW, Computed, Row, versions_of
 from extract.transcripts import Tokens, TranscriptFeature
-from featurestore.codec import Floats
-from featurestore.plan import FeatureSpec
+from featurestore.format.codec import Floats
+from featurestore.format.plan import FeatureSpec
 
 CHANNELS = ("start", "end", "aligned")
 

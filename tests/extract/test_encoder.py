@@ -21,9 +21,9 @@ from extract.encoders.checkpoint import MODELS, known
 from extract.encoders.families import FAMILIES as FAMILIES_OF_MODELS
 from extract.encoders.transfer import Outbox
 from extract.features.encoder import Encoder, batch_by_length, cut_windows, join_windows
-from featurestore.codec import encode
-from featurestore.config import load
-from featurestore.errors import ConfigError, SerError
+from featurestore.format.codec import encode
+from featurestore.shared.config import load
+from featurestore.shared.errors import ConfigError, SerError
 from tests.benchmarks.extract.models import build, save
 from tests.extract.samples import FAMILIES, computed, noise, shared
 

@@ -13,10 +13,11 @@ import featurestore
 from extract.config import ExtractConfig
 from extract.features.encoder import mean_over_time
 from extract.run import extract
-from featurestore.config import load
-from featurestore.errors import SerError, StoreError
-from featurestore.layout import feature_bytes
-from featurestore.verify import repair, verify
+from featurestore.format.layout import feature_bytes
+from featurestore.operations.repair import repair
+from featurestore.operations.verify import verify
+from featurestore.shared.config import load
+from featurestore.shared.errors import SerError, StoreError
 
 ENCODER = "hubert-tiny-untrained"
 

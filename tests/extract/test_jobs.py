@@ -20,9 +20,9 @@ from extract.jobs import on_cluster, side_by_side
 from extract.run import extract, plan_jobs
 from extract.source import place, read_source
 from extract.work import READING, WRITING, Spent, do_jobs
-from featurestore.config import load
-from featurestore.errors import ConfigError, SerError
-from featurestore.writer import StoreWriter
+from featurestore.access.writer import StoreWriter
+from featurestore.shared.config import load
+from featurestore.shared.errors import ConfigError, SerError
 from tests.extract.samples import noise
 
 ENCODER = "hubert-tiny-untrained"

@@ -11,10 +11,10 @@ import xarray
 import zarr
 
 import featurestore
-from featurestore.errors import StoreError
-from featurestore.files import LocalFiles
-from featurestore.layout import ArrayLayout
-from featurestore.shard import open_zarr_shard
+from featurestore.format.layout import ArrayLayout
+from featurestore.format.local_files import LocalFiles
+from featurestore.format.shard import open_zarr_shard
+from featurestore.shared.errors import StoreError
 from tests.featurestore.toy import DTYPES, FRAMES
 
 STORED = {"float32": "float32", "float16": "float16", "bfloat16": "uint16", "int8": "int8", "int4": "uint8"}

@@ -8,10 +8,10 @@ import google_crc32c
 import numpy as np
 import pytest
 
-from featurestore.errors import StoreError
-from featurestore.files import LocalFiles
-from featurestore.layout import ArrayLayout
-from featurestore.shard import ZarrShardWriter, open_zarr_shard
+from featurestore.format.layout import ArrayLayout
+from featurestore.format.local_files import LocalFiles
+from featurestore.format.shard import ZarrShardWriter, open_zarr_shard
+from featurestore.shared.errors import StoreError
 
 FLOAT = np.dtype(np.float32)
 LAYOUT = ArrayLayout((2, 64, 3), (1, 16, 3), FLOAT)

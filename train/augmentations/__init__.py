@@ -13,8 +13,8 @@ from typing import ClassVar
 
 import torch
 
-from featurestore.config import Component
-from featurestore.errors import SerError
+from featurestore.shared.config import Component
+from featurestore.shared.errors import SerError
 from train.batch import Batch, Span
 from train.fusions import Fusion
 from train.sequences import Packed

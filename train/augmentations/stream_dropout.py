@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from pydantic import Field
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.augmentations import Augmentation, Heard
 from train.fusions import Fusion
 from train.sequences import Packed

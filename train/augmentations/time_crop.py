@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from pydantic import Field
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.augmentations import Augmentation
 from train.batch import Span
 from train.fusions import Fusion

@@ -8,10 +8,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import nn
 
-from featurestore.codec import Frames, bytes_per_frame
-from featurestore.config import Component
-from featurestore.errors import SerError
-from featurestore.plan import Seconds
+from featurestore.format.codec import Frames, bytes_per_frame
+from featurestore.format.plan import Seconds
+from featurestore.shared.config import Component
+from featurestore.shared.errors import SerError
 from train.align import Alignment, align_nearest
 from train.layers import LayerSum
 from train.sources import Source, moments_of, standardised

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.fronts import FrontModule, Layered
 from train.sources import Source
 

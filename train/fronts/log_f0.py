@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from featurestore.codec import Floats, Frames
-from featurestore.errors import SerError
-from featurestore.plan import Seconds
+from featurestore.format.codec import Floats, Frames
+from featurestore.format.plan import Seconds
+from featurestore.shared.errors import SerError
 from train.align import Alignment, align_pitch
 from train.fronts import Front, FrontModule, Normalize, by_frame, check_speakers
 from train.labels import EXAMPLES, some

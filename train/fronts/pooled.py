@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from featurestore.codec import Frames, bytes_per_frame
+from featurestore.format.codec import Frames, bytes_per_frame
 from train.fronts import Front, FrontModule, LayeredModule
 from train.sources import AT_ONCE, Source
 

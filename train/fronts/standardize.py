@@ -8,8 +8,8 @@ from typing import Self
 import torch
 from pydantic import Field, model_validator
 
-from featurestore.codec import Frames
-from featurestore.errors import SerError
+from featurestore.format.codec import Frames
+from featurestore.shared.errors import SerError
 from train.curves.norm import read_norm
 from train.fronts import FrontModule, Layered, LayeredModule, by_frame
 from train.sources import Source

@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812, the field's name for it
 from pydantic import Field
 from torch import nn
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.fusions import Fusion, FusionModule, check_heads, one_width
 from train.sequences import Sequences
 

@@ -9,8 +9,8 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from pydantic import Field
 
-from featurestore.config import Component
-from featurestore.errors import SerError
+from featurestore.shared.config import Component
+from featurestore.shared.errors import SerError
 
 Kind = Literal["regression", "classification", "votes"]
 LossOf = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import torch
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.losses import Kind, Loss, LossOf
 
 

@@ -7,7 +7,7 @@ from typing import Self
 import torch
 from pydantic import Field, model_validator
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.curves.attentions import ChunkAttention
 from train.curves.attentions.mean import Mean as EvenAttention
 from train.curves.chunks import chunk_frames, chunk_starts, count_chunks, cut

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from pydantic import Field
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.splits import Fold, Splits, group_column
 
 

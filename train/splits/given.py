@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.labels import as_names
 from train.splits import Fold, Splits
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import Field
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.labels import as_names
 from train.splits import Apart, Fold, Splits, group_column, rolling_folds, whole_groups
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.splits import Fold, Splits, rolling_folds
 
 

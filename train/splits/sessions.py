@@ -6,7 +6,7 @@ from typing import Literal
 
 import pandas as pd
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.splits import PAIRS, Apart, Fold, Splits, group_column, rolling_folds
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from pydantic import field_validator
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.labels import as_names, first_of
 from train.losses import Kind, Loss, LossOf
 from train.losses.cross_entropy import CrossEntropy

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from pydantic import Field, field_validator, model_validator
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.curves.heads import by_place
 from train.curves.ordering import kendall_of, order_sums, pairwise_accuracy_of, spearman_of
 from train.curves.pairs import Pairs

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from pydantic import Field, field_validator, model_validator
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.labels import TOLERANCE, Scale, numbers
 from train.losses import Loss
 from train.losses.ccc import CCC

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.curves.curve import curves_of
 from train.curves.heads import by_place
 from train.curves.preferences import ratings_of

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.labels import first_of
 from train.losses import Kind, Loss
 from train.losses.kl import KL

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import nn
 
-from featurestore.config import Component
+from featurestore.shared.config import Component
 from train.sequences import Sequences
 
 

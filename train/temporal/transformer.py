@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.layers import WIDEST
 from train.masked import positions
 from train.sequences import Sequences

@@ -1,0 +1,164 @@
+"""New stores out of others: merged, in another backend, with other data types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from featurestore.access.feature import FeatureStore
+from featurestore.access.feature_shard import FeatureShard
+from featurestore.access.store import Store
+from featurestore.access.writer import StoreWriter
+from featurestore.format.codec import Dtype, encode
+from featurestore.format.layout import check_plan
+from featurestore.format.plan import Compress, FeaturePlan, FeatureSpec, Plan, as_json_ranges
+from featurestore.format.table import read_intact_table
+from featurestore.operations.joining import join_datasets, join_left_out, join_tables, merge_ranges
+from featurestore.operations.verify import problem_of
+from featurestore.shared.errors import StoreError
+
+Report = Callable[[float, float], None]
+DAMAGED = "damaged in"
+"""How the reason begins for which an utterance has no frames in a copy although it has some in the store."""
+
+
+def copy_stores(
+    sources: Sequence[Store],
+    path: str | Path,
+    *,
+    features: Sequence[str] = (),
+    dtype: Dtype | None = None,
+    compress: Compress | None = None,
+    shard_seconds: float = 164.0,
+    report: Report = lambda *_: None,
+) -> str | Path:
+    """Write the utterances of ``sources`` into one store at ``path``, whose suffix chooses its backend.
+
+    Frames are copied bit by bit unless another data type is asked for; a copy that was killed goes on when it is
+    started again. Everything is compared with its checksums: an utterance whose frames are damaged has none in the
+    copy, with the reason, which begins with `DAMAGED`.
+
+    Args:
+        sources: their utterances must have different names.
+        path: of the new store.
+        features: to copy; all that every source has when empty.
+        dtype: of hidden states; as it is when absent.
+        compress: of the frames; those of a compressed store are decompressed when absent.
+        shard_seconds: audio in a shard.
+        report: told the utterances that are done, and of how many.
+
+    Raises:
+        StoreError: if names, columns or the settings of a feature are in conflict, a feature is not in every source, a
+            data type cannot hold a value, or the table of a source or the plan of a feature is damaged.
+        OSError: if a part cannot be read.
+    """
+    if not sources:
+        raise StoreError("nothing to copy: give the stores from which the new one is made")
+    specs = {
+        feature: _spec(sources[0].feature(feature).spec, dtype, compress)
+        for feature in _choose_features(sources, features)
+    }
+    table = _join_tables(sources)
+    ranges: dict[str, list[float]] = {}
+    for source in sources:
+        ranges = merge_ranges(ranges, as_json_ranges(source.ranges), source.path)
+    plan = Plan.make(
+        table,
+        shard_seconds,
+        dataset=join_datasets(source.dataset for source in sources),
+        ranges={target: (low, high) for target, (low, high) in ranges.items()},
+        left_out=join_left_out((source.left_out for source in sources), table),
+    )
+    origin = {name: source for source in sources for name in source.index.names}
+    writer = StoreWriter(path)
+    done, total = 0, len(specs) * len(table)
+    with writer.lock():
+        for feature, spec in specs.items():
+            writer.check_feature(feature, spec)
+        writer.plan(plan)
+        for feature, spec in specs.items():
+            parts = [source.feature(feature) for source in sources]
+            rows = table.index.get_indexer(pd.Index(writer.index.names))  # a store that is there may have another order
+            planned = {
+                array: np.concatenate([part.planned[array] for part in parts])[rows] for array in ("frames", "time")
+            }
+            writer.plan_feature(feature, FeaturePlan(spec, planned["frames"], planned["time"]))
+            _forget_damage(writer, feature)
+            pending = writer.pending(feature)
+            done += int((~np.isin(writer.index.shard, pending)).sum())
+            for number in pending:
+                with writer.shard(feature, number) as shard:
+                    for name in shard.names:
+                        _copy(origin[name].feature(feature), name, shard, spec.dtype)
+                done += len(shard.names)
+                report(done, total)
+            writer.commit(feature)
+    return path
+
+
+def _forget_damage(writer: StoreWriter, feature: str) -> None:
+    """Take the shards of an earlier copy for not written in which damaged utterances were left out."""
+    part = writer.part(feature)
+    shards = {part.shard_of(name)[0] for name, reason in part.failed.items() if reason.startswith(DAMAGED)}
+    if shards:
+        writer.drop(feature, shards)
+
+
+def _copy(part: FeatureStore, name: str, shard: FeatureShard, dtype: Dtype) -> None:
+    if name in part.flagged:
+        shard.flag(name, part.flagged[name])
+    if name in part.failed:
+        shard.fail(name, part.failed[name])
+        return
+    problem = problem_of(part, name)
+    if problem:
+        shard.fail(name, f"{DAMAGED} {part.backend.path}: {problem}")
+        return
+    stored = part.read(name)
+    mean, sd = part.pooled([name])
+    if stored.dtype != dtype:
+        try:
+            stored = encode(stored.decode(), dtype)
+        except ValueError as error:
+            raise StoreError(f"{part.name} of {name}: {error}, in another new store") from None
+    shard.put(name, stored, mean[0], sd[0])
+
+
+def _spec(spec: FeatureSpec, dtype: Dtype | None, compress: Compress | None) -> FeatureSpec:
+    hidden_states = spec.layers > 1 or "weights" in spec.provenance
+    changes = {"dtype": dtype if dtype and hidden_states else spec.dtype, "compress": compress}
+    return spec.model_copy(update=changes)
+
+
+def _choose_features(sources: Sequence[Store], features: Sequence[str]) -> list[str]:
+    chosen = list(features) or list(sources[0].parts)
+    for source in sources:
+        for feature in chosen:
+            part, expected = source.feature(feature), sources[0].feature(feature).spec
+            check_plan(part.checksums, part.manifest["plan"], f"{feature} in {source.path}")
+            differences = expected.differences(part.spec)
+            if differences:
+                raise StoreError(f"{feature} of {source.path} is not that of {sources[0].path}: {differences[0]}")
+        others = set(source.parts) - set(chosen)
+        if others and not features:
+            raise StoreError(
+                f"{', '.join(sorted(others))} of {source.path} is not in {sources[0].path}: name --features"
+            )
+    return chosen
+
+
+def _join_tables(sources: Sequence[Store]) -> pd.DataFrame:
+    tables = [read_intact_table(source.backend).drop(columns=["shard", "slot"]) for source in sources]
+    if len({source.dataset for source in sources}) > 1:
+        tables = [
+            table if "dataset" in table else table.assign(dataset=source.dataset)
+            for source, table in zip(sources, tables, strict=True)
+        ]
+    table = join_tables(tables)
+    twice = table.index[table.index.duplicated()]
+    if len(twice):
+        raise StoreError(f"{len(twice)} names are in more than one store, e.g. {', '.join(twice[:3])}")
+    return table
