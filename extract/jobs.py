@@ -10,7 +10,6 @@ from contextlib import closing
 from functools import lru_cache
 from queue import SimpleQueue
 from threading import Event
-from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from extract.config import ExtractConfig
@@ -19,9 +18,6 @@ from extract.work import Job, Spent, do_job, do_jobs
 from featurestore.access.writer import StoreWriter
 from featurestore.shared.cluster import cluster
 from featurestore.shared.errors import SerError
-
-if TYPE_CHECKING:
-    pass
 
 WORTH_A_WORKER = 900.0
 """Seconds of audio for which the start of another process, some seconds, pays with an encoder of usual size."""

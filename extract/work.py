@@ -50,13 +50,13 @@ class Job:
         number: of the shard.
         features: that are missing.
         clips: in the order of the table.
-        impossible: for each feature the utterances from which it cannot be computed, with the reason.
+        left_out: for each feature the utterances from which it cannot be computed, with the reason.
     """
 
     number: int
     features: tuple[str, ...]
     clips: list[Clip]
-    impossible: dict[str, dict[str, str]]
+    left_out: dict[str, dict[str, str]]
 
     def __str__(self) -> str:
         return f"shard {self.number} ({self.clips[0].name} to {self.clips[-1].name})"
@@ -98,7 +98,7 @@ def _write(job: Job, recordings: Recordings, writer: StoreWriter, features: dict
         good: dict[str, Wave] = {}
         with _named(key, job), writer.shard(key, job.number) as shard:
             for name, recording in recordings.items():
-                reason = recording if isinstance(recording, str) else job.impossible[key].get(name)
+                reason = recording if isinstance(recording, str) else job.left_out[key].get(name)
                 if reason is None and not isinstance(recording, str):
                     good[name] = recording.wave
                     shard.flag(name, recording.remark)

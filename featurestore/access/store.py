@@ -160,6 +160,11 @@ class Store:
         return to_dask(self.feature(feature), self.names([feature]) if names is None else names)
 
 
+def open_if_there(path: str | Path, partial: bool = False) -> Store | None:
+    """Return the store at ``path``, None if there is none; the arguments are those of `featurestore.open`."""
+    return Store(path, partial) if open_backend(path, partial).exists() else None
+
+
 @dataclass(frozen=True)
 class Utterance:
     """One utterance of a store: ``utterance[feature]`` and ``utterance[feature, layers]`` are its frames."""

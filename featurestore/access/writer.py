@@ -112,6 +112,10 @@ class StoreWriter:
         """Return whether there is a store."""
         return self.backend.exists()
 
+    def room(self, size: int) -> int:
+        """Return the bytes that the disk must have free for shards of so many bytes."""
+        return self.backend.room(size)
+
     def dataset(self) -> str:
         """Return the name of the dataset that is in the store."""
         return str(self.backend.root()["dataset"])
