@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from pydantic import Field
+from typing_extensions import override
 
 from extract.audio import SAMPLING_RATE, Wave
 from extract.features import NO_ROW, Computed, Feature, Row, versions_of
@@ -44,7 +45,8 @@ class PraatFeature(Feature):
         """Return what is odd about an utterance, given its `columns`; empty when nothing is."""
         return ""
 
-    def spec(self) -> FeatureSpec:  # noqa: D102
+    @override
+    def spec(self) -> FeatureSpec:
         return FeatureSpec(
             layers=1,
             dim=len(self.channels),

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, field_validator
+from typing_extensions import override
 
 from extract.encoders.checkpoint import MODELS, Checkpoint, find, hash_weights, load_config, short_names
 from extract.encoders.device import find_device
@@ -42,7 +43,8 @@ class PretrainedFeature(Feature):
         """The short name of the checkpoint, or the name of its folder."""
         return os.path.basename(os.path.abspath(self.checkpoint))
 
-    def settings(self) -> dict[str, Any]:  # noqa: D102
+    @override
+    def settings(self) -> dict[str, Any]:
         settings = super().settings()
         kept = {key: value for key, value in settings.items() if key not in NO_DIFFERENCE}
         return {**kept, "checkpoint": self.short_name}
@@ -72,7 +74,8 @@ class ModelFeature(PretrainedFeature):
     """``cpu``, ``cuda``, ``cuda:1`` …; the first GPU where there is one when absent."""
 
     @property
-    def on_gpu(self) -> bool:  # noqa: D102
+    @override
+    def on_gpu(self) -> bool:
         return self._device.type != "cpu"
 
     def origin(self, model: torch.nn.Module, *packages: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 import pandas as pd
 from pydantic import Field
+from typing_extensions import override
 from yaml import YAMLError
 
 from extract.audio import SAMPLING_RATE, AudioError, count_samples
@@ -76,7 +77,8 @@ class AudFormat(Dataset):
         "no_agreement": "",
     }
 
-    def labels(self) -> Labels:  # noqa: D102
+    @override
+    def labels(self) -> Labels:
         header = self.audio_folder() / "db.yaml"
         if not os.path.exists(header):
             raise DatasetError(f"dataset audformat: no {header}; expected {self.layout}")

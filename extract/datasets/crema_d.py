@@ -10,6 +10,7 @@ import re
 from typing import Any, ClassVar
 
 import pandas as pd
+from typing_extensions import override
 
 from extract.datasets import Dataset
 from extract.labels import Labels, as_ratings, check_columns, name_genders
@@ -56,7 +57,8 @@ class CremaD(Dataset):
         "SAD": "sadness",
     }
 
-    def labels(self) -> Labels:  # noqa: D102
+    @override
+    def labels(self) -> Labels:
         labels = self.labels_of_names([self.folder() / "AudioWAV"], NAME, "1001_DFA_ANG_XX")
         table = labels.table
         table["level"] = table["level"].replace("X", "XX")  # of one file, whose name lacks an X

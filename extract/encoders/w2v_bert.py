@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 import torch
+from typing_extensions import override
 
 from extract.audio import SAMPLING_RATE, Wave
 from extract.encoders.backbone import Backbone, Preprocessing
@@ -38,14 +39,16 @@ class W2vBertBackbone(Backbone):
         """
         return max(0, (samples - MEL_WINDOW) // MEL_HOP + 1) // PAIR
 
-    def front(self, wave: Wave) -> torch.Tensor:  # noqa: D102
+    @override
+    def front(self, wave: Wave) -> torch.Tensor:
         normalize = self.preprocessing.normalize
         mel = self._log_mel(
             wave, sampling_rate=SAMPLING_RATE, return_tensors="pt", do_normalize_per_mel_bins=normalize
         ).input_features[:, : self.count_frames(len(wave))]
         return self.model.feature_projection(mel.to(next(self.model.parameters())))[0][0]
 
-    def apply(self, block: Any, frames: torch.Tensor, lengths: list[int]) -> torch.Tensor:  # noqa: D102
+    @override
+    def apply(self, block: Any, frames: torch.Tensor, lengths: list[int]) -> torch.Tensor:
         return block(frames, lengths, conv_attention_mask=lengths)
 
     def _attend(
@@ -57,7 +60,8 @@ class W2vBertBackbone(Backbone):
         return torch.cat(found, dim=1), None
 
     @property
-    def blocks(self) -> Any:  # noqa: D102
+    @override
+    def blocks(self) -> Any:
         return self.model.encoder.layers
 
     @property

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
+from typing_extensions import override
 
 from extract.encoders.backbone import Preprocessing
 from extract.encoders.waveform import WaveformBackbone
@@ -21,7 +22,8 @@ class WavLMBackbone(WaveformBackbone):
         for block in self.blocks:
             block.attention.forward = partial(attend, block.attention)
 
-    def apply(self, block: Any, frames: torch.Tensor, lengths: list[int]) -> torch.Tensor:  # noqa: D102
+    @override
+    def apply(self, block: Any, frames: torch.Tensor, lengths: list[int]) -> torch.Tensor:
         return block(frames, lengths, self._bias(max(lengths)))[0]
 
     def _bias(self, frames: int) -> torch.Tensor:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
+from typing_extensions import override
 
 from extract.audio import SAMPLING_RATE, Wave
 from extract.encoders.checkpoint import load_model, load_normalize
@@ -65,7 +66,8 @@ class Encoder(ModelFeature):
         """The short name, or the name of the folder."""
         return self.short_name
 
-    def settings(self) -> dict[str, Any]:  # noqa: D102
+    @override
+    def settings(self) -> dict[str, Any]:
         window = self._window_frames and round(self._window_frames * HOP, 6)
         overlap = self.overlap if window else None
         return {**super().settings(), "normalize": self._normalize, "window": window, "overlap": overlap}
@@ -80,7 +82,8 @@ class Encoder(ModelFeature):
             raise SerError(f"encoder.{found}: {self.key} has the layers 0 to {count - 1}, expected some, each once")
         return list(range(count)) if self.layers is None else list(self.layers)
 
-    def spec(self) -> FeatureSpec:  # noqa: D102
+    @override
+    def spec(self) -> FeatureSpec:
         return FeatureSpec(
             layers=len(self._layers),
             dim=self._config.hidden_size,
@@ -90,7 +93,8 @@ class Encoder(ModelFeature):
             provenance=self.origin(self._backbone.model, "torch", "transformers"),
         )
 
-    def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:  # noqa: D102
+    @override
+    def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:
         frames = self._family.count_frames(samples)
         if frames == 0:
             raise ValueError(f"{1000 * samples / SAMPLING_RATE:.4g} ms is shorter than one frame of {self.key}")

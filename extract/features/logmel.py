@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
+from typing_extensions import override
 
 from extract.audio import SAMPLING_RATE, Wave
 from extract.features import NO_ROW, Computed, Feature, Row, versions_of
@@ -86,7 +87,8 @@ class LogMel(Feature):
             raise ValueError(f"{samples} samples are too few to be reflected over {self.n_fft // 2}")
         return samples // self.hop_length + 1, 0.0
 
-    def compute(self, waves: Sequence[Wave], rows: Sequence[Row] = ()) -> Iterator[Computed]:  # noqa: D102
+    @override
+    def compute(self, waves: Sequence[Wave], rows: Sequence[Row] = ()) -> Iterator[Computed]:
         for position, wave in enumerate(waves):
             yield Computed(position, self.frames(wave)[None])
 

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+from typing_extensions import override
 
 from extract.audio import SAMPLING_RATE, Wave
 from extract.features import NO_ROW, Computed, Feature, Row, versions_of
@@ -62,7 +63,8 @@ class OpenSmile(Feature):
         names = [name for smile in self._smiles for name in smile.feature_names]
         return tuple(names if self.level == "functionals" else [*names, THERE])
 
-    def spec(self) -> FeatureSpec:  # noqa: D102
+    @override
+    def spec(self) -> FeatureSpec:
         channels = self.channels
         return FeatureSpec(
             layers=1,

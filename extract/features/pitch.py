@@ -17,6 +17,7 @@ from typing import Any, Literal, Self, TypeVar
 import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
+from typing_extensions import override
 
 from extract.audio import SAMPLING_RATE, AudioError, read_wave
 from extract.features import NO_ROW, Report, Row
@@ -68,7 +69,8 @@ class Pitch(PraatFeature):
         return self
 
     @property
-    def channels(self) -> tuple[str, ...]:  # noqa: D102
+    @override
+    def channels(self) -> tuple[str, ...]:
         return ({"hz": "f0", "log": "log_f0", "semitones": "semitones"}[self.unit], "voiced")
 
     @property
@@ -82,11 +84,13 @@ class Pitch(PraatFeature):
         return periods / self.floor
 
     @property
-    def columns(self) -> tuple[str, ...]:  # noqa: D102
+    @override
+    def columns(self) -> tuple[str, ...]:
         return self.surveyed
 
     @property
-    def surveyed(self) -> tuple[str, ...]:  # noqa: D102
+    @override
+    def surveyed(self) -> tuple[str, ...]:
         return COLUMNS if self.two_pass == "speaker" else ()
 
     def survey(
@@ -131,11 +135,13 @@ class Pitch(PraatFeature):
         low, high = np.quantile(heard, [0.25, 0.75])
         return max(self.floor, FLOOR_FACTOR * float(low)), min(self.ceiling, self.ceiling_factor * float(high))
 
-    def remark(self, row: Row) -> str:  # noqa: D102
+    @override
+    def remark(self, row: Row) -> str:
         own = self.two_pass == "speaker" and not _has_range(row)
         return "its speaker is not known: its pitch has the range of this utterance alone" if own else ""
 
-    def analyse(self, sound: Any, row: Row = NO_ROW) -> Floats:  # noqa: D102
+    @override
+    def analyse(self, sound: Any, row: Row = NO_ROW) -> Floats:
         f0 = self._find(sound, row)
         if self.mode == "tier":
             f0 = _stretched(f0)

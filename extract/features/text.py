@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import Field
+from typing_extensions import override
 
 from extract.audio import SAMPLING_RATE, Wave
 from extract.encoders.checkpoint import TEXT_MODELS, load_model
@@ -40,7 +41,8 @@ class Text(TranscriptFeature, ModelFeature):
     dtype: Dtype = "float16"
     """How its frames are stored."""
 
-    def spec(self) -> FeatureSpec:  # noqa: D102
+    @override
+    def spec(self) -> FeatureSpec:
         return FeatureSpec(
             layers=self._config.num_hidden_layers + 1,
             dim=self._config.hidden_size,

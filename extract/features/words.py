@@ -8,6 +8,7 @@ from difflib import SequenceMatcher
 
 import numpy as np
 from pydantic import Field
+from typing_extensions import override
 
 from extract.alignments import Word, parse_words
 from extract.audio import SAMPLING_RATE, Wave
@@ -31,10 +32,12 @@ class Words(TranscriptFeature):
     """Whose tokens; those of the feature ``text`` when that is asked for in the same command."""
 
     @property
-    def columns(self) -> tuple[str, ...]:  # noqa: D102
+    @override
+    def columns(self) -> tuple[str, ...]:
         return ("transcript", "words")
 
-    def spec(self) -> FeatureSpec:  # noqa: D102
+    @override
+    def spec(self) -> FeatureSpec:
         return FeatureSpec(
             layers=1,
             dim=len(CHANNELS),

@@ -49,9 +49,14 @@ class Pooled(Protocol):
     """A feature whose mean and deviation over time are stored."""
 
     @property
-    def name(self) -> str: ...  # noqa: D102
-    def frames(self, name: str) -> int: ...  # noqa: D102
-    def pooled(self, names: Sequence[str]) -> tuple[Floats, Floats]: ...  # noqa: D102
+    def name(self) -> str:
+        """The name of the feature."""
+
+    def frames(self, name: str) -> int:
+        """Return the number of frames of an utterance."""
+
+    def pooled(self, names: Sequence[str]) -> tuple[Floats, Floats]:
+        """Return the mean and standard deviation over time, each (utterances, layers, dim)."""
 
 
 def corpus_statistics(part: Pooled, names: Sequence[str]) -> tuple[Floats, Floats]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic_core import from_json
+from typing_extensions import override
 
 from featurestore.format.atomic import publish, write_file
 from featurestore.format.backend import Backend
@@ -66,41 +67,51 @@ class DraftBackend(ZarrBackend):
         self._look_again()
 
     @property
-    def path(self) -> str:  # noqa: D102
+    @override
+    def path(self) -> str:
         return str(self._shown)
 
-    def begun(self) -> bool:  # noqa: D102
+    @override
+    def begun(self) -> bool:
         if self._root.is_symlink():  # it would be written to what it leads to
             raise StoreError(f"{self._root} is a symbolic link, which is not followed: remove it")
         return self._root.exists()
 
-    def exists(self) -> bool:  # noqa: D102
+    @override
+    def exists(self) -> bool:
         return super().exists() or self._base is not None
 
-    def attributes(self, group: str = "") -> Tree:  # noqa: D102
+    @override
+    def attributes(self, group: str = "") -> Tree:
         base = self._older(join(group, "zarr.json"))
         return base.attributes(group) if base else super().attributes(group)
 
-    def array(self, path: str) -> Array:  # noqa: D102
+    @override
+    def array(self, path: str) -> Array:
         base = self._older(f"{path}/zarr.json")
         return base.array(path) if base else super().array(path)
 
-    def others(self) -> list[str]:  # noqa: D102
+    @override
+    def others(self) -> list[str]:
         return []
 
-    def features(self) -> list[str]:  # noqa: D102
+    @override
+    def features(self) -> list[str]:
         old = set() if self._base is None else set(self._base.features()) - set(self._note["removed"])
         return sorted(old | set(super().features()))
 
-    def shard_shape(self, feature: str, array: str) -> tuple[int, int, int]:  # noqa: D102
+    @override
+    def shard_shape(self, feature: str, array: str) -> tuple[int, int, int]:
         base = self._older(f"features/{feature}/{array}/zarr.json")
         return base.shard_shape(feature, array) if base else super().shard_shape(feature, array)
 
-    def manifest(self, feature: str) -> Tree | None:  # noqa: D102
+    @override
+    def manifest(self, feature: str) -> Tree | None:
         base = self._older(f"features/{feature}/manifest.json")
         return base.manifest(feature) if base else super().manifest(feature)
 
-    def open_shard(  # noqa: D102
+    @override
+    def open_shard(
         self, feature: str, array: str, number: int, layout: ArrayLayout, starts: Ints, counts: Ints
     ) -> BlockReader:
         path = shard_path(feature, array, number)
@@ -109,7 +120,8 @@ class DraftBackend(ZarrBackend):
             return base.open_shard(feature, array, number, layout, starts, counts)
         return BlockReader(partial(self.files.ranges, path), layout)
 
-    def shard_file(self, feature: str, array: str, number: int) -> tuple[Files, str, int]:  # noqa: D102
+    @override
+    def shard_file(self, feature: str, array: str, number: int) -> tuple[Files, str, int]:
         base = self._older(shard_path(feature, array, number))
         return base.shard_file(feature, array, number) if base else super().shard_file(feature, array, number)
 
@@ -178,12 +190,14 @@ class DraftBackend(ZarrBackend):
             self._clear_temporaries()
 
     @contextmanager
-    def change(self) -> Iterator[Change]:  # noqa: D102
+    @override
+    def change(self) -> Iterator[Change]:
         self._begin()
         with super().change() as change:
             yield change
 
-    def write_shard(self, feature: str, number: int, layouts: dict[str, ArrayLayout]) -> Any:  # noqa: D102
+    @override
+    def write_shard(self, feature: str, number: int, layouts: dict[str, ArrayLayout]) -> Any:
         self._begin()
         return super().write_shard(feature, number, layouts)
 
@@ -232,7 +246,8 @@ class DraftBackend(ZarrBackend):
         if (self._root / "features" / feature).exists():
             super()._remove(feature)
 
-    def at_once_backend(self) -> ZarrBackend:  # noqa: D102
+    @override
+    def at_once_backend(self) -> ZarrBackend:
         return DraftBackend(self._shown, resumable=False)
 
     def publish(self) -> None:
@@ -277,7 +292,8 @@ class DraftBackend(ZarrBackend):
         self._base = _open_file(self._file)
         self._folder = _inode(self._root)
 
-    def check_layout(self, path: str, layout: ArrayLayout) -> None:  # noqa: D102
+    @override
+    def check_layout(self, path: str, layout: ArrayLayout) -> None:
         size = prod(layout.shard) * layout.dtype.itemsize
         if size > LARGEST_CHUNK:
             raise StoreError(

@@ -17,6 +17,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from typing_extensions import override
 
 from featurestore.format.backend import Backend, Record
 from featurestore.format.documents import Manifest, Tree, checked, is_name, parsed
@@ -39,20 +40,24 @@ REMOTE_BLOCK = 1 << 16
 class Hdf5Backend(Backend):
     """One file, which stays the one that was opened first, whatever takes its place."""
 
-    def exists(self) -> bool:  # noqa: D102
+    @override
+    def exists(self) -> bool:
         return self.files.has_open("") or self.files.exists("")
 
-    def attributes(self, group: str = "") -> Tree:  # noqa: D102
+    @override
+    def attributes(self, group: str = "") -> Tree:
         return self._document(f"{group}/{ATTRIBUTES}")
 
-    def array(self, path: str) -> Array:  # noqa: D102
+    @override
+    def array(self, path: str) -> Array:
         with self._dataset(path) as dataset:
             values = self._values(dataset)
             if values.ndim != 1:
                 raise ValueError(f"{path} has {values.ndim} dimensions, expected one")
             return values.astype(values.dtype.newbyteorder("="), copy=False)
 
-    def features(self) -> list[str]:  # noqa: D102
+    @override
+    def features(self) -> list[str]:
         with self._open() as file:
             names = sorted(name for name in self._group(file, "features") if name != ATTRIBUTES)
         for name in names:
@@ -62,34 +67,40 @@ class Hdf5Backend(Backend):
                 )
         return names
 
-    def shard_shape(self, feature: str, array: str) -> tuple[int, int, int]:  # noqa: D102
+    @override
+    def shard_shape(self, feature: str, array: str) -> tuple[int, int, int]:
         with self._dataset(f"features/{feature}/{array}") as dataset:
             layers, (rows, width) = int(dataset.attrs["layers"]), dataset.chunks
             if layers < 1 or rows % layers:
                 raise ValueError(f"{rows} rows of {layers} layers")
             return layers, rows // layers, width
 
-    def manifest(self, feature: str) -> Tree | None:  # noqa: D102
+    @override
+    def manifest(self, feature: str) -> Tree | None:
         path = f"features/{feature}/{MANIFEST}"
         with self._open() as file:
             there = MANIFEST in self._group(file, f"features/{feature}")
         return checked(Manifest, self._document(path), f"{self.path}: {path}") if there else None
 
-    def records(self, feature: str) -> dict[int, Record]:  # noqa: ARG002, D102, all of them are in the manifest
-        return {}
+    @override
+    def records(self, feature: str) -> dict[int, Record]:
+        return {}  # all of them are in the manifest
 
-    def open_shard(  # noqa: D102
+    @override
+    def open_shard(
         self,
         feature: str,
         array: str,
         number: int,
         layout: ArrayLayout,
-        starts: Ints,  # noqa: ARG002, a chunk of HDF5 has no index
-        counts: Ints,  # noqa: ARG002
+        starts: Ints,
+        counts: Ints,
     ) -> BlockReader:
+        # a chunk of HDF5 has no index
         return BlockReader(partial(self.files.ranges, ""), layout, self._base(feature, array, number))
 
-    def shard_file(self, feature: str, array: str, number: int) -> tuple[Files, str, int]:  # noqa: D102
+    @override
+    def shard_file(self, feature: str, array: str, number: int) -> tuple[Files, str, int]:
         return self.files, "", self._base(feature, array, number)
 
     def others(self) -> list[str]:

@@ -11,6 +11,7 @@ from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import override
 
 from featurestore.format.files import FEW, PAGE, Array, Files, Ranges, check_size, most_files, truncated
 from featurestore.shared.errors import StoreError
@@ -28,28 +29,32 @@ class LocalFiles(Files):
         super().__init__(root)
         self._plain_folders: set[str] = set()
 
-    def read(self, path: str, size: int | None = None) -> bytes:  # noqa: D102
+    @override
+    def read(self, path: str, size: int | None = None) -> bytes:
         with os.fdopen(self._descriptor(path), "rb") as file:
             found, place = os.fstat(file.fileno()).st_size, self.place(path)
             check_size(place, found, size)
             _check_holes(place, found, file.fileno())
             return file.read()
 
-    def exists(self, path: str) -> bool:  # noqa: D102
+    @override
+    def exists(self, path: str) -> bool:
         try:
             os.stat(self.place(path))
         except (FileNotFoundError, NotADirectoryError):
             return False
         return True
 
-    def children(self, path: str) -> list[str]:  # noqa: D102
+    @override
+    def children(self, path: str) -> list[str]:
         try:
             self._refuse_links_above(path)
             return sorted(os.listdir(self.place(path)))
         except (FileNotFoundError, NotADirectoryError):
             return []
 
-    def folders(self, path: str) -> list[str]:  # noqa: D102
+    @override
+    def folders(self, path: str) -> list[str]:
         return [name for name in self.children(path) if not os.path.isfile(self.place(f"{path}/{name}"))]
 
     def _open_ranges(self, path: str) -> Ranges:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import override
 
 from featurestore.format.files import Array, Files, Ranges, check_size, truncated
 from featurestore.shared.errors import StoreError
@@ -17,13 +18,15 @@ class RemoteFiles(Files):
 
     remote: ClassVar[bool] = True
 
-    def read(self, path: str, size: int | None = None) -> bytes:  # noqa: D102
+    @override
+    def read(self, path: str, size: int | None = None) -> bytes:
         place = self.place(path)
         content = bytes(self.ask("cat_file", place))
         check_size(place, len(content), size)
         return content
 
-    def exists(self, path: str) -> bool:  # noqa: D102
+    @override
+    def exists(self, path: str) -> bool:
         try:
             self.ask("info", self.place(path))
         except FileNotFoundError as error:
@@ -48,10 +51,12 @@ class RemoteFiles(Files):
         except Exception as error:  # no credentials, no network …: every file system has errors of its own
             raise OSError(f"{place} cannot be read: {error}") from error
 
-    def children(self, path: str) -> list[str]:  # noqa: D102
+    @override
+    def children(self, path: str) -> list[str]:
         return sorted(self._list(path))
 
-    def folders(self, path: str) -> list[str]:  # noqa: D102
+    @override
+    def folders(self, path: str) -> list[str]:
         return sorted(name for name, kind in self._list(path).items() if kind != "file")
 
     def _list(self, path: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import ClassVar, Self, TypeVar
 
 import numpy as np
+from typing_extensions import override
 
 from featurestore.format.atomic import naming, publish, sync_folder, write_file
 from featurestore.format.backend import Backend, Record
@@ -46,10 +47,12 @@ class ZarrBackend(Backend):
         super().__init__(files)
         self._root = Path(files.root)
 
-    def exists(self) -> bool:  # noqa: D102
+    @override
+    def exists(self) -> bool:
         return self.files.exists("zarr.json")
 
-    def interrupted(self) -> bool:  # noqa: D102
+    @override
+    def interrupted(self) -> bool:
         return self.files.exists(STAGED)
 
     def at_once(self, read: Callable[[], T]) -> T:
@@ -83,29 +86,35 @@ class ZarrBackend(Backend):
         found = os.stat(self._root / "zarr.json")
         return found.st_ino, found.st_mtime_ns, found.st_size
 
-    def attributes(self, group: str = "") -> Tree:  # noqa: D102
+    @override
+    def attributes(self, group: str = "") -> Tree:
         with self._metadata(group) as metadata:
             return dict(metadata.get("attributes", {}))
 
-    def array(self, path: str) -> Array:  # noqa: D102
+    @override
+    def array(self, path: str) -> Array:
         with self._metadata(path) as metadata:
             dtype, (size,) = np.dtype(ELEMENTS[ELEMENTS.index(metadata["data_type"])]), metadata["shape"]
             content = self.files.read(f"{path}/c/0", size * dtype.itemsize) if size else b""
         return np.frombuffer(content, dtype.newbyteorder("<")).astype(dtype, copy=False)
 
-    def features(self) -> list[str]:  # noqa: D102
+    @override
+    def features(self) -> list[str]:
         return [name for name in self.files.folders("features") if name[0] != "."]
 
-    def shard_shape(self, feature: str, array: str) -> tuple[int, int, int]:  # noqa: D102
+    @override
+    def shard_shape(self, feature: str, array: str) -> tuple[int, int, int]:
         with self._metadata(f"features/{feature}/{array}") as metadata:
             layers, length, width = metadata["chunk_grid"]["configuration"]["chunk_shape"]
             return int(layers), int(length), int(width)
 
-    def manifest(self, feature: str) -> Tree | None:  # noqa: D102
+    @override
+    def manifest(self, feature: str) -> Tree | None:
         path = f"features/{feature}/manifest.json"
         return checked(Manifest, self._json(path), self.files.place(path)) if self.files.exists(path) else None
 
-    def records(self, feature: str) -> dict[int, Record]:  # noqa: D102
+    @override
+    def records(self, feature: str) -> dict[int, Record]:
         folder = f"features/{feature}/shards"
         names = [name.removesuffix(".json") for name in self.files.children(folder) if name.endswith(".json")]
         paths = {int(name): f"{folder}/{name}.json" for name in names if name.isdecimal()}
@@ -113,13 +122,15 @@ class ZarrBackend(Backend):
             number: checked(ShardRecord, self._json(path), self.files.place(path)) for number, path in paths.items()
         }
 
-    def open_shard(  # noqa: D102
+    @override
+    def open_shard(
         self, feature: str, array: str, number: int, layout: ArrayLayout, starts: Ints, counts: Ints
     ) -> BlockReader:
         path = shard_path(feature, array, number)
         return open_zarr_shard(partial(self.files.ranges, path), layout, self.files.place(path), starts, counts)
 
-    def shard_file(self, feature: str, array: str, number: int) -> tuple[Files, str, int]:  # noqa: D102
+    @override
+    def shard_file(self, feature: str, array: str, number: int) -> tuple[Files, str, int]:
         return self.files, shard_path(feature, array, number), 0
 
     def recover(self) -> None:
