@@ -16,7 +16,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from extract.audio import SAMPLING_RATE, Wave
-from extract.features import NO_ROW, Computed, Feature, Row, versions_of
+from extract.features import NO_ROW, Computed, Feature, Row
 from featurestore.format.codec import Floats
 from featurestore.format.plan import FeatureSpec
 
@@ -47,15 +47,8 @@ class PraatFeature(Feature):
 
     @override
     def spec(self) -> FeatureSpec:
-        return FeatureSpec(
-            layers=1,
-            dim=len(self.channels),
-            hop=self.hop,
-            dtype=self.dtype,
-            compress=self.compress,
-            channels=self.channels,
-            provenance={"settings": self.settings(), "versions": versions_of("praat-parselmouth")},
-        )
+        provenance = self.provenance("praat-parselmouth")
+        return self.as_spec(len(self.channels), self.hop, provenance, channels=self.channels)
 
     def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:
         """Return Praat's number of frames and the time of the first; one in the middle if the window does not fit."""

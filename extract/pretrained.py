@@ -11,8 +11,9 @@ from pydantic import Field, field_validator
 from typing_extensions import override
 
 from extract.encoders.checkpoint import MODELS, Checkpoint, find, hash_weights, load_config, short_names
-from extract.encoders.device import find_device
+from extract.encoders.private import commit_of
 from extract.features import Feature, versions_of
+from featurestore.shared.device import find_device
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +64,7 @@ class PretrainedFeature(Feature):
         place = self._checkpoint.id
         return {
             "id": os.path.abspath(place) if place and os.path.isdir(place) else place,
-            "revision": getattr(self._config, "_commit_hash", None) or self._checkpoint.revision,
+            "revision": commit_of(self._config) or self._checkpoint.revision,
         }
 
 
@@ -90,4 +91,6 @@ class ModelFeature(PretrainedFeature):
 
     @cached_property
     def _device(self) -> torch.device:
-        return find_device(self.device)
+        import torch
+
+        return find_device(torch, self.device)

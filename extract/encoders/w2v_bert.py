@@ -18,13 +18,14 @@ MEL_WINDOW, MEL_HOP, PAIR = 400, 160, 2
 class W2vBertBackbone(Backbone):
     """w2v-BERT 2.0."""
 
+    ATTENTION: ClassVar[str | None] = "eager"
+    """The others of transformers do not know its bias by distance."""
     FIRST_FRAME: ClassVar[float] = (MEL_WINDOW + MEL_HOP) / 2 / SAMPLING_RATE
 
     def __init__(self, model: Any, preprocessing: Preprocessing) -> None:
         from transformers import SeamlessM4TFeatureExtractor
 
         super().__init__(model, preprocessing)
-        model.config._attn_implementation = "eager"  # the others of transformers do not know its bias by distance
         for block in self.blocks:
             block.self_attn.forward = partial(self._attend, block.self_attn.forward)
             block.conv_module.forward = partial(_convolve, block.conv_module.forward)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -15,6 +15,8 @@ from extract.encoders.waveform import WaveformBackbone
 
 class WavLMBackbone(WaveformBackbone):
     """WavLM: the gated relative position bias of S. Chen et al. (2022), WavLM, section III-A, as a mask of scores."""
+
+    ATTENTION: ClassVar[str | None] = None
 
     def __init__(self, model: Any, preprocessing: Preprocessing) -> None:
         super().__init__(model, preprocessing)

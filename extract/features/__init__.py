@@ -89,6 +89,24 @@ class Feature(Component, ABC):
     def spec(self) -> FeatureSpec:
         """Return what the feature is, known before anything runs."""
 
+    def as_spec(
+        self, dim: int, hop: float, provenance: dict[str, Any], *, layers: int = 1, channels: tuple[str, ...] = ()
+    ) -> FeatureSpec:
+        """Return what the feature is, stored as the settings say; see `FeatureSpec` for the arguments."""
+        return FeatureSpec(
+            layers=layers,
+            dim=dim,
+            hop=hop,
+            dtype=self.dtype,
+            compress=self.compress,
+            channels=channels,
+            provenance=provenance,
+        )
+
+    def provenance(self, *packages: str) -> dict[str, Any]:
+        """Return the settings, and the versions of the ``packages`` that compute the feature."""
+        return {"settings": self.settings(), "versions": versions_of(*packages)}
+
     @abstractmethod
     def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:
         """Return the number of frames of a waveform and the time of the first one's centre, in seconds.

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from typing_extensions import override
 
 from extract.audio import SAMPLING_RATE, Wave
-from extract.features import NO_ROW, Computed, Feature, Row, versions_of
+from extract.features import NO_ROW, Computed, Feature, Row
 from featurestore.format.codec import Dtype, Floats
 from featurestore.format.plan import FeatureSpec
 from featurestore.shared.errors import SerError
@@ -71,11 +71,7 @@ class LogMel(Feature):
         empty = np.flatnonzero(~self._filters.numpy().any(axis=0)).tolist()
         if empty:
             raise SerError(f"the mel bands {empty} of {self.n_mels} have no frequency of the transform: raise n_fft")
-        provenance = {"settings": self.settings(), "versions": versions_of("torch", "transformers")}
-        hop = self.hop_length / SAMPLING_RATE
-        return FeatureSpec(
-            layers=1, dim=self.dim, hop=hop, dtype=self.dtype, compress=self.compress, provenance=provenance
-        )
+        return self.as_spec(self.dim, self.hop_length / SAMPLING_RATE, self.provenance("torch", "transformers"))
 
     def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:
         """Return the number of frames and the time of the first.

@@ -16,7 +16,7 @@ import numpy as np
 from typing_extensions import override
 
 from extract.audio import SAMPLING_RATE, Wave
-from extract.features import NO_ROW, Computed, Feature, Row, versions_of
+from extract.features import NO_ROW, Computed, Feature, Row
 from featurestore.format.codec import Floats
 from featurestore.format.plan import FeatureSpec
 from featurestore.shared.errors import SerError
@@ -66,15 +66,8 @@ class OpenSmile(Feature):
     @override
     def spec(self) -> FeatureSpec:
         channels = self.channels
-        return FeatureSpec(
-            layers=1,
-            dim=len(channels),
-            hop=HOP_SAMPLES / SAMPLING_RATE,
-            dtype=self.dtype,
-            compress=self.compress,
-            channels=channels,
-            provenance={"settings": self.settings(), "versions": versions_of("opensmile")},
-        )
+        hop = HOP_SAMPLES / SAMPLING_RATE
+        return self.as_spec(len(channels), hop, self.provenance("opensmile"), channels=channels)
 
     def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:
         """Return the number of frames and the time of the first.

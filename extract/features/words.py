@@ -38,19 +38,8 @@ class Words(TranscriptFeature):
 
     @override
     def spec(self) -> FeatureSpec:
-        return FeatureSpec(
-            layers=1,
-            dim=len(CHANNELS),
-            hop=0,
-            dtype=self.dtype,
-            compress=self.compress,
-            channels=CHANNELS,
-            provenance={
-                "settings": self.settings(),
-                **self.source(),
-                "versions": versions_of("transformers", "tokenizers"),
-            },
-        )
+        settings, versions = {"settings": self.settings()}, {"versions": versions_of("transformers", "tokenizers")}
+        return self.as_spec(len(CHANNELS), 0, {**settings, **self.source(), **versions}, channels=CHANNELS)
 
     def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:
         """Return the number of tokens, and the time of the middle of the utterance."""

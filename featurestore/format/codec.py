@@ -15,6 +15,8 @@ Floats = npt.NDArray[np.float32]
 ELEMENT = {"float32": "float32", "float16": "float16", "bfloat16": "uint16", "int8": "int8", "int4": "uint8"}
 """What lies on the disk: the bits of a bfloat16 as uint16, and two channels of int4 in one uint8, the even one low."""
 QUANTISED = ("int8", "int4")
+STEPS = {"int8": (-128, 127), "int4": (0, 15)}
+"""The first and the last step of the quantised data types."""
 LARGEST = {"float16": float(np.finfo(np.float16).max), "bfloat16": 3.3895313892515355e38}
 
 
@@ -53,7 +55,9 @@ class Frames:
         """Return the frames as float32, (…, layers, frames, dim)."""
         if self.dtype == "bfloat16":
             return (self.values.astype(np.uint32) << 16).view(np.float32)
-        values = _unpack(self.values, self.dim) if self.dtype == "int4" else self.values
+        values = self.values
+        if self.dtype == "int4":
+            values = unpack(values, np.empty((*values.shape[:-1], self.dim), np.uint8))
         floats = values.astype(np.float32)
         if self.scale is not None and self.offset is not None:
             floats *= self.scale[..., None, :]
@@ -131,7 +135,7 @@ def _stack(parts: list[Any]) -> Floats | None:
 
 
 def _quantise(frames: Floats, low: Floats, high: Floats, dtype: Dtype) -> tuple[npt.NDArray[Any], Floats, Floats]:
-    first, last = (-128, 127) if dtype == "int8" else (0, 15)
+    first, last = STEPS[dtype]
     with np.errstate(over="ignore"):
         scale = (high - low) / np.float32(last - first)
     if not np.isfinite(scale).all():
@@ -144,18 +148,22 @@ def _quantise(frames: Floats, low: Floats, high: Floats, dtype: Dtype) -> tuple[
         steps /= divisor[layer]
         np.rint(steps, out=steps)
         values[layer] = steps.clip(first, last, out=steps)
-    return values if dtype == "int8" else _pack(values), scale, offset
+    return values if dtype == "int8" else pack(values), scale, offset
 
 
-def _pack(nibbles: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Put two channels into one byte, the even one into the lower half."""
-    packed = nibbles[..., 0::2].copy()
+def pack(nibbles: Any) -> Any:
+    """Put each two channels of int4 into one byte, the even one into the lower half.
+
+    Args:
+        nibbles: 0 to 15, (…, channels), an array or a tensor of uint8.
+    """
+    packed = nibbles[..., 0::2] + 0  # a copy
     packed[..., : nibbles.shape[-1] // 2] |= nibbles[..., 1::2] << 4
     return packed
 
 
-def _unpack(packed: npt.NDArray[np.uint8], dim: int) -> npt.NDArray[np.uint8]:
-    nibbles = np.empty((*packed.shape[:-1], dim), np.uint8)
+def unpack(packed: Any, nibbles: Any) -> Any:
+    """Fill ``nibbles`` (…, channels) with the channels that `pack` has put into ``packed``, and return it."""
     nibbles[..., 0::2] = packed & 0xF
-    nibbles[..., 1::2] = packed[..., : dim // 2] >> 4
+    nibbles[..., 1::2] = packed[..., : nibbles.shape[-1] // 2] >> 4
     return nibbles

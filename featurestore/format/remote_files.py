@@ -66,7 +66,7 @@ class RemoteFiles(Files):
             found = {entry["name"].rstrip("/"): entry["type"] for entry in entries}
         except FileNotFoundError:
             found = {}
-        folder = self.filesystem._strip_protocol(self.place(path))  # an empty object may stand for it
+        folder = f"{self._root_path}/{path}"  # an empty object may stand for it
         listed = {name.rpartition("/")[2]: kind for name, kind in found.items() if name != folder}
         if "zarr.json" not in listed and self.exists(f"{path}/zarr.json"):
             raise StoreError(
@@ -86,7 +86,7 @@ class RemoteFiles(Files):
                 import fsspec
 
                 try:
-                    self._filesystem = fsspec.core.url_to_fs(self.root, skip_instance_cache=True)[0]
+                    self._filesystem, self._root_path = fsspec.core.url_to_fs(self.root, skip_instance_cache=True)
                 except (ImportError, ValueError) as error:
                     raise StoreError(f"{self.root} cannot be opened: {error}") from None
                 self._process = os.getpid()
