@@ -117,7 +117,7 @@ class Pitch(PraatFeature):
         """Return the range, floor and ceiling in Hz, of the F0 in all of the files that can be read."""
         import parselmouth
 
-        heard: list[Floats] = []
+        voiced: list[Floats] = []
         for file in files:
             try:
                 wave = read_wave(file)
@@ -125,14 +125,14 @@ class Pitch(PraatFeature):
                 continue  # the extraction names it
             if self.duration(len(wave)) >= self.window:
                 sound = parselmouth.Sound(wave.astype(np.float64), SAMPLING_RATE)
-                heard.append(_heard(self._praat(sound, self.floor, self.ceiling)))
-        return self._range(np.concatenate(heard) if heard else np.empty(0, np.float32))
+                voiced.append(_voiced(self._praat(sound, self.floor, self.ceiling)))
+        return self._range(np.concatenate(voiced) if voiced else np.empty(0, np.float32))
 
-    def _range(self, heard: Floats) -> tuple[float, float]:
+    def _range(self, voiced: Floats) -> tuple[float, float]:
         """Return the floor and the ceiling of the second pass, given the F0 of what is voiced in the first."""
-        if len(heard) < LEAST_VOICED:
+        if len(voiced) < LEAST_VOICED:
             return self.floor, self.ceiling
-        low, high = np.quantile(heard, [0.25, 0.75])
+        low, high = np.quantile(voiced, [0.25, 0.75])
         return max(self.floor, FLOOR_FACTOR * float(low)), min(self.ceiling, self.ceiling_factor * float(high))
 
     @override
@@ -161,7 +161,7 @@ class Pitch(PraatFeature):
             times: Seconds = start + self.hop * np.arange(frames, dtype=np.float64)
         else:
             first = self._praat(sound, self.floor, self.ceiling)
-            floor, ceiling = self._range(_heard(first)) if self.two_pass else (self.floor, self.ceiling)
+            floor, ceiling = self._range(_voiced(first)) if self.two_pass else (self.floor, self.ceiling)
             if (floor, ceiling) == (self.floor, self.ceiling):
                 return first.selected_array["frequency"]
             times = first.xs()
@@ -188,7 +188,7 @@ def _in_processes(work: Callable[[T], R], items: Sequence[T], workers: int) -> I
         ) from None
 
 
-def _heard(pitch: Any) -> Floats:
+def _voiced(pitch: Any) -> Floats:
     f0 = pitch.selected_array["frequency"]
     return f0[f0 > 0]
 
@@ -213,7 +213,7 @@ def _at(times: Seconds, found: Seconds, f0: Floats) -> Floats:
 
 def _stretched(f0: Floats) -> Floats:
     """Return the voiced frames alone, stretched linearly over all frames; zeros if none is voiced."""
-    heard = f0[f0 > 0]
-    if not len(heard):
+    voiced = f0[f0 > 0]
+    if not len(voiced):
         return np.zeros_like(f0)
-    return np.interp(np.linspace(0, len(heard) - 1, len(f0)), np.arange(len(heard)), heard).astype(np.float32)
+    return np.interp(np.linspace(0, len(voiced) - 1, len(f0)), np.arange(len(voiced)), voiced).astype(np.float32)

@@ -25,7 +25,7 @@ from typing_extensions import override
 from featurestore.format.atomic import publish, write_file
 from featurestore.format.backend import Backend
 from featurestore.format.documents import Tree, as_json
-from featurestore.format.files import Array, Files, Ranges
+from featurestore.format.files import Array, Files, OpenFile
 from featurestore.format.hdf5 import Hdf5Backend, refuse_journal
 from featurestore.format.layout import PLANNED, ArrayLayout, check_plan, plan_checksums
 from featurestore.format.local_files import LocalFiles
@@ -44,9 +44,9 @@ that are no longer in it; ``published``: the fingerprint of the file that takes 
 class DraftFiles(LocalFiles):
     """The files of the folder; that one is gone tells nothing of it when the folder is."""
 
-    def _open_ranges(self, path: str) -> Ranges:
+    def _open_file(self, path: str) -> OpenFile:
         try:
-            return super()._open_ranges(path)
+            return super()._open_file(path)
         except FileNotFoundError:
             if os.path.exists(self.root):
                 raise
@@ -118,7 +118,7 @@ class DraftBackend(ZarrBackend):
         base = self._older(path)
         if base:
             return base.open_shard(feature, array, number, layout, starts, counts)
-        return BlockReader(partial(self.files.ranges, path), layout)
+        return BlockReader(partial(self.files.open, path), layout)
 
     @override
     def shard_file(self, feature: str, array: str, number: int) -> tuple[Files, str, int]:

@@ -19,8 +19,8 @@ FEW = 1 << 24
 """Bytes that are believed of any file, whatever the disk holds of it."""
 
 
-class Ranges(ABC):
-    """One file, of which byte ranges are read.
+class OpenFile(ABC):
+    """One file of a store, of which ranges of bytes are read.
 
     Attributes:
         size: its bytes.
@@ -70,7 +70,7 @@ class Files(ABC):
     def __init__(self, root: str) -> None:
         self.root = root
         self._identity: object = None
-        self._open: dict[str, Ranges] = {}
+        self._open: dict[str, OpenFile] = {}
         self._lock = Lock()
         self._most = most_files()
 
@@ -86,7 +86,7 @@ class Files(ABC):
         """Return the whole path of a file, for messages and for opening it."""
         return f"{self.root}/{path}" if path else self.root
 
-    def ranges(self, path: str) -> Ranges:
+    def open(self, path: str) -> OpenFile:
         """Return an open file.
 
         Raises:
@@ -95,7 +95,7 @@ class Files(ABC):
         found = self._open.get(path)
         if found is None:
             try:
-                found = self._open_ranges(path)
+                found = self._open_file(path)
             except FileNotFoundError:
                 raise StoreError(f"{self.place(path)} is missing; run ser-store verify") from None
             if not path and self._identity not in (None, found.identity):
@@ -136,7 +136,7 @@ class Files(ABC):
         """Return the names of what is in a folder and is no file, sorted; also of links that lead nowhere."""
 
     @abstractmethod
-    def _open_ranges(self, path: str) -> Ranges: ...
+    def _open_file(self, path: str) -> OpenFile: ...
 
 
 def check_size(place: str, found: int, expected: int | None) -> None:

@@ -21,7 +21,7 @@ from typing_extensions import override
 
 from featurestore.format.backend import Backend, Record
 from featurestore.format.documents import Manifest, Tree, checked, is_name, parsed
-from featurestore.format.files import Array, Files, Ranges
+from featurestore.format.files import Array, Files, OpenFile
 from featurestore.format.layout import AFFINE, PLANNED, POOLED, ArrayLayout, column_path
 from featurestore.format.plan import Ints
 from featurestore.format.remote_files import RemoteFiles
@@ -97,7 +97,7 @@ class Hdf5Backend(Backend):
         counts: Ints,
     ) -> BlockReader:
         # a chunk of HDF5 has no index
-        return BlockReader(partial(self.files.ranges, ""), layout, self._base(feature, array, number))
+        return BlockReader(partial(self.files.open, ""), layout, self._base(feature, array, number))
 
     @override
     def shard_file(self, feature: str, array: str, number: int) -> tuple[Files, str, int]:
@@ -141,7 +141,7 @@ class Hdf5Backend(Backend):
             if isinstance(self.files, RemoteFiles):
                 self._kept = _open_remote(self.files)
             else:
-                self._kept = h5py.File(_FileOf(self.files.ranges("")), "r")
+                self._kept = h5py.File(_FileOf(self.files.open("")), "r")
             self._hard: set[str] = set()
             self._process = os.getpid()
             weakref.finalize(self, self._kept.close)  # HDF5 crashes on what is open when Python has ended
@@ -159,7 +159,7 @@ class Hdf5Backend(Backend):
         key = feature, array
         if key not in self._bases:
             with self._dataset(f"features/{feature}/{array}") as dataset:
-                self._bases[key] = chunk_places(dataset, self.files.ranges("").size)
+                self._bases[key] = chunk_places(dataset, self.files.open("").size)
         if number >= len(self._bases[key]):
             raise StoreError(f"{self.path} has no shard {number} of {feature}: it is damaged")
         return self._bases[key][number]
@@ -206,7 +206,7 @@ class Hdf5Backend(Backend):
         if size and place is None:
             raise ValueError(f"{dataset.name} has {size} bytes, which the file does not have")
         if size:
-            self.files.ranges("").check(place, size)
+            self.files.open("").check(place, size)
         return np.asarray(dataset[()])
 
     def _document(self, path: str) -> Tree:
@@ -257,8 +257,8 @@ def chunk_places(dataset: h5py.Dataset, most: int) -> list[int]:
 class _FileOf(io.RawIOBase):
     """An open file as h5py wants it, so that HDF5 reads that one and no other of its name."""
 
-    def __init__(self, ranges: Ranges) -> None:
-        self._ranges, self._place = ranges, 0
+    def __init__(self, file: OpenFile) -> None:
+        self._opened, self._place = file, 0
 
     def readable(self) -> bool:
         return True
@@ -267,12 +267,12 @@ class _FileOf(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._ranges.size}[whence]
+        self._place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._opened.size}[whence]
         return self._place
 
     def readinto(self, buffer: Any) -> int:
-        count = max(0, min(len(buffer), self._ranges.size - self._place))
-        self._ranges.read_into(np.frombuffer(buffer, np.uint8, count), self._place)
+        count = max(0, min(len(buffer), self._opened.size - self._place))
+        self._opened.read_into(np.frombuffer(buffer, np.uint8, count), self._place)
         _check_metadata(bytes(memoryview(buffer)[:146]))
         self._place += count
         return count

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import override
 
-from featurestore.format.files import FEW, PAGE, Array, Files, Ranges, check_size, most_files, truncated
+from featurestore.format.files import FEW, PAGE, Array, Files, OpenFile, check_size, most_files, truncated
 from featurestore.shared.errors import StoreError
 
 PREFETCH_PIECE = 1 << 20
@@ -57,7 +57,7 @@ class LocalFiles(Files):
     def folders(self, path: str) -> list[str]:
         return [name for name in self.children(path) if not os.path.isfile(self.place(f"{path}/{name}"))]
 
-    def _open_ranges(self, path: str) -> Ranges:
+    def _open_file(self, path: str) -> OpenFile:
         return _MappedFile(self.place(path), self._descriptor(path))
 
     def _descriptor(self, path: str) -> int:
@@ -86,7 +86,7 @@ class LocalFiles(Files):
             raise StoreError(f"{self.place(path)} is a symbolic link, which is not followed: a store holds none")
 
 
-class _MappedFile(Ranges):
+class _MappedFile(OpenFile):
     """A file that is mapped for views, and read with pread into buffers: that is faster when the disk is cold.
 
     It stays the file that it was when it was opened, whatever takes its place.

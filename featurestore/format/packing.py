@@ -142,10 +142,10 @@ def _copy_shard(
         StoreError: if they are not.
     """
     files, path, place = backend.shard_file(feature, array, number)
-    ranges, expected, crc = files.ranges(path), record["files"][array], 0
+    file, expected, crc = files.open(path), record["files"][array], 0
     size = expected["bytes"]
     for offset in range(0, size, PIECE):
-        piece = ranges.array(np.uint8, min(PIECE, size - offset), place + offset)
+        piece = file.array(np.uint8, min(PIECE, size - offset), place + offset)
         crc = google_crc32c.extend(crc, piece)
         _write_all(target, piece, begin + offset)
     if crc != expected["crc32c"]:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import override
 
-from featurestore.format.files import Array, Files, Ranges, check_size, truncated
+from featurestore.format.files import Array, Files, OpenFile, check_size, truncated
 from featurestore.shared.errors import StoreError
 
 
@@ -75,7 +75,7 @@ class RemoteFiles(Files):
             )
         return listed
 
-    def _open_ranges(self, path: str) -> Ranges:
+    def _open_file(self, path: str) -> OpenFile:
         return _RemoteFile(self, self.place(path))
 
     @property
@@ -93,7 +93,7 @@ class RemoteFiles(Files):
         return self._filesystem
 
 
-class _RemoteFile(Ranges):
+class _RemoteFile(OpenFile):
     def __init__(self, files: RemoteFiles, path: str) -> None:
         self._files, self._path = files, path
         self.size = self.identity = int(files.ask("size", path) or 0)

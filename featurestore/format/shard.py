@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featurestore.format.atomic import naming, publish
-from featurestore.format.files import FEW, Ranges
+from featurestore.format.files import FEW, OpenFile
 from featurestore.format.layout import ArrayLayout
 from featurestore.format.plan import Ints
 from featurestore.format.zarr_documents import ZSTD_LEVEL
@@ -118,7 +118,7 @@ class BlockReader:
     """Gives out the blocks of one shard.
 
     Args:
-        ranges: gives the open file.
+        open_file: gives the open file.
         layout: of the array.
         base: the byte at which the first block would begin.
         index: where each chunk is, (chunks along layers, along frames, 2), where they do not lie as `ShardWriter` puts
@@ -128,13 +128,13 @@ class BlockReader:
 
     def __init__(
         self,
-        ranges: Callable[[], Ranges],
+        open_file: Callable[[], OpenFile],
         layout: ArrayLayout,
         base: int = 0,
         index: Array | None = None,
         place: str = "",
     ) -> None:
-        self._ranges, self._layout, self._base, self._index, self._place = ranges, layout, base, index, place
+        self._open_file, self._layout, self._base, self._index, self._place = open_file, layout, base, index, place
         self._layers, _, self._width = layout.shard  # kept, because they are looked up for every utterance that is read
         self._unit, self._row_bytes, self._itemsize = layout.chunk[1], layout.row_bytes, layout.dtype.itemsize
 
@@ -148,7 +148,7 @@ class BlockReader:
         if self._index is not None:
             return self._from_chunks(first, count, layers)
         offset, shape = self.block(first, count, layers)
-        values = self._ranges().array(self._layout.dtype, shape[0] * shape[1] * shape[2], offset)
+        values = self._open_file().array(self._layout.dtype, shape[0] * shape[1] * shape[2], offset)
         values = values.reshape(shape)
         return values if shape[1] == count else values[:, :count]
 
@@ -163,28 +163,28 @@ class BlockReader:
 
     def read_into(self, buffer: Array, offset: int) -> None:
         """Fill ``buffer`` from a byte of the file on."""
-        self._ranges().read_into(buffer, offset)
+        self._open_file().read_into(buffer, offset)
 
     def read_direct(self, room: Array, offset: int, size: int) -> Array:
-        """Return ``size`` bytes from a byte of the file on, read past the page cache; see `Ranges.read_direct`."""
-        return self._ranges().read_direct(room, offset, size)
+        """Return ``size`` bytes from a byte of the file on, read past the page cache; see `OpenFile.read_direct`."""
+        return self._open_file().read_direct(room, offset, size)
 
     def prefetch(self, first: int, count: int, layers: slice = ALL) -> None:
         """Tell the kernel that a block will be wanted soon."""
         if self._index is None:
             offset, shape = self.block(first, count, layers)
-            self._ranges().prefetch(offset, shape[0] * shape[1] * shape[2] * self._itemsize)
+            self._open_file().prefetch(offset, shape[0] * shape[1] * shape[2] * self._itemsize)
 
     def checksum(self, first: int, count: int) -> int:
         """Return the CRC-32C of a block as it lies on the disk."""
         if self._index is None:
             offset, (layers, rows, width) = self.block(first, count)
-            content = self._ranges().array(self._layout.dtype, layers * rows * width, offset)
+            content = self._open_file().array(self._layout.dtype, layers * rows * width, offset)
             return int(google_crc32c.value(content))
-        ranges, columns, crc = self._ranges(), self._layout.columns(count), 0
+        file, columns, crc = self._open_file(), self._layout.columns(count), 0
         where = self._index[:, first // self._layout.chunk[1] :][:, :columns].reshape(-1, 2)
         for offset, size in where.tolist():
-            crc = google_crc32c.extend(crc, ranges.array(np.uint8, size, offset))
+            crc = google_crc32c.extend(crc, file.array(np.uint8, size, offset))
         return int(crc)
 
     def _from_chunks(self, first: int, count: int, layers: slice) -> Array:
@@ -195,16 +195,16 @@ class BlockReader:
         where = index[rows, first // layout.chunk[1] :][:, :columns]
         if (where[..., 0] == ABSENT).any():
             raise StoreError(f"{self._place}: frames {first} to {first + count} were never written")
-        ranges, size = self._ranges(), where.shape[0] * columns * layout.chunk_bytes
-        if size > max(FEW, MOST_UNPACKED * ranges.size):
-            raise StoreError(f"{self._place} is damaged: {ranges.size} bytes say that they hold {size} of an utterance")
-        chunks = np.stack([self._chunk(ranges, offset, size) for offset, size in where.reshape(-1, 2).tolist()])
+        file, size = self._open_file(), where.shape[0] * columns * layout.chunk_bytes
+        if size > max(FEW, MOST_UNPACKED * file.size):
+            raise StoreError(f"{self._place} is damaged: {file.size} bytes say that they hold {size} of an utterance")
+        chunks = np.stack([self._chunk(file, offset, size) for offset, size in where.reshape(-1, 2).tolist()])
         values = chunks.reshape(*where.shape[:2], *layout.chunk).swapaxes(1, 2)
         values = values.reshape(where.shape[0] * layout.chunk[0], columns * layout.chunk[1], layout.chunk[2])
         return values[ALL if layout.chunk[0] == 1 else layers, :count]
 
-    def _chunk(self, ranges: Ranges, offset: int, size: int) -> Array:
-        content, expected = ranges.array(np.uint8, size, offset), self._layout.chunk_bytes
+    def _chunk(self, file: OpenFile, offset: int, size: int) -> Array:
+        content, expected = file.array(np.uint8, size, offset), self._layout.chunk_bytes
         try:
             content = _decompress(content, expected) if self._layout.compress else content
             return content.reshape(expected).view(self._layout.dtype)
@@ -213,12 +213,12 @@ class BlockReader:
 
 
 def open_zarr_shard(
-    ranges: Callable[[], Ranges], layout: ArrayLayout, place: str, starts: Ints, counts: Ints
+    open_file: Callable[[], OpenFile], layout: ArrayLayout, place: str, starts: Ints, counts: Ints
 ) -> BlockReader:
     """Return a reader of a Zarr shard; its index is read once, to see whether the blocks lie where they should.
 
     Args:
-        ranges: gives the open file.
+        open_file: gives the open file.
         layout: of the array.
         place: the file, for messages.
         starts: the first frame in the shard of each utterance that is in it.
@@ -227,7 +227,7 @@ def open_zarr_shard(
     Raises:
         StoreError: if the file is truncated, or its index does not match its checksum.
     """
-    grid, file = layout.grid, ranges()
+    grid, file = layout.grid, open_file()
     size = grid[0] * grid[1] * 16
     file.check(0, min(size + 4, file.size))
     found = np.empty(min(size + 4, file.size), np.uint8)
@@ -237,8 +237,8 @@ def open_zarr_shard(
         raise StoreError(f"{place} is damaged: its index does not match its checksum; run ser-store verify")
     index = np.frombuffer(content, "<u8", size // 8).reshape(*grid, 2)
     if layout.compress or not _lies_in_blocks(index, layout, starts, counts):
-        return BlockReader(ranges, layout, 0, index, place)
-    return BlockReader(ranges, layout)
+        return BlockReader(open_file, layout, 0, index, place)
+    return BlockReader(open_file, layout)
 
 
 def _lies_in_blocks(index: Array, layout: ArrayLayout, starts: Ints, counts: Ints) -> bool:

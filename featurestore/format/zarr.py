@@ -127,7 +127,7 @@ class ZarrBackend(Backend):
         self, feature: str, array: str, number: int, layout: ArrayLayout, starts: Ints, counts: Ints
     ) -> BlockReader:
         path = shard_path(feature, array, number)
-        return open_zarr_shard(partial(self.files.ranges, path), layout, self.files.place(path), starts, counts)
+        return open_zarr_shard(partial(self.files.open, path), layout, self.files.place(path), starts, counts)
 
     @override
     def shard_file(self, feature: str, array: str, number: int) -> tuple[Files, str, int]:

@@ -190,19 +190,19 @@ def _check(job: _Job) -> Damage | None:
 
 def _problem(job: _Job) -> str | None:
     try:
-        ranges = job.files.ranges(job.path)
+        file = job.files.open(job.path)
     except StoreError as error:
         return str(error)
-    if job.begin + job.size > ranges.size or (job.begin == 0 and job.size != ranges.size):  # at 0: a file of its own
-        return f"it has {ranges.size} bytes, expected {job.begin + job.size}"
+    if job.begin + job.size > file.size or (job.begin == 0 and job.size != file.size):  # at 0: a file of its own
+        return f"it has {file.size} bytes, expected {job.begin + job.size}"
     try:
-        ranges.check(job.begin, job.size)
+        file.check(job.begin, job.size)
     except StoreError as error:
         return str(error)
     crc, buffer = 0, np.empty(min(PIECE, job.size), np.uint8)
     for offset in range(0, job.size, PIECE):
         piece = buffer[: min(PIECE, job.size - offset)]
-        ranges.read_into(piece, job.begin + offset)
+        file.read_into(piece, job.begin + offset)
         crc = google_crc32c.extend(crc, piece)
     if crc != job.checksum:
         return f"its checksum is {crc:08x}, expected {job.checksum:08x}"

@@ -35,7 +35,7 @@ def write(path, utterances, layout=LAYOUT, names=tuple(PLACES)):
 def open_shard(path, layout=LAYOUT, places=None):
     files = LocalFiles(str(path.parent))
     starts, counts = np.array(places or list(PLACES.values())).T
-    return open_zarr_shard(partial(files.ranges, path.name), layout, str(path), starts, counts)
+    return open_zarr_shard(partial(files.open, path.name), layout, str(path), starts, counts)
 
 
 def read(path, name, layers=slice(None), layout=LAYOUT):
