@@ -7,12 +7,11 @@ written another file, with all of both, and given it the name. So a file is alwa
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from math import prod
@@ -23,11 +22,11 @@ from pydantic_core import from_json
 from typing_extensions import override
 
 from featurestore.format.atomic import publish, write_file
-from featurestore.format.backend import Backend
 from featurestore.format.documents import Tree, as_json
 from featurestore.format.files import Array, Files, OpenFile
+from featurestore.format.fingerprint import fingerprint, plan_of
 from featurestore.format.hdf5 import Hdf5Backend, refuse_journal
-from featurestore.format.layout import PLANNED, ArrayLayout, check_plan, plan_checksums
+from featurestore.format.layout import ArrayLayout, check_plan
 from featurestore.format.local_files import LocalFiles
 from featurestore.format.plan import Ints
 from featurestore.format.shard import BlockReader, ShardWriter
@@ -238,7 +237,7 @@ class DraftBackend(ZarrBackend):
         for feature in base.features() if self._resumable else ():  # a small one may be to remove what is damaged
             manifest = base.manifest(feature)
             if manifest is not None:
-                check_plan(_plan_of(base, feature), manifest["plan"], f"{feature} in {self.path}")
+                check_plan(plan_of(base, feature), manifest["plan"], f"{feature} in {self.path}")
 
     def _remove(self, feature: str) -> None:
         note = self._note
@@ -317,36 +316,6 @@ def _open_file(path: Path) -> Hdf5Backend | None:
 
 def _fingerprint_of(backend: Hdf5Backend | None) -> str | None:
     return None if backend is None else fingerprint(backend)
-
-
-def fingerprint(backend: Backend) -> str:
-    """Return the SHA-256 of all small parts of a store, among them the checksums of the others.
-
-    It tells whether a file has the same content, wherever it comes from; a part that is damaged counts by what is said
-    of it.
-    """
-    digest = hashlib.sha256()
-
-    def take(read: Callable[..., Any], *arguments: Any) -> Any:
-        try:
-            found = read(*arguments)
-        except StoreError:
-            found = "damaged"
-        digest.update(as_json(found))
-        return found
-
-    take(backend.attributes)
-    take(backend.attributes, "table")
-    names = take(backend.features)
-    for name in names if isinstance(names, list) else ():
-        take(backend.manifest, name)
-        take(_plan_of, backend, name)
-    return digest.hexdigest()
-
-
-def _plan_of(backend: Backend, feature: str) -> dict[str, int]:
-    arrays = {array: backend.array(f"features/{feature}/{array}") for array in PLANNED}
-    return plan_checksums(backend.spec(feature), arrays)
 
 
 def _inode(path: Path) -> int | None:

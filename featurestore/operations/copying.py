@@ -14,7 +14,7 @@ from featurestore.access.store import Store
 from featurestore.access.writer import StoreWriter
 from featurestore.format.codec import Dtype, encode
 from featurestore.format.layout import check_plan
-from featurestore.format.plan import Compress, FeaturePlan, FeatureSpec, Plan, as_json_ranges
+from featurestore.format.plan import Compress, FeaturePlan, FeatureSpec, Ints, Plan, as_json_ranges
 from featurestore.format.table import read_intact_table
 from featurestore.operations.joining import join_datasets, join_left_out, join_tables, merge_ranges
 from featurestore.operations.verify import problem_of
@@ -61,31 +61,17 @@ def copy_stores(
         feature: _spec(sources[0].feature(feature).spec, dtype, compress)
         for feature in _choose_features(sources, features)
     }
-    table = _join_tables(sources)
-    ranges: dict[str, list[float]] = {}
-    for source in sources:
-        ranges = merge_ranges(ranges, as_json_ranges(source.ranges), source.path)
-    plan = Plan.make(
-        table,
-        shard_seconds,
-        dataset=join_datasets(source.dataset for source in sources),
-        ranges={target: (low, high) for target, (low, high) in ranges.items()},
-        left_out=join_left_out((source.left_out for source in sources), table),
-    )
+    plan = _join(sources, shard_seconds)
     origin = {name: source for source in sources for name in source.index.names}
     writer = StoreWriter(path)
-    done, total = 0, len(specs) * len(table)
+    done, total = 0, len(specs) * len(plan.table)
     with writer.lock():
         for feature, spec in specs.items():
             writer.check_feature(feature, spec)
         writer.plan(plan)
         for feature, spec in specs.items():
-            parts = [source.feature(feature) for source in sources]
-            rows = table.index.get_indexer(pd.Index(writer.index.names))  # a store that is there may have another order
-            planned = {
-                array: np.concatenate([part.planned[array] for part in parts])[rows] for array in ("frames", "time")
-            }
-            writer.plan_feature(feature, FeaturePlan(spec, planned["frames"], planned["time"]))
+            rows = plan.table.index.get_indexer(pd.Index(writer.index.names))  # a store that is there: in its own order
+            writer.plan_feature(feature, _plan_feature(sources, feature, spec, rows))
             _forget_damage(writer, feature)
             pending = writer.pending(feature)
             done += int((~np.isin(writer.index.shard, pending)).sum())
@@ -97,6 +83,28 @@ def copy_stores(
                 report(done, total)
             writer.commit(feature)
     return path
+
+
+def _join(sources: Sequence[Store], shard_seconds: float) -> Plan:
+    """Return the plan of one store with the utterances of all."""
+    table = _join_tables(sources)
+    ranges: dict[str, list[float]] = {}
+    for source in sources:
+        ranges = merge_ranges(ranges, as_json_ranges(source.ranges), source.path)
+    return Plan.make(
+        table,
+        shard_seconds,
+        dataset=join_datasets(source.dataset for source in sources),
+        ranges={target: (low, high) for target, (low, high) in ranges.items()},
+        left_out=join_left_out((source.left_out for source in sources), table),
+    )
+
+
+def _plan_feature(sources: Sequence[Store], feature: str, spec: FeatureSpec, rows: Ints) -> FeaturePlan:
+    """Return the plan of a feature from those of the sources, one after another, of which the ``rows`` are wanted."""
+    plans = [source.feature(feature).planned for source in sources]
+    frames, times = (np.concatenate([plan[array] for plan in plans])[rows] for array in ("frames", "time"))
+    return FeaturePlan(spec, frames, times)
 
 
 def _forget_damage(writer: StoreWriter, feature: str) -> None:
