@@ -144,7 +144,7 @@ def check_disk(work: Work, writer: StoreWriter) -> None:
     """
     needed = 0
     for key in {key for job in work.jobs for key in job.features}:
-        feature = writer.part(key)
+        feature = writer.feature(key)
         missing = np.isin(writer.index.shard, [job.number for job in work.jobs if key in job.features])
         needed += feature_bytes(feature.spec, feature.lengths[missing])
     needed, free = writer.room(needed) if needed else 0, free_bytes(writer.path)

@@ -107,7 +107,7 @@ def _commit(work: Work, source: Source, writer: StoreWriter, speed: str) -> Summ
             summary.unfinished.append(f"{key}: {_whose(work.of_others[key], source, writer)}; ask for these too")
             continue
         writer.commit(key)
-        feature = writer.part(key)
+        feature = writer.feature(key)
         summary.failed |= {f"{name} ({key})": reason for name, reason in feature.failed.items()}
         for name, remark in feature.flagged.items():
             notes = [*summary.flagged.get(name, "").split("; "), *remark.split("; ")]

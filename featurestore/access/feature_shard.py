@@ -21,15 +21,15 @@ class FeatureShard:
 
     Args:
         backend: of the store.
-        part: the feature.
+        feature: the feature.
         number: of the shard.
     """
 
-    def __init__(self, backend: ZarrBackend, part: PlannedFeature, number: int) -> None:
-        self._backend, self._name, self._number = backend, part.name, number
-        self._spec, self._layouts, self.names = part.spec, part.layouts, part.names_in(number)
-        starts, counts = part.shard_places("data", number)
-        slots, _ = part.shard_places("mean", number)
+    def __init__(self, backend: ZarrBackend, feature: PlannedFeature, number: int) -> None:
+        self._backend, self._name, self._number = backend, feature.name, number
+        self._spec, self._layouts, self.names = feature.spec, feature.layouts, feature.names_in(number)
+        starts, counts = feature.shard_places("data", number)
+        slots, _ = feature.shard_places("mean", number)
         self._starts, self._counts, self._slots = starts.tolist(), counts.tolist(), slots.tolist()
         self._waiting: dict[int, str | tuple[Frames, Floats, Floats]] = {}
         self._ranks = {utterance: rank for rank, utterance in enumerate(self.names)}

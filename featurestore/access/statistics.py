@@ -19,11 +19,11 @@ POOLED_FRAMES = 100_000
 """Frames of the utterances whose pooled statistics are merged together, about: as many bytes."""
 
 
-def to_dask(part: FeatureStore, names: Sequence[str]) -> Any:
+def to_dask(feature: FeatureStore, names: Sequence[str]) -> Any:
     """Return the frames of some utterances as one dask array (layers, frames, dim) of float32, in the order of names.
 
     Args:
-        part: the feature.
+        feature: the feature.
         names: of the utterances.
 
     Raises:
@@ -33,14 +33,14 @@ def to_dask(part: FeatureStore, names: Sequence[str]) -> Any:
     from dask.delayed import delayed
 
     if not names:
-        raise StoreError(f"no utterance to read {part.name} of")
+        raise StoreError(f"no utterance to read {feature.name} of")
     for name in names:
-        part.block(name)  # it must be there, and not only when the graph runs
+        feature.block(name)  # it must be there, and not only when the graph runs
     read = delayed(_read, pure=False)
-    layers, dim = part.spec.layers, part.spec.dim
+    layers, dim = feature.spec.layers, feature.spec.dim
     blocks = [
-        da.from_delayed(read(part, group), (layers, sum(part.frames(name) for name in group), dim), np.float32)
-        for group in _groups(part, names, BLOCK_FRAMES)
+        da.from_delayed(read(feature, group), (layers, sum(feature.frames(name) for name in group), dim), np.float32)
+        for group in _groups(feature, names, BLOCK_FRAMES)
     ]
     return da.concatenate(blocks, axis=1)
 
@@ -59,7 +59,7 @@ class Pooled(Protocol):
         """Return the mean and standard deviation over time, each (utterances, layers, dim)."""
 
 
-def corpus_statistics(part: Pooled, names: Sequence[str]) -> tuple[Floats, Floats]:
+def corpus_statistics(feature: Pooled, names: Sequence[str]) -> tuple[Floats, Floats]:
     """Return the mean and standard deviation over all frames of some utterances, each (layers, dim).
 
     They come from the pooled statistics of the utterances, without reading a frame; groups of utterances are merged
@@ -71,9 +71,9 @@ def corpus_statistics(part: Pooled, names: Sequence[str]) -> tuple[Floats, Float
     from dask.delayed import delayed
 
     if not names:
-        raise StoreError(f"no utterance to read {part.name} of")
+        raise StoreError(f"no utterance to read {feature.name} of")
     moments, merge = delayed(_moments, pure=False), delayed(_merge, pure=False)
-    found = [moments(part, group) for group in _groups(part, names, POOLED_FRAMES)]
+    found = [moments(feature, group) for group in _groups(feature, names, POOLED_FRAMES)]
     while len(found) > 1:
         pairs = [merge(a, b) for a, b in zip(found[::2], found[1::2], strict=False)]
         found = pairs + found[len(pairs) * 2 :]
@@ -84,21 +84,21 @@ def corpus_statistics(part: Pooled, names: Sequence[str]) -> tuple[Floats, Float
 Moments = tuple[int, npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 
-def _groups(part: Pooled, names: Sequence[str], frames: int) -> list[list[str]]:
+def _groups(feature: Pooled, names: Sequence[str], frames: int) -> list[list[str]]:
     """Cut ``names`` into runs of about so many frames."""
-    ends = np.cumsum([part.frames(name) for name in names])
+    ends = np.cumsum([feature.frames(name) for name in names])
     numbered = groupby(zip(names, (ends // frames).tolist(), strict=True), key=lambda pair: pair[1])
     return [[name for name, _ in group] for _, group in numbered]
 
 
-def _read(part: FeatureStore, names: list[str]) -> Floats:
-    return np.concatenate([part.read(name).decode() for name in names], axis=1)
+def _read(feature: FeatureStore, names: list[str]) -> Floats:
+    return np.concatenate([feature.read(name).decode() for name in names], axis=1)
 
 
-def _moments(part: Pooled, names: list[str]) -> Moments:
+def _moments(feature: Pooled, names: list[str]) -> Moments:
     """Return the number of frames, their mean, and the sum of their squared deviations from it."""
-    counts = np.array([part.frames(name) for name in names], np.int64)
-    means, sds = (values.astype(np.float64) for values in part.pooled(names))
+    counts = np.array([feature.frames(name) for name in names], np.int64)
+    means, sds = (values.astype(np.float64) for values in feature.pooled(names))
     weights = counts[:, None, None]
     mean = (means * weights).sum(axis=0) / counts.sum()
     squares = ((sds**2 + (means - mean) ** 2) * weights).sum(axis=0)

@@ -100,10 +100,10 @@ class Store:
     @property
     def parts(self) -> dict[str, FeatureStore]:
         """Every feature that is planned, finished or not, by name."""
-        return {name: self._part(name) for name in self._planned}
+        return {name: self._feature(name) for name in self._planned}
 
-    def _part(self, name: str) -> FeatureStore:
-        """Return a feature; damage of another one is no matter."""
+    def _feature(self, name: str) -> FeatureStore:
+        """Return a feature; the others are not looked at, and may be damaged."""
         if name not in self._parts:
             self._parts[name] = FeatureStore(self.backend, name, self.index)
         return self._parts[name]
@@ -111,7 +111,7 @@ class Store:
     @property
     def features(self) -> dict[str, FeatureSpec]:
         """What each feature is that can be read."""
-        return {name: part.spec for name, part in self.parts.items() if part.complete or self._partial}
+        return {name: feature.spec for name, feature in self.parts.items() if feature.complete or self._partial}
 
     def feature(self, name: str) -> FeatureStore:
         """Return a feature to read from.
@@ -121,13 +121,13 @@ class Store:
         """
         if name not in self._planned:
             raise StoreError(f"{self.path} has no feature {name!r}{suggest(name, self._planned)}")
-        part = self._part(name)
-        if not (self._partial or part.complete):
+        feature = self._feature(name)
+        if not (self._partial or feature.complete):
             raise StoreError(
-                f"{name} in {self.path} is unfinished ({len(part.records)} of {part.shards} shards): "
+                f"{name} in {self.path} is unfinished ({len(feature.records)} of {feature.shards} shards): "
                 "run the same ser-extract command again to finish it"
             )
-        return part
+        return feature
 
     def names(self, features: Sequence[str] = ()) -> list[str]:
         """Return the names of the utterances that have all of ``features``, in the order of the table."""

@@ -52,7 +52,7 @@ class StoreWriter:
         self.path = Path(self.backend.path)
         self._index: Index | None = None
         self._table: pd.DataFrame | None = None
-        self._parts: dict[str, PlannedFeature] = {}
+        self._features: dict[str, PlannedFeature] = {}
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -106,7 +106,7 @@ class StoreWriter:
 
     def _forget(self) -> None:
         """Forget what has been read: others may have written since, or the file is another one."""
-        self._index, self._table, self._parts = None, None, {}
+        self._index, self._table, self._features = None, None, {}
 
     def exists(self) -> bool:
         """Return whether there is a store."""
@@ -229,7 +229,7 @@ class StoreWriter:
 
     def shard(self, name: str, number: int) -> FeatureShard:
         """Return the open shard ``number`` of a feature, to be used in a ``with`` block."""
-        return FeatureShard(self.backend, self.part(name), number)
+        return FeatureShard(self.backend, self.feature(name), number)
 
     def commit(self, name: str) -> None:
         """Write the manifest of a feature, which says what is complete.
@@ -243,18 +243,18 @@ class StoreWriter:
         if missing:
             raise StoreError(f"{self.path}: {name} is not complete: shards {missing} are missing")
         if manifest is None or len(manifest["shards"]) < len(records):
-            checksums = self.part(name).checksums
+            checksums = self.feature(name).checksums
             if manifest is not None:
                 check_plan(checksums, manifest["plan"], f"{name} in {self.path}")
             with self.backend.change() as change:
                 shards = {str(number): records[number] for number in sorted(records)}
                 change.manifest(name, {"plan": checksums, "shards": shards})
         self.backend.drop_records(name)
-        self._parts.pop(name, None)  # whose manifest is that of before
+        self._features.pop(name, None)  # whose manifest is that of before
 
     def drop(self, name: str, shards: set[int] | None) -> None:
         """Take ``shards`` of a feature for not written, or forget all of the feature where it is None."""
-        self._parts.pop(name, None)
+        self._features.pop(name, None)
         if shards is None:
             with self.backend.change() as change:
                 change.remove(name)
@@ -282,8 +282,8 @@ class StoreWriter:
             self._index = Index(self.backend)
         return self._index
 
-    def part(self, name: str) -> PlannedFeature:
+    def feature(self, name: str) -> PlannedFeature:
         """Return the plan of a feature."""
-        if name not in self._parts:
-            self._parts[name] = PlannedFeature(self.backend, name, self.index)
-        return self._parts[name]
+        if name not in self._features:
+            self._features[name] = PlannedFeature(self.backend, name, self.index)
+        return self._features[name]

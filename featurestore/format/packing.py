@@ -44,26 +44,27 @@ def write_hdf5(backend: Backend, path: Path) -> None:
     """
     read_intact_table(backend)
     index = Index(backend)
-    parts = [PlannedFeature(backend, name, index) for name in backend.features()]
+    features = [PlannedFeature(backend, name, index) for name in backend.features()]
     image = _Image()
     with h5py.File(image, "w", libver="latest") as file:
         _write_table(file, backend)
         _write_group(file, "features", {})
-        for part in parts:
-            _write_feature(file, backend, part)
+        for feature in features:
+            _write_feature(file, backend, feature)
         _write_group(file, "", backend.attributes())
         places = {
-            (part.name, array): chunk_places(file[f"features/{part.name}/{array}"], 1 << 63)
-            for part in parts
-            for array in part.layouts
+            (feature.name, array): chunk_places(file[f"features/{feature.name}/{array}"], 1 << 63)
+            for feature in features
+            for array in feature.layouts
         }
-    _check_room(path, image, parts)
+    _check_room(path, image, features)
     with naming(path), path.open("xb", buffering=0) as target:
         image.write_to(target)
-        for part in parts:
-            for number, record in part.records.items():
-                for array in part.layouts:
-                    _copy_shard(backend, part.name, array, number, record, target, places[part.name, array][number])
+        for feature in features:
+            for number, record in feature.records.items():
+                for array in feature.layouts:
+                    begin = places[feature.name, array][number]
+                    _copy_shard(backend, feature.name, array, number, record, target, begin)
         os.fsync(target.fileno())
 
 
@@ -80,18 +81,18 @@ def _write_table(file: h5py.File, backend: Backend) -> None:
             _write_array(file, path, backend.array(path), AXIS)
 
 
-def _write_feature(file: h5py.File, backend: Backend, part: PlannedFeature) -> None:
-    group, manifest = f"features/{part.name}", backend.manifest(part.name)
+def _write_feature(file: h5py.File, backend: Backend, feature: PlannedFeature) -> None:
+    group, manifest = f"features/{feature.name}", backend.manifest(feature.name)
     if manifest is not None:
-        check_plan(part.checksums, manifest["plan"], f"{part.name} in {backend.path}")
-    _write_group(file, group, part.spec.to_dict())
+        check_plan(feature.checksums, manifest["plan"], f"{feature.name} in {backend.path}")
+    _write_group(file, group, feature.spec.to_dict())
     for array in PLANNED:
-        _write_array(file, f"{group}/{array}", part.planned[array], AXIS)
-    for array, layout in part.layouts.items():
-        _write_sharded(file, f"{group}/{array}", layout, part.shards)
-    if part.records:
-        shards = {str(number): part.records[number] for number in sorted(part.records)}
-        plan = part.checksums if manifest is None else manifest["plan"]
+        _write_array(file, f"{group}/{array}", feature.planned[array], AXIS)
+    for array, layout in feature.layouts.items():
+        _write_sharded(file, f"{group}/{array}", layout, feature.shards)
+    if feature.records:
+        shards = {str(number): feature.records[number] for number in sorted(feature.records)}
+        plan = feature.checksums if manifest is None else manifest["plan"]
         _write_text(file, f"{group}/{MANIFEST}", {"plan": plan, "shards": shards})
 
 
@@ -124,8 +125,8 @@ def _write_sharded(file: h5py.File, path: str, layout: ArrayLayout, shards: int)
     file[path].attrs["layers"] = layers
 
 
-def _check_room(path: Path, image: _Image, parts: list[PlannedFeature]) -> None:
-    needed, free = image.size_in_memory + sum(part.size for part in parts), free_bytes(path.parent)
+def _check_room(path: Path, image: _Image, features: list[PlannedFeature]) -> None:
+    needed, free = image.size_in_memory + sum(feature.size for feature in features), free_bytes(path.parent)
     if needed > free:
         raise StoreError(
             f"No space left on device: {path.parent} has {describe_bytes(free)} free; an HDF5 file is written whole "

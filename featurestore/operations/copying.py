@@ -109,29 +109,29 @@ def _plan_feature(sources: Sequence[Store], feature: str, spec: FeatureSpec, row
 
 def _forget_damage(writer: StoreWriter, feature: str) -> None:
     """Take the shards of an earlier copy for not written in which damaged utterances were left out."""
-    part = writer.part(feature)
-    shards = {part.shard_of(name)[0] for name, reason in part.failed.items() if reason.startswith(DAMAGED)}
+    there = writer.feature(feature)
+    shards = {there.shard_of(name)[0] for name, reason in there.failed.items() if reason.startswith(DAMAGED)}
     if shards:
         writer.drop(feature, shards)
 
 
-def _copy(part: FeatureStore, name: str, shard: FeatureShard, dtype: Dtype) -> None:
-    if name in part.flagged:
-        shard.flag(name, part.flagged[name])
-    if name in part.failed:
-        shard.fail(name, part.failed[name])
+def _copy(feature: FeatureStore, name: str, shard: FeatureShard, dtype: Dtype) -> None:
+    if name in feature.flagged:
+        shard.flag(name, feature.flagged[name])
+    if name in feature.failed:
+        shard.fail(name, feature.failed[name])
         return
-    problem = problem_of(part, name)
+    problem = problem_of(feature, name)
     if problem:
-        shard.fail(name, f"{DAMAGED} {part.backend.path}: {problem}")
+        shard.fail(name, f"{DAMAGED} {feature.backend.path}: {problem}")
         return
-    stored = part.read(name)
-    mean, sd = part.pooled([name])
+    stored = feature.read(name)
+    mean, sd = feature.pooled([name])
     if stored.dtype != dtype:
         try:
             stored = encode(stored.decode(), dtype)
         except ValueError as error:
-            raise StoreError(f"{part.name} of {name}: {error}, in another new store") from None
+            raise StoreError(f"{feature.name} of {name}: {error}, in another new store") from None
     shard.put(name, stored, mean[0], sd[0])
 
 
@@ -145,9 +145,9 @@ def _choose_features(sources: Sequence[Store], features: Sequence[str]) -> list[
     chosen = list(features) or list(sources[0].parts)
     for source in sources:
         for feature in chosen:
-            part, expected = source.feature(feature), sources[0].feature(feature).spec
-            check_plan(part.checksums, part.manifest["plan"], f"{feature} in {source.path}")
-            differences = expected.differences(part.spec)
+            there, expected = source.feature(feature), sources[0].feature(feature).spec
+            check_plan(there.checksums, there.manifest["plan"], f"{feature} in {source.path}")
+            differences = expected.differences(there.spec)
             if differences:
                 raise StoreError(f"{feature} of {source.path} is not that of {sources[0].path}: {differences[0]}")
         others = set(source.parts) - set(chosen)

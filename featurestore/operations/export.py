@@ -57,26 +57,26 @@ def export_frames(
     """
     chosen = list(features) or list(store.features)
     done, total, left_out = 0, len(chosen) * len(store.index.names), []
-    for feature in chosen:
-        part = store.feature(feature)
-        (folder / feature).mkdir(parents=True, exist_ok=True)
-        for shard in range(part.shards):
-            names = part.names_in(shard)
-            reasons = {name: reason for name in names if (reason := _why_not(part, name, kind))}
-            left_out += [f"{feature} of {name}: {reason}" for name, reason in reasons.items()]
-            _WRITERS[kind](folder / feature, shard, part, [name for name in names if name not in reasons])
+    for key in chosen:
+        feature = store.feature(key)
+        (folder / key).mkdir(parents=True, exist_ok=True)
+        for shard in range(feature.shards):
+            names = feature.names_in(shard)
+            reasons = {name: reason for name in names if (reason := _why_not(feature, name, kind))}
+            left_out += [f"{key} of {name}: {reason}" for name, reason in reasons.items()]
+            _WRITERS[kind](folder / key, shard, feature, [name for name in names if name not in reasons])
             done += len(names)
             report(done, total)
     return left_out
 
 
-def _why_not(part: FeatureStore, name: str, kind: ExportFormat) -> str:
+def _why_not(feature: FeatureStore, name: str, kind: ExportFormat) -> str:
     """Return why an utterance is left out; empty if it is not."""
-    if name in part.failed:
-        return part.failed[name]
+    if name in feature.failed:
+        return feature.failed[name]
     if kind == "safetensors" and name == "__metadata__":
         return "safetensors keeps that name for itself: export it with --kind npy"
-    return problem_of(part, name)
+    return problem_of(feature, name)
 
 
 def export_table(store: Store, file: Path) -> None:
@@ -128,10 +128,10 @@ def _as_numbers(texts: pd.Series[str]) -> pd.Series[Any]:
     return texts if numbers.isna().any() else numbers.reindex(texts.index)
 
 
-def _write_npy(folder: Path, _: int, part: FeatureStore, names: Sequence[str]) -> None:
+def _write_npy(folder: Path, _: int, feature: FeatureStore, names: Sequence[str]) -> None:
     for name in names:
         content = io.BytesIO()
-        np.save(content, _frames(part, name))
+        np.save(content, _frames(feature, name))
         _write(folder / f"{_file_name(name)}.npy", content.getbuffer())
 
 
@@ -142,12 +142,12 @@ def _file_name(name: str) -> str:
     return f"{quoted[: LONGEST_NAME - 17]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
-def _write_safetensors(folder: Path, shard: int, part: FeatureStore, names: Sequence[str]) -> None:
+def _write_safetensors(folder: Path, shard: int, feature: FeatureStore, names: Sequence[str]) -> None:
     try:
         from safetensors.numpy import save
     except ImportError:
         raise StoreError("safetensors is not installed: pip install safetensors") from None
-    _write(folder / f"{shard}.safetensors", save({name: _frames(part, name) for name in names}))
+    _write(folder / f"{shard}.safetensors", save({name: _frames(feature, name) for name in names}))
 
 
 def _write(file: Path, content: bytes | memoryview) -> None:
@@ -162,8 +162,8 @@ def _write(file: Path, content: bytes | memoryview) -> None:
         raise
 
 
-def _frames(part: FeatureStore, name: str) -> Floats:
-    return part.read(name).decode()
+def _frames(feature: FeatureStore, name: str) -> Floats:
+    return feature.read(name).decode()
 
 
 _WRITERS = {"npy": _write_npy, "safetensors": _write_safetensors}

@@ -61,10 +61,10 @@ def verify(store: Store, report: Callable[[float, float], None] = lambda *_: Non
     jobs: list[_Job] = []
     for name in store.backend.features():
         try:
-            part = FeatureStore(store.backend, name, store.index)
-            check_plan(part.checksums, part.manifest["plan"], name)
-            jobs += _jobs(part, list(part.layouts))
-            found += _odd_failures(part)
+            feature = FeatureStore(store.backend, name, store.index)
+            check_plan(feature.checksums, feature.manifest["plan"], name)
+            jobs += _jobs(feature, list(feature.layouts))
+            found += _odd_failures(feature)
         except TROUBLE as error:
             unreadable = isinstance(error, OSError)
             found.append(Damage(f"{store.path}: plan of {name}", str(error), [], name, unreadable=unreadable))
@@ -78,24 +78,24 @@ def verify(store: Store, report: Callable[[float, float], None] = lambda *_: Non
     return found
 
 
-def _odd_failures(part: FeatureStore) -> list[Damage]:
+def _odd_failures(feature: FeatureStore) -> list[Damage]:
     """Return where what failed is not what has no frames: an utterance that failed has zeros for a checksum."""
     found = []
-    for shard, record in part.records.items():
-        names, checksums = part.names_in(shard), record["utterances"]
+    for shard, record in feature.records.items():
+        names, checksums = feature.names_in(shard), record["utterances"]
         without = {name for rank, name in enumerate(names) if checksums[8 * rank : 8 * rank + 8] == NO_CHECKSUM}
         odd = without ^ set(record["failed"])
-        odd -= {name for name in odd & without & set(names) if _has_no_bits(part, name)}
+        odd -= {name for name in odd & without & set(names) if _has_no_bits(feature, name)}
         if odd:
             problem = "what it says has failed is not what has no checksum"
-            found.append(Damage(f"{part.backend.path}: {part.name}", problem, sorted(odd), part.name, shard))
+            found.append(Damage(f"{feature.backend.path}: {feature.name}", problem, sorted(odd), feature.name, shard))
     return found
 
 
-def _has_no_bits(part: FeatureStore, name: str) -> bool:
+def _has_no_bits(feature: FeatureStore, name: str) -> bool:
     """Return whether the checksum of an utterance that has frames is zero by chance."""
     try:
-        return part.block(name).checksum() == 0
+        return feature.block(name).checksum() == 0
     except StoreError:
         return False
 
@@ -113,33 +113,33 @@ def verify_utterance(store: Store, name: str) -> list[Damage]:
     return found
 
 
-def damages_of(part: FeatureStore, name: str) -> list[Damage]:
+def damages_of(feature: FeatureStore, name: str) -> list[Damage]:
     """Return the damage of what a feature holds of one utterance; none where it holds nothing.
 
     Raises:
         StoreError: if the plan or the shard cannot be trusted at all.
         OSError: if the frames cannot be read.
     """
-    if name in part.failed:
+    if name in feature.failed:
         return []
-    shard, rank = part.shard_of(name)
-    expected = int(part.records[shard]["utterances"][8 * rank : 8 * rank + 8], 16)
-    checksum = part.block(name).checksum()
-    found = [replace(damage, names=[name]) for damage in _damages_beside_frames(part, shard)]
+    shard, rank = feature.shard_of(name)
+    expected = int(feature.records[shard]["utterances"][8 * rank : 8 * rank + 8], 16)
+    checksum = feature.block(name).checksum()
+    found = [replace(damage, names=[name]) for damage in _damages_beside_frames(feature, shard)]
     if checksum != expected:
         problem = f"its checksum is {checksum:08x}, expected {expected:08x}"
-        found.append(Damage(f"{part.backend.path}: {part.name} of {name}", problem, [name], part.name, shard))
+        found.append(Damage(f"{feature.backend.path}: {feature.name} of {name}", problem, [name], feature.name, shard))
     return found
 
 
-def problem_of(part: FeatureStore, name: str) -> str:
+def problem_of(feature: FeatureStore, name: str) -> str:
     """Return what is damaged of what a feature holds of one utterance; empty if nothing is.
 
     Raises:
         OSError: if it cannot be read, which tells nothing of it.
     """
     try:
-        damages = damages_of(part, name)
+        damages = damages_of(feature, name)
     except StoreError as error:
         return str(error)
     for damage in damages:
@@ -149,14 +149,14 @@ def problem_of(part: FeatureStore, name: str) -> str:
 
 
 @lru_cache(maxsize=8)
-def _damages_beside_frames(part: FeatureStore, shard: int) -> list[Damage]:
+def _damages_beside_frames(feature: FeatureStore, shard: int) -> list[Damage]:
     """Return the damage of the scales and statistics of a shard, which have one checksum for all its utterances."""
-    jobs = _jobs(part, [array for array in part.layouts if array != "data"], shard)
+    jobs = _jobs(feature, [array for array in feature.layouts if array != "data"], shard)
     return [damage for job in jobs if (damage := _check(job))]
 
 
 class _Job(NamedTuple):
-    part: FeatureStore
+    feature: FeatureStore
     array: str
     shard: int
     files: Files
@@ -166,13 +166,13 @@ class _Job(NamedTuple):
     checksum: int
 
 
-def _jobs(part: FeatureStore, arrays: list[str], shard: int | None = None) -> list[_Job]:
+def _jobs(feature: FeatureStore, arrays: list[str], shard: int | None = None) -> list[_Job]:
     jobs = []
-    for number, record in part.records.items():
+    for number, record in feature.records.items():
         for array in arrays if shard in (None, number) else ():
-            files, path, begin = part.backend.shard_file(part.name, array, number)
+            files, path, begin = feature.backend.shard_file(feature.name, array, number)
             file = record["files"][array]
-            jobs.append(_Job(part, array, number, files, path, begin, int(file["bytes"]), int(file["crc32c"])))
+            jobs.append(_Job(feature, array, number, files, path, begin, int(file["bytes"]), int(file["crc32c"])))
     return jobs
 
 
@@ -184,8 +184,8 @@ def _check(job: _Job) -> Damage | None:
         problem, unreadable = f"it cannot be read: {error}", True
     if problem is None:
         return None
-    place, names = job.files.place(job.path), job.part.names_in(job.shard)
-    return Damage(place, problem, names, job.part.name, job.shard, unreadable)
+    place, names = job.files.place(job.path), job.feature.names_in(job.shard)
+    return Damage(place, problem, names, job.feature.name, job.shard, unreadable)
 
 
 def _problem(job: _Job) -> str | None:
@@ -206,9 +206,9 @@ def _problem(job: _Job) -> str | None:
         crc = google_crc32c.extend(crc, piece)
     if crc != job.checksum:
         return f"its checksum is {crc:08x}, expected {job.checksum:08x}"
-    if job.shard == next(iter(job.part.records)):  # the layout of all shards is the same
+    if job.shard == next(iter(job.feature.records)):  # the layout of all shards is the same
         try:
-            job.part.reader(job.array, job.shard)
+            job.feature.reader(job.array, job.shard)
         except StoreError as error:
             return str(error)
     return None

@@ -40,7 +40,7 @@ def test_the_same_again_changes_nothing(toy, copied, tree):
         writer.plan_feature("states", toy.feature_plan())
         assert writer.pending("states") == []
         writer.commit("states")
-        assert writer.part("states").failed == FAILED
+        assert writer.feature("states").failed == FAILED
     assert tree(copied) == before
 
 
@@ -240,7 +240,7 @@ def test_wide_values_are_held_or_a_failure(toy, tmp_path, form, value, reason):
                 shard.add(name, frames)
         writer.commit("states")
     if reason:
-        assert reason in writer.part("states").failed["a1"]
+        assert reason in writer.feature("states").failed["a1"]
     else:
         assert np.abs(featurestore.open(path)["a1"]["states"]).max() == pytest.approx(60000)
 
@@ -256,7 +256,7 @@ def test_values_that_cannot_be_stored_are_a_failure_of_that_utterance(toy, tmp_p
                 values[1, 0, 0] = bad if name == "a2" else 0
                 shard.add(name, values)
         writer.commit("states")
-    assert writer.part("states").failed["a2"] == "found values that are not finite in layers [1]"
+    assert writer.feature("states").failed["a2"] == "found values that are not finite in layers [1]"
     assert featurestore.open(path)["a/3"]["states"].shape == (LAYERS, FRAMES["a/3"], DIM)
 
 
