@@ -128,7 +128,7 @@ def _read_header(path: Path) -> Any:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """Give out what soundfile opens: a path, or an open file where libsndfile would take the file beside it for more.
+    """Yield what soundfile is to open: a path, or an open file where libsndfile would use a file beside it, too.
 
     What macOS leaves beside ``x.mp3`` on other disks is ``._x.mp3``.
     """

@@ -28,7 +28,7 @@ Done = tuple[Job, Spent]
 def run_jobs(
     config: ExtractConfig, jobs: Sequence[Job], writer: StoreWriter, features: dict[str, Feature]
 ) -> Iterator[Done]:
-    """Do all jobs, and yield each when it is done; in parts where some features have a GPU and others have not.
+    """Do all jobs, and yield each when it is done; in parts where some features run on a GPU and others do not.
 
     Args:
         config: what is asked for: how many workers, or whose.
@@ -62,7 +62,7 @@ def count_workers(config: ExtractConfig, features: dict[str, Feature], shards: i
 
 
 def side_by_side(*sources: Generator[Done]) -> Iterator[Done]:
-    """Yield what all of them give as it comes, each running in a thread.
+    """Yield the results of all sources as they come, each source running in a thread.
 
     What one raises is raised when the others have ended the job that they are at.
     """

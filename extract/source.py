@@ -151,7 +151,7 @@ def rows_of(table: pd.DataFrame, columns: Iterable[str]) -> list[dict[str, Any]]
 
 
 def _flag_copies(table: pd.DataFrame, paths: dict[str, Path], measured: dict[str, Measured]) -> pd.DataFrame:
-    """Return the table with the utterances whose file has the content of an earlier one named in ``flags``."""
+    """Return the table with a flag on utterances whose file has the content of an earlier one."""
     by_size: dict[int, list[str]] = {}
     for name, one in measured.items():
         by_size.setdefault(one.size, []).append(name)
@@ -169,7 +169,7 @@ def _flag_copies(table: pd.DataFrame, paths: dict[str, Path], measured: dict[str
 
 
 def _digest(path: Path) -> bytes:
-    """Return the SHA-256 of a file; of its path where it cannot be read, which is then said where it is decoded."""
+    """Return the SHA-256 of a file; of its path if it cannot be read, which is reported when it is decoded."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()

@@ -146,7 +146,7 @@ def _measured(spent: Spent, what: str) -> Iterator[None]:
 
 @contextmanager
 def _named(key: str, job: Job) -> Iterator[None]:
-    """Say of an error that users can mend in which feature and shard it happened."""
+    """Add the feature and the shard to an error that users can mend."""
     try:
         yield
     except SerError as error:

@@ -1,4 +1,4 @@
-"""From a GPU into the store: states are brought into their stored form where they are, and copied while it goes on.
+"""From a GPU into the store: states are encoded on the GPU, and copied while the next ones are computed.
 
 All layers of a large encoder leave a GPU as float32 at five times the bytes of int8, and the bytes are what extraction
 waits for. The stored form is that of `featurestore.format.codec`, bit for bit.

@@ -29,7 +29,7 @@ class WavLMBackbone(WaveformBackbone):
         return block(frames, lengths, self._bias(max(lengths)))[0]
 
     def _bias(self, frames: int) -> torch.Tensor:
-        """Return the bias (heads, frames, frames), which the first layer has for all; it is kept for the next layer."""
+        """Return the bias (heads, frames, frames), which only the first layer has; it is kept for the other layers."""
         if self._longest.shape[-1] != frames:
             self._longest = self.blocks[0].attention.compute_bias(frames, frames)
         return self._longest

@@ -206,7 +206,7 @@ def _known_ranges(known: pd.DataFrame) -> dict[str, tuple[float, float]]:
 
 
 def _at(times: Seconds, found: Seconds, f0: Floats) -> Floats:
-    """Return F0 at ``times``, each from the nearest of the times where it was ``found``, which are as far apart."""
+    """Return F0 at ``times`` from the nearest of the times at which it was ``found``, both of the same hop."""
     nearest = np.rint((times - found[0]) / (found[1] - found[0] if len(found) > 1 else 1.0)).astype(int)
     return f0[nearest.clip(0, len(found) - 1)]
 

@@ -169,7 +169,7 @@ class _Reader:
 
 
 def _prefetched(blocks: Sequence[Block]) -> Iterator[Block]:
-    """Yield ``blocks``, of each of which the kernel has been told `AHEAD` blocks before."""
+    """Yield ``blocks``, asking the kernel for each of them `AHEAD` blocks before its turn."""
     for block in blocks[:AHEAD]:
         block.prefetch()
     for block, later in zip_longest(blocks, blocks[AHEAD:]):

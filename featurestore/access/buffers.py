@@ -16,7 +16,7 @@ MOST_FREE = 1 << 30
 
 
 class _Buffers:
-    """Page-aligned memory that comes back when nothing refers to it: fresh pages cost more than the copy itself."""
+    """Page-aligned memory that is taken back when nothing refers to it any more."""
 
     def __init__(self) -> None:
         self._free: list[mmap.mmap] = []

@@ -59,7 +59,7 @@ class Block(NamedTuple):
         self.reader.prefetch(self.first, self.length, self.run)
 
     def read_into(self, values: Array, offset: int | None = None) -> None:
-        """Fill ``values``, which has the `shape`; ``offset`` is the first part of its `place`, if it is known."""
+        """Fill ``values``, of the `shape` of the block; ``offset`` is its byte in the file, if it is known."""
         if self.reader.contiguous:
             self.reader.read_into(values, self.place[0] if offset is None else offset)
         else:

@@ -83,12 +83,12 @@ class FeatureShard:
         self._take(name, reason)
 
     def flag(self, name: str, remark: str) -> None:
-        """Record what is odd about an utterance; nothing if ``remark`` is empty."""
+        """Record a remark on an utterance, if it is not empty."""
         if remark:
             self._flagged[name] = "; ".join(filter(None, (self._flagged.get(name), remark)))
 
     def _take(self, name: str, content: str | tuple[Frames, Floats, Floats]) -> None:
-        """Keep what has come until everything before it has been written: the order of a file is that of the plan."""
+        """Keep an utterance until all before it are written: the order of a file is that of the plan."""
         rank = self._rank(name)
         if rank < self._next or rank in self._waiting:
             raise StoreError(f"{self._name} of {name} was given already")

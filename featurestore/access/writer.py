@@ -86,7 +86,7 @@ class StoreWriter:
 
     @contextmanager
     def change_at_once(self) -> Iterator[None]:
-        """The same as `lock` for a small change: left with an error, or killed, nothing of it has happened.
+        """Lock the store for a small change: if the block raises an error, or the process is killed, none is made.
 
         Raises:
             StoreError: naming the process that is writing to it.
@@ -105,7 +105,7 @@ class StoreWriter:
                 self._forget()
 
     def _forget(self) -> None:
-        """Forget what has been read: others may have written since, or the file is another one."""
+        """Forget what was read: the store may have changed since, or its file may have been replaced."""
         self._index, self._table, self._features = None, None, {}
 
     def exists(self) -> bool:
@@ -129,7 +129,7 @@ class StoreWriter:
 
     @contextmanager
     def change(self) -> Iterator[Change]:
-        """Give out a change of the small parts of the store, which happens when the block is left without an error."""
+        """Yield a change of the table, attributes and plans, which is made if the block raises no error."""
         with self.backend.change() as change:
             yield change
         self._forget()
@@ -253,7 +253,7 @@ class StoreWriter:
         self._features.pop(name, None)  # whose manifest is that of before
 
     def drop(self, name: str, shards: set[int] | None) -> None:
-        """Take ``shards`` of a feature for not written, or forget all of the feature where it is None."""
+        """Drop ``shards`` of a feature, which are then to be written again; the whole feature where it is None."""
         self._features.pop(name, None)
         if shards is None:
             with self.backend.change() as change:
@@ -283,7 +283,7 @@ class StoreWriter:
         return self._index
 
     def feature(self, name: str) -> PlannedFeature:
-        """Return the plan of a feature."""
+        """Return a feature as it is planned."""
         if name not in self._features:
             self._features[name] = PlannedFeature(self.backend, name, self.index)
         return self._features[name]

@@ -25,7 +25,7 @@ def write_file(file: Path, content: bytes) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Name the file in an error of writing to it: that the disk is full comes without."""
+    """Add the name of the file to an error of writing to it: an error about a full disk comes without."""
     try:
         yield
     except OSError as error:
@@ -35,13 +35,13 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def publish(temporary: Path, path: Path) -> None:
-    """Give a finished file or folder its name, and let the disk know of it."""
+    """Rename a finished file or folder to its final name, and flush the rename to the disk."""
     os.rename(temporary, path)
     sync_folder(path.parent)
 
 
 def sync_folder(path: Path) -> None:
-    """Let the disk know which names a folder has."""
+    """Flush the names in a folder to the disk."""
     folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)

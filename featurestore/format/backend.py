@@ -48,7 +48,7 @@ class Backend(ABC):
         return False
 
     def at_once(self, read: Callable[[], T]) -> T:
-        """Return what ``read`` gives, which reads several parts, as they all were at one moment."""
+        """Call ``read``, which reads several parts of the store, so that it sees them in the state of one moment."""
         return read()
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""The JSON documents of a store: what each of them must hold, checked before anything of it is believed."""
+"""The JSON documents of a store: what each must hold, checked before any of it is used."""
 
 from __future__ import annotations
 
@@ -141,5 +141,5 @@ def checked(kind: type, document: Tree, place: str) -> Tree:
 
 
 def as_json(document: Any) -> bytes:
-    """Return ``document`` so that the same content always gives the same bytes."""
+    """Return ``document`` as JSON; the same content always gives the same bytes."""
     return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"

@@ -1,4 +1,4 @@
-"""An HDF5 file as it is to be: what is new, in a folder beside it, over what the file has.
+"""An HDF5 file that is being changed: new content lies in a folder beside the file, over what the file holds.
 
 The folder is laid out as a Zarr store, but holds only what was written since, and its shards have no index: their bytes
 are those of the chunks that they become. A reader of the file sees nothing of it until `DraftBackend.publish` has
@@ -41,7 +41,7 @@ that are no longer in it; ``published``: the fingerprint of the file that takes 
 
 
 class DraftFiles(LocalFiles):
-    """The files of the folder; that one is gone tells nothing of it when the folder is."""
+    """The files of the folder; if the folder has gone, a missing file is no sign of damage."""
 
     def _open_file(self, path: str) -> OpenFile:
         try:
@@ -53,7 +53,7 @@ class DraftFiles(LocalFiles):
 
 
 class DraftBackend(ZarrBackend):
-    """The file at ``path`` with what is new."""
+    """The HDF5 file at ``path``, with what is new."""
 
     compresses: ClassVar[bool] = False
     shard_writer: ClassVar[type[ShardWriter]] = ShardWriter
@@ -125,7 +125,7 @@ class DraftBackend(ZarrBackend):
         return base.shard_file(feature, array, number) if base else super().shard_file(feature, array, number)
 
     def _older(self, path: str) -> Hdf5Backend | None:
-        """Return the file, where it and not the folder has what is at a path of the folder.
+        """Return the file if the content of a path lies in it and not in the folder, otherwise None.
 
         Raises:
             OSError: if the folder has gone: what was in it is in another file now.
@@ -326,7 +326,7 @@ def _inode(path: Path) -> int | None:
 
 
 def _give_rights(old: Path, new: Path) -> None:
-    """Give a new file the owner, as far as this process may, and the rights of the one that it replaces."""
+    """Copy the owner, if this process may, and the access rights of a file to the one that replaces it."""
     found = old.stat()
     with suppress(PermissionError):
         os.chown(new, found.st_uid, found.st_gid)

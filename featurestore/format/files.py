@@ -75,7 +75,7 @@ class Files(ABC):
         self._most = most_files()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Open files do not travel to other processes; what does is by what the one of an HDF5 store can be known."""
+        """Return what travels to other processes: no open files, but how to recognise the file of an HDF5 store."""
         return {"root": self.root, "identity": self._open[""].identity if "" in self._open else None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -107,7 +107,7 @@ class Files(ABC):
         return found
 
     def has_open(self, path: str) -> bool:
-        """Return whether a file has been opened, and is there whatever becomes of its name."""
+        """Return whether a file is open, and so can be read even if it is deleted or replaced."""
         return path in self._open
 
     @abstractmethod
@@ -140,7 +140,7 @@ class Files(ABC):
 
 
 def check_size(place: str, found: int, expected: int | None) -> None:
-    """Check that a small file has the size that it must have, or that any may have where that is None.
+    """Check the size of a small file: the expected one, or at most `MOST_SMALL` where that is None.
 
     Raises:
         StoreError: if not.

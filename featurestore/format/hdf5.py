@@ -38,7 +38,7 @@ REMOTE_BLOCK = 1 << 16
 
 
 class Hdf5Backend(Backend):
-    """One file, which stays the one that was opened first, whatever takes its place."""
+    """One HDF5 file: the one that was opened first, even if another one takes its place."""
 
     @override
     def exists(self) -> bool:
@@ -104,7 +104,7 @@ class Hdf5Backend(Backend):
         return self.files, "", self._base(feature, array, number)
 
     def others(self) -> list[str]:
-        """Return what is in the file and is no part of a store: groups, datasets and attributes of others."""
+        """Return the groups, datasets and attributes in the file that are not part of a store."""
         with self._open() as file:
             found = [(file.name.strip("/"), file), *((name, file[name]) for name in _names(file))]
             notes = [f"{name}@{key}" for name, part in found for key in part.attrs if key not in OUR_NOTES]
@@ -136,7 +136,7 @@ class Hdf5Backend(Backend):
             raise StoreError(f"{self.path} is damaged, or no HDF5 file: {error}") from None
 
     def _opened(self) -> h5py.File:
-        """Return the open file, which is kept: opening it costs many reads, or requests."""
+        """Return the open file, which is kept, since opening it takes many reads or requests."""
         if self.__dict__.get("_process") != os.getpid():
             if isinstance(self.files, RemoteFiles):
                 self._kept = _open_remote(self.files)
@@ -191,7 +191,7 @@ class Hdf5Backend(Backend):
         return file[path]
 
     def _refuse_soft(self, file: h5py.File, path: str) -> None:
-        """Refuse what is not there, or is there by a link to another place or file; nothing above it is."""
+        """Refuse a path that does not exist or is a soft or external link; its parents have been checked."""
         if not file.id.links.exists(path.encode()):
             raise StoreError(f"{self.path} has no {path}: it is damaged")
         if file.id.links.get_info(path.encode()).type != h5py.h5l.TYPE_HARD:
@@ -199,7 +199,7 @@ class Hdf5Backend(Backend):
         self._hard.add(path)
 
     def _values(self, dataset: h5py.Dataset) -> Array:
-        """Return all of a dataset, whose size is believed when the file has room for it."""
+        """Return a whole dataset, after comparing its size with that of the file."""
         place, size = dataset.id.get_offset(), dataset.size * dataset.dtype.itemsize
         if dataset.dtype.kind not in "iufbS" or dataset.chunks or dataset.id.get_storage_size() != size:
             raise ValueError(f"{dataset.name} is not stored in one piece as numbers or text of fixed length")
@@ -255,7 +255,7 @@ def chunk_places(dataset: h5py.Dataset, most: int) -> list[int]:
 
 
 class _FileOf(io.RawIOBase):
-    """An open file as h5py wants it, so that HDF5 reads that one and no other of its name."""
+    """An open file in the interface of h5py, so that HDF5 reads this one and no other of the same name."""
 
     def __init__(self, file: OpenFile) -> None:
         self._opened, self._place = file, 0
@@ -279,7 +279,7 @@ class _FileOf(io.RawIOBase):
 
 
 def _check_metadata(start: bytes) -> None:
-    """Refuse what HDF5 would not end with, or crash by, from the first bytes of a part, which it reads by itself.
+    """Refuse metadata on which HDF5 would hang or crash, judged by the first bytes of what it reads.
 
     Raises:
         ValueError: if it is the header of a list of more chunks than can be, of a heap whose blocks cannot be, or of a

@@ -1,4 +1,4 @@
-"""The rows of the utterance table by name, and the shard of each: all of the table that reading frames needs."""
+"""Rows of the utterance table by name, and the shard of each row: all that reading frames needs of the table."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Index:
         return row
 
     def _search(self, name: str) -> int | None:
-        """Return the row of a name, looked for in the text of all: for a few names that takes less than `_rows`."""
+        """Return the row of a name by searching the text of all names: for a few names faster than building `_rows`."""
         self._searches += 1
         if not isinstance(name, str) or not name:
             return None

@@ -132,7 +132,7 @@ def plan_checksums(spec: FeatureSpec, planned: Mapping[str, np.ndarray]) -> dict
 
 
 def check_plan(found: Mapping[str, int], expected: Mapping[str, int], feature: str) -> None:
-    """Compare `plan_checksums` with those in the manifest; stores of before have none of the attributes.
+    """Compare `plan_checksums` with those in the manifest; older stores have none of the attributes.
 
     Raises:
         StoreError: naming what has changed.
@@ -154,5 +154,5 @@ def sealed(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_sealed(attributes: Mapping[str, Any]) -> bool:
-    """Return whether the attributes of the root are those that were written; stores of before do not tell."""
+    """Return whether the attributes of the root are those that were written; older stores do not say."""
     return SEAL not in attributes or attributes == sealed(attributes)

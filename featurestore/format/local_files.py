@@ -167,13 +167,13 @@ class _MappedFile(OpenFile):
 
 
 def _close(descriptor: int, close: Callable[[int], None] = os.close) -> None:
-    """Close a file; at the end of a process, too, when the names of modules are gone."""
+    """Close a file, even at the end of a process, when module globals are gone already."""
     if descriptor >= 0:
         close(descriptor)
 
 
 def _check_holes(place: str, size: int, descriptor: int) -> None:
-    """Refuse a file that is little but holes: memory for what it says that it has would be filled with nothing."""
+    """Refuse a file that consists mostly of holes: reading it would fill memory with zeros."""
     if size <= FEW:
         return
     stored, end = 0, 0

@@ -33,7 +33,7 @@ PAGE = 1 << 16
 
 
 def write_hdf5(backend: Backend, path: Path) -> None:
-    """Write all of a store into one new file, on the disk; of features that are not finished, the shards there are.
+    """Write all of a store into one new file and flush it; of unfinished features the shards that exist.
 
     Args:
         backend: of the store, whose shards hold blocks and nothing else.
@@ -137,7 +137,7 @@ def _check_room(path: Path, image: _Image, features: list[PlannedFeature]) -> No
 def _copy_shard(
     backend: Backend, feature: str, array: str, number: int, record: Record, target: Any, begin: int
 ) -> None:
-    """Copy the bytes of a shard, if they are those that were written.
+    """Copy the bytes of a shard, and compare them with their checksum.
 
     Raises:
         StoreError: if they are not.
@@ -164,7 +164,7 @@ def _write_all(target: Any, content: Any, offset: int) -> None:
 
 
 class _Image(io.RawIOBase):
-    """A file in memory, of which only those pages take room that have been written."""
+    """A file in memory, of which only the pages that were written take room."""
 
     def __init__(self) -> None:
         self._pages: dict[int, bytearray] = {}
@@ -209,7 +209,7 @@ class _Image(io.RawIOBase):
         return len(content)
 
     def _cut(self, count: int) -> Iterator[tuple[int, int, int, int]]:
-        """Yield the pages that hold the next ``count`` bytes: where in these, the number, where in it, how many."""
+        """Yield the pages of the next ``count`` bytes: place in the bytes, number of the page, place in it, size."""
         begin = 0
         while begin < count:
             number, within = divmod(self._place + begin, PAGE)

@@ -31,7 +31,7 @@ class _Places(NamedTuple):
 
 
 class PlannedFeature:
-    """One feature of a store, without its frames; what is read of the store is kept.
+    """One feature of a store, without its frames; what was read once is kept.
 
     Args:
         backend: of the store.
@@ -102,12 +102,12 @@ class PlannedFeature:
 
     @cached_property
     def flagged(self) -> dict[str, str]:
-        """The utterances whose frames, or audio, are odd, with what is odd about them."""
+        """Remarks on utterances whose frames or audio are odd, by name."""
         return {name: what for record in self.records.values() for name, what in record.get("flagged", {}).items()}
 
     @property
     def planned(self) -> dict[str, Array]:
-        """All of the plan as it was found, by the names that its parts have on the disk: it may not fit the frames."""
+        """The arrays of the plan by their names on the disk, as they were found: they may not fit the frames."""
         return {array: self._planned(array) for array in PLANNED}
 
     @property
@@ -125,13 +125,13 @@ class PlannedFeature:
         return self._places.lengths
 
     def shard_of(self, name: str) -> tuple[int, int]:
-        """Return the shard in which an utterance is, and how many of it come before it there."""
+        """Return the shard of an utterance, and its rank there."""
         row = self._index[name]
         shard = int(self._index.shard[row])
         return shard, row - int(np.searchsorted(self._index.shard, shard))
 
     def checksum(self, name: str) -> str:
-        """Return the checksum of what is stored of an utterance, eight hexadecimal digits."""
+        """Return the CRC-32C of the stored frames of an utterance, eight hexadecimal digits."""
         shard, rank = self.shard_of(name)
         return str(self.records[shard]["utterances"][8 * rank : 8 * rank + 8])
 
@@ -189,7 +189,7 @@ class PlannedFeature:
         return self._in_shards("mean", self._index.slot, np.ones(len(self._index.slot), np.int64))
 
     def _in_shards(self, array: str, places: Ints, taken: Ints) -> Ints:
-        """Return where in its shard each utterance is, from where it is on the whole axis and the room it takes.
+        """Return the place of each utterance in its shard, from its place on the whole axis and the room it takes.
 
         Raises:
             StoreError: if utterances would lie on each other, or outside of the shards that the table says.

@@ -1,4 +1,4 @@
-"""The blocks of a shard: one contiguous range of bytes per utterance, in each layer by layer, in each over time."""
+"""The blocks of a shard: one contiguous range of bytes per utterance, in the order layer, time, channel."""
 
 from __future__ import annotations
 
@@ -242,7 +242,7 @@ def open_zarr_shard(
 
 
 def _lies_in_blocks(index: Array, layout: ArrayLayout, starts: Ints, counts: Ints) -> bool:
-    """Return whether every chunk that is there is where `ShardWriter` puts it."""
+    """Return whether every chunk lies where `ShardWriter` puts it."""
     rows, unit = np.arange(layout.grid[0])[:, None], layout.chunk[1]
     columns = -(-counts // unit)
     block = np.repeat(np.arange(len(columns)), columns)  # of each chunk along the frames
@@ -279,7 +279,7 @@ def _compress(chunk: Array) -> bytes:
 
 
 def _decompress(content: Array, size: int) -> Array:
-    """Return what a Blosc frame holds, if it says that this is ``size`` bytes: it would give as many as it says.
+    """Return the content of a Blosc frame, after checking that its header says ``size`` bytes.
 
     Raises:
         ValueError: if it says something else.

@@ -66,7 +66,7 @@ def _read_columns(backend: Backend) -> pd.DataFrame:
 
 
 def read_intact_table(backend: Backend) -> pd.DataFrame:
-    """Return the table, of which a new one is to be made.
+    """Return the table, after checking it: a new one is to be made of it.
 
     Raises:
         StoreError: if it is not what was written, see `check_intact`.
@@ -77,7 +77,7 @@ def read_intact_table(backend: Backend) -> pd.DataFrame:
 
 
 def check_intact(backend: Backend, table: pd.DataFrame) -> Tree:
-    """Check that a table, and the attributes of the root, which are returned, are what was written.
+    """Check that a table and the attributes of the root are what was written, and return the attributes.
 
     Raises:
         StoreError: if not: new checksums would hide that.

@@ -56,7 +56,7 @@ class ZarrBackend(Backend):
         return self.files.exists(STAGED)
 
     def at_once(self, read: Callable[[], T]) -> T:
-        """Return what ``read`` gives, as it was at one moment; while it is being changed, a little later.
+        """Call ``read`` so that it sees the store in the state of one moment; wait a little while it is being changed.
 
         Raises:
             StoreError: if it goes on being changed.
@@ -76,7 +76,7 @@ class ZarrBackend(Backend):
         raise StoreError(f"{self.path} is being changed, or a change was interrupted: run ser-store repair {self.path}")
 
     def _moment(self) -> object:
-        """Return what changes with every change of the table; None while a change is under way."""
+        """Return something that differs after every change of the table; None while a change is under way."""
         if self.interrupted():
             return None
         if not self.files.exists("zarr.json"):
@@ -158,7 +158,7 @@ class ZarrBackend(Backend):
             shutil.rmtree(gone, ignore_errors=True)
 
     def begun(self) -> bool:
-        """Return whether there is anything that readers do not see yet."""
+        """Return whether something was written that readers do not see yet."""
         return False
 
     def others(self) -> list[str]:
@@ -166,21 +166,21 @@ class ZarrBackend(Backend):
         return [name for name in self.files.children("") if name[0] != "."]
 
     def at_once_backend(self) -> ZarrBackend:
-        """Return the form in which small changes are made, that happen or not; here each does by itself."""
+        """Return the backend for a small change that is made whole or not at all; here every change is."""
         return self
 
     def publish(self) -> None:
-        """Let readers see all that was written; here they see it as it is written."""
+        """Let readers see everything that was written; here they see it at once."""
 
     def discard(self) -> None:
-        """Forget what readers do not see yet; here they see all of it."""
+        """Discard what readers do not see yet; here there is nothing of that kind."""
 
     def room(self, size: int) -> int:
         """Return the bytes that the disk must have free for shards of so many bytes."""
         return size
 
     def check_layout(self, path: str, layout: ArrayLayout) -> None:
-        """Check that this form can hold a sharded array.
+        """Check that this backend can hold a sharded array.
 
         Raises:
             StoreError: if it cannot.
@@ -188,7 +188,7 @@ class ZarrBackend(Backend):
 
     @contextmanager
     def change(self) -> Iterator[Change]:
-        """Give out a change of the store, which happens when the ``with`` block is left without an error."""
+        """Yield a change of the store, which is made if the ``with`` block raises no error."""
         self._settle()
         new = not self._root.exists()
         stage = self._root.with_name(f".{self._root.name}.tmp") if new else self._root / f"{STAGED}.tmp"
@@ -233,7 +233,7 @@ class ZarrBackend(Backend):
 
     @contextmanager
     def _metadata(self, node: str) -> Iterator[Tree]:
-        """Give out what the ``zarr.json`` of a group or array says, for as long as it is trusted."""
+        """Yield the content of the ``zarr.json`` of a group or array; errors that it leads to become a StoreError."""
         metadata = self._json(join(node, "zarr.json"))
         try:
             yield metadata
@@ -248,7 +248,7 @@ class ZarrBackend(Backend):
 
 
 class Change:
-    """Changes to the small parts of a store, all of which happen or none: a folder with every file that is new."""
+    """A change of the table, attributes or plans, made whole or not at all: a folder with every new file."""
 
     def __init__(self, stage: Path) -> None:
         self._stage = stage
@@ -277,7 +277,7 @@ class Change:
         self.removed.append(feature)
 
     def sync(self) -> None:
-        """Put all of it on the disk."""
+        """Flush all files of the change to the disk."""
         for folder, _, files in os.walk(self._stage):
             for name in files:
                 with open(os.path.join(folder, name), "rb") as file:
@@ -292,7 +292,7 @@ class Change:
 
 
 class ShardFiles(AbstractContextManager["ShardFiles"]):
-    """The arrays of one shard, open for writing; left with an error, nothing of them stays."""
+    """The arrays of one shard, open for writing; after an error none of them stays."""
 
     def __init__(self, arrays: dict[str, ShardWriter]) -> None:
         self.arrays = arrays
@@ -319,7 +319,7 @@ def _apply(staged: Path, root: Path) -> None:
 
 
 def _move(staged: Path, place: Path) -> None:
-    """Move what is in a folder into another; a folder that is not there yet as it is, which takes no room."""
+    """Move the content of a folder into another one; folders that do not exist there yet are moved as a whole."""
     for entry in sorted(staged.iterdir()):
         target = place / entry.name
         if entry.is_dir() and target.exists():

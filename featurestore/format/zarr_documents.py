@@ -1,4 +1,4 @@
-"""The metadata documents of Zarr v3, and small files that are either there whole or not at all.
+"""The metadata documents of Zarr v3.
 
 The layout is that of the Zarr v3 core specification (https://zarr-specs.readthedocs.io), so that any
 reader opens a store; we write and read the bytes ourselves because a store is only as fast as that.

@@ -1,4 +1,4 @@
-"""New stores out of others: merged, in another backend, with other data types."""
+"""New stores out of others: merged, in another format, or with other data types."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def copy_stores(
     shard_seconds: float = 164.0,
     report: Report = lambda *_: None,
 ) -> str | Path:
-    """Write the utterances of ``sources`` into one store at ``path``, whose suffix chooses its backend.
+    """Write the utterances of ``sources`` into one store at ``path``, whose suffix chooses Zarr or HDF5.
 
     Frames are copied bit by bit unless another data type is asked for; a copy that was killed goes on when it is
     started again. Everything is compared with its checksums: an utterance whose frames are damaged has none in the
@@ -108,7 +108,7 @@ def _plan_feature(sources: Sequence[Store], feature: str, spec: FeatureSpec, row
 
 
 def _forget_damage(writer: StoreWriter, feature: str) -> None:
-    """Take the shards of an earlier copy for not written in which damaged utterances were left out."""
+    """Drop the shards of an earlier copy that lack damaged utterances, so that they are copied again."""
     there = writer.feature(feature)
     shards = {there.shard_of(name)[0] for name, reason in there.failed.items() if reason.startswith(DAMAGED)}
     if shards:

@@ -1,4 +1,4 @@
-"""Out of the store into files that everything reads: .npy, safetensors, CSV."""
+"""Exporting a store to files that everything reads (.npy, safetensors, CSV), and adding labels from CSV."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def _write_safetensors(folder: Path, shard: int, feature: FeatureStore, names: S
 
 
 def _write(file: Path, content: bytes | memoryview) -> None:
-    """Write a file, which stays as it was where it cannot be written whole."""
+    """Write a file; if it cannot be written whole, the one that is there stays."""
     temporary = file.with_name(f".{file.name[:200]}.{os.getpid()}.tmp")
     try:
         with naming(file):

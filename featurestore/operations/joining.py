@@ -1,4 +1,4 @@
-"""What several datasets say, as one: their tables, names, scales, and what was left out of them."""
+"""Joining several datasets: their tables, names, scales, and what was left out of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from featurestore.shared.errors import StoreError
 
 
 def join_datasets(names: Iterable[str]) -> str:
-    """Return the name of several datasets together, each of which may be of several.
+    """Return the joint name of several datasets, each of which may itself be joint.
 
     >>> join_datasets(["iemocap+emodb", "emodb"])
     'iemocap+emodb'
@@ -19,7 +19,7 @@ def join_datasets(names: Iterable[str]) -> str:
 
 
 def join_left_out(parts: Iterable[Mapping[str, str]], table: pd.DataFrame) -> dict[str, str]:
-    """Return the utterances that were left out of several, and are not in the ``table`` of all of them."""
+    """Return the utterances that were left out of several datasets, and are not in their joint ``table``."""
     return {name: why for part in parts for name, why in part.items() if name not in table.index}
 
 
@@ -39,7 +39,7 @@ def merge_ranges(mine: dict[str, list[float]], theirs: dict[str, list[float]], r
 
 
 def join_tables(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Return tables of different utterances as one; a column that one of them lacks is empty there.
+    """Return the tables of different utterances as one; columns that a table lacks are empty in its rows.
 
     Raises:
         StoreError: if a column holds numbers in one and text in another.

@@ -1,4 +1,4 @@
-"""Does a store still hold what was written; and dropping what it does not, so that it can be made again."""
+"""Does a store still hold what was written?"""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def verify(store: Store, report: Callable[[float, float], None] = lambda *_: Non
 
 
 def _odd_failures(feature: FeatureStore) -> list[Damage]:
-    """Return where what failed is not what has no frames: an utterance that failed has zeros for a checksum."""
+    """Return the shards whose failures do not match their checksums: a failed utterance has zeros for one."""
     found = []
     for shard, record in feature.records.items():
         names, checksums = feature.names_in(shard), record["utterances"]
@@ -114,7 +114,7 @@ def verify_utterance(store: Store, name: str) -> list[Damage]:
 
 
 def damages_of(feature: FeatureStore, name: str) -> list[Damage]:
-    """Return the damage of what a feature holds of one utterance; none where it holds nothing.
+    """Return the damage of one utterance of a feature; none where the feature has no frames of it.
 
     Raises:
         StoreError: if the plan or the shard cannot be trusted at all.
@@ -133,7 +133,7 @@ def damages_of(feature: FeatureStore, name: str) -> list[Damage]:
 
 
 def problem_of(feature: FeatureStore, name: str) -> str:
-    """Return what is damaged of what a feature holds of one utterance; empty if nothing is.
+    """Return what is damaged of one utterance of a feature; empty if nothing is.
 
     Raises:
         OSError: if it cannot be read, which tells nothing of it.

@@ -20,7 +20,7 @@ on getting it again."""
 
 @contextmanager
 def cluster(scheduler: str | None, workers: int) -> Iterator[Client]:
-    """Give out the cluster that is named, or one of this machine for as long as it takes.
+    """Yield a client of the cluster that is named, or of one of this machine that ends with the block.
 
     Args:
         scheduler: the address of one whose workers see the same files.

@@ -97,7 +97,7 @@ def _align(cell: str, width: int) -> str:
 
 @contextmanager
 def progress(label: str) -> Iterator[Callable[..., None]]:
-    """Give out a function to be told (done, total, remark): a bar on a terminal, elsewhere a line every ten seconds."""
+    """Yield a function that shows (done, total, remark): a bar on a terminal, else a line every ten seconds."""
     from rich.console import Console
     from rich.progress import Progress, TextColumn
 
@@ -142,7 +142,7 @@ class _Output(io.FileIO):
 
 
 def _dependable_outputs() -> list[_Output]:
-    """Have everything that prints write to `_Output`, in the encoding that there is, and return the two of them."""
+    """Replace stdout and stderr by files that write to an `_Output`, and return the two outputs."""
     outputs = []
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)

@@ -45,7 +45,7 @@ class Config(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _settings_of_default(cls, values: Any) -> Any:
-        """Take settings without a name as those of the default part."""
+        """Understand settings without a name as those of the default part."""
         if not isinstance(values, dict):
             return values
         defaults = {key: _default_part(field) for key, field in cls.model_fields.items()}
@@ -115,7 +115,7 @@ class Component(Config):
 
 
 def suggest(word: str, known: Iterable[str], expected: Iterable[str] | None = None) -> str:
-    """Return the end of a message about an unknown ``word``: the nearest known one, or all that are expected.
+    """Return the end of a message about an unknown ``word``: the nearest known word, or all that are expected.
 
     Args:
         word: is unknown.

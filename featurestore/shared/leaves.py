@@ -44,7 +44,7 @@ def leaves(files: Iterable[str | Path], overrides: Iterable[str]) -> Iterator[tu
 
 
 def _in_order(found: dict[Keys, Leaf]) -> list[tuple[Keys, Leaf]]:
-    """Return leaves section by section as they were written, what a section is and its name first."""
+    """Return the leaves section by section in the order of the text, but the name of a part before its settings."""
     places: dict[Keys, int] = {}
     for keys in found:
         for end in range(1, len(keys) + 1):
