@@ -48,12 +48,12 @@ def settings_like(store: str, given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         SerError: if the store has two of one kind, or was made with a checkpoint that is not there.
     """
-    from extract.config import Features
+    from extract.features import Feature
 
     settings = dict(given)
     for part, specs in specs_of(store).items():
-        if part not in Features.model_fields:
-            raise SerError(f"{store} has features of the kind {part}: expected {', '.join(Features.model_fields)}")
+        if part not in Feature.names():
+            raise SerError(f"{store} has features of the kind {part}: expected {', '.join(Feature.names())}")
         settings[part] = _settings(store, part, specs, given.get(part, {}))
     return settings
 
