@@ -139,6 +139,7 @@ class _Reader:
         self._features, self._layers, self._copy, self._cached = features, layers, copy, cached
 
     def read(self, names: list[str]) -> Batch:
+        """Return the batch of these utterances."""
         return Batch(names, {name: self._read(feature, names) for name, feature in self._features.items()})
 
     def _read(self, feature: FeatureStore, names: list[str]) -> list[Frames]:

@@ -260,16 +260,20 @@ class _FileOf(io.RawIOBase):
     def __init__(self, file: OpenFile) -> None:
         self._opened, self._place = file, 0
 
+    @override
     def readable(self) -> bool:
         return True
 
+    @override
     def seekable(self) -> bool:
         return True
 
+    @override
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         self._place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._opened.size}[whence]
         return self._place
 
+    @override
     def readinto(self, buffer: Any) -> int:
         count = max(0, min(len(buffer), self._opened.size - self._place))
         self._opened.read_into(np.frombuffer(buffer, np.uint8, count), self._place)

@@ -101,6 +101,7 @@ class _MappedFile(OpenFile):
         self._map: mmap.mmap | None = None
         self._lock = Lock()
 
+    @override
     def array(self, dtype: npt.DTypeLike, count: int, offset: int) -> Array:
         if self._map is None and not self._make_map():
             self.check(offset, count * np.dtype(dtype).itemsize)
@@ -113,6 +114,7 @@ class _MappedFile(OpenFile):
         except (ValueError, OverflowError):  # the latter where a number is larger than any file
             raise truncated(self._path, offset, self.size) from None
 
+    @override
     def read_into(self, buffer: Array, offset: int) -> None:
         got, size = os.preadv(self._file, [buffer.data], offset), buffer.nbytes
         while got < size:  # a single read ends at 2 GiB
@@ -122,6 +124,7 @@ class _MappedFile(OpenFile):
                 raise truncated(self._path, offset, self.size)
             got += more
 
+    @override
     def read_direct(self, room: Array, offset: int, size: int) -> Array:
         if self._file_direct == -1:
             with self._lock:
@@ -139,6 +142,7 @@ class _MappedFile(OpenFile):
             got += more
         return room[begin:end]
 
+    @override
     def prefetch(self, offset: int, size: int) -> None:
         if self._in_memory(offset + size - 1):
             return
@@ -146,6 +150,7 @@ class _MappedFile(OpenFile):
             length = min(PREFETCH_PIECE, offset + size - begin)
             os.posix_fadvise(self._file, begin, length, os.POSIX_FADV_WILLNEED)
 
+    @override
     def check(self, offset: int, size: int) -> None:
         if offset < 0 or size < 0 or offset + size > self.size:
             raise truncated(self._path, offset, self.size)

@@ -15,6 +15,7 @@ from typing import Any
 import google_crc32c
 import h5py
 import numpy as np
+from typing_extensions import override
 
 from featurestore.format.atomic import naming
 from featurestore.format.backend import Backend, Record
@@ -181,17 +182,21 @@ class _Image(io.RawIOBase):
         for number in sorted(self._pages):
             _write_all(target, self._pages[number][: self._size - number * PAGE], number * PAGE)
 
+    @override
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         self._place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
         return self._place
 
+    @override
     def tell(self) -> int:
         return self._place
 
+    @override
     def truncate(self, size: int | None = None) -> int:
         self._size = self._place if size is None else size
         return self._size
 
+    @override
     def readinto(self, buffer: Any) -> int:
         count = max(0, min(len(buffer), self._size - self._place))
         for begin, number, within, length in self._cut(count):
@@ -200,6 +205,7 @@ class _Image(io.RawIOBase):
         self._place += count
         return count
 
+    @override
     def write(self, content: Any) -> int:
         for begin, number, within, length in self._cut(len(content)):
             page = self._pages.setdefault(number, bytearray(PAGE))

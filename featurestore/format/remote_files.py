@@ -98,10 +98,12 @@ class _RemoteFile(OpenFile):
         self._files, self._path = files, path
         self.size = self.identity = int(files.ask("size", path) or 0)
 
+    @override
     def check(self, offset: int, size: int) -> None:
         if offset < 0 or size < 0 or offset + size > self.size:
             raise truncated(self._path, offset, self.size)
 
+    @override
     def array(self, dtype: npt.DTypeLike, count: int, offset: int) -> Array:
         dtype = np.dtype(dtype)
         self.check(offset, count * dtype.itemsize)
@@ -113,5 +115,6 @@ class _RemoteFile(OpenFile):
             )
         return np.frombuffer(content, dtype)
 
+    @override
     def read_into(self, buffer: Array, offset: int) -> None:
         buffer.reshape(-1)[:] = self.array(buffer.dtype, buffer.size, offset)

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
+from typing_extensions import override
+
 from featurestore.shared.errors import ConfigError, SerError
 
 if TYPE_CHECKING:
@@ -132,6 +134,7 @@ class _Output(io.FileIO):
 
     error: OSError | None = None
 
+    @override
     def write(self, data: object) -> int:
         try:
             return super().write(data)  # type: ignore[arg-type]
