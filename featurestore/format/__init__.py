@@ -1,1 +1,1 @@
-"""How a store lies on the disk, in bytes: FORMAT.md in code. Only modules here know of files, Zarr and HDF5."""
+"""How a store lies on the disk, which is what FORMAT.md describes: codec, layout, plan, table, Zarr, HDF5, files."""

@@ -1,1 +1,1 @@
-"""What is done with whole stores: verify, repair, copy and merge, grow, export, add labels."""
+"""What is done with whole stores: verify, repair, copy, merge, grow, export, add labels."""
