@@ -10,6 +10,7 @@ import pandas as pd
 from featurestore.access.agreement import check_labels
 from featurestore.access.writer import StoreWriter
 from featurestore.format.backend import Backend
+from featurestore.format.files import Array
 from featurestore.format.layout import PLANNED, array_layouts, check_plan, plan_checksums, sealed
 from featurestore.format.plan import (
     FeaturePlan,
@@ -22,6 +23,7 @@ from featurestore.format.plan import (
     place_frames,
 )
 from featurestore.format.table import check_intact, table_digest, write_table
+from featurestore.format.zarr import Change
 from featurestore.operations.joining import join_datasets, join_left_out, join_tables, merge_ranges
 from featurestore.shared.errors import StoreError
 
@@ -83,21 +85,24 @@ def grow(writer: StoreWriter, plan: Plan, features: Mapping[str, FeaturePlan], s
     with writer.change() as change:
         write_table(change, table)
         for name, feature in features.items():
-            group = f"features/{name}"
             start = place_frames(frames[name], shard, shapes[name])[0] + old_shards * shapes[name]
-            added = dict(zip(PLANNED, (start, frames[name], feature.times[new]), strict=True))
-            before = {array: backend.array(f"{group}/{array}") for array in PLANNED}
-            planned = {array: np.concatenate([before[array], added[array]]) for array in PLANNED}
-            spec, manifest = backend.spec(name), backend.manifest(name)
-            if manifest is not None:
-                check_plan(plan_checksums(spec, before), manifest["plan"], f"{name} in {backend.path}")
-                change.manifest(name, {**manifest, "plan": plan_checksums(spec, planned)})
-            for array, values in planned.items():
-                change.array(f"{group}/{array}", values, "utterance")
+            _extend_plan(change, backend, name, (start, frames[name], feature.times[new]))
             for array, layout in array_layouts(feature.spec, shapes[name], slots).items():
-                change.sharded(f"{group}/{array}", layout, shards)
+                change.sharded(f"features/{name}/{array}", layout, shards)
         change.group("", sealed(attributes))
     return len(extra)
+
+
+def _extend_plan(change: Change, backend: Backend, name: str, added: tuple[Array, ...]) -> None:
+    """Write the plan of a feature with the values of further utterances, in the order of `PLANNED`."""
+    before = {array: backend.array(f"features/{name}/{array}") for array in PLANNED}
+    planned = {array: np.concatenate([before[array], more]) for array, more in zip(PLANNED, added, strict=True)}
+    spec, manifest = backend.spec(name), backend.manifest(name)
+    if manifest is not None:
+        check_plan(plan_checksums(spec, before), manifest["plan"], f"{name} in {backend.path}")
+        change.manifest(name, {**manifest, "plan": plan_checksums(spec, planned)})
+    for array, values in planned.items():
+        change.array(f"features/{name}/{array}", values, "utterance")
 
 
 def _check_features(backend: Backend, features: Mapping[str, FeaturePlan]) -> None:
