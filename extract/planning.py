@@ -120,8 +120,8 @@ def _find_work(source: Source, writer: StoreWriter) -> Work:
     table = writer.table
     of_others = set(table["shard"][~table.index.isin(source.plan.table.index)])
     pending = {key: set(writer.pending(key)) for key in source.features}
-    ours = table["shard"].isin(set().union(*pending.values()) - of_others)
-    jobs = [_job(rows, source, int(number), pending) for number, rows in table[ours].groupby("shard")]
+    todo, shards = sorted(set().union(*pending.values()) - of_others), table.groupby("shard")
+    jobs = [_job(shards.get_group(number), source, number, pending) for number in todo]
     return Work(jobs, {key: sorted(numbers & of_others) for key, numbers in pending.items()})
 
 
