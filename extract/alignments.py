@@ -12,7 +12,7 @@ import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
 from extract.labels import join_notes
-from featurestore.errors import DatasetError
+from featurestore.shared.errors import DatasetError
 
 Word = tuple[str, float, float]
 """A word, its beginning and its end, in seconds from the beginning of the utterance."""
@@ -90,7 +90,7 @@ def add_sidecars(table: pd.DataFrame, column: str, files: Sequence[Path], read: 
 
 
 def _is_there(file: Path) -> bool:
-    """Return whether there is a file; what is there but is none, such as a folder or a pipe, raises a ValueError."""
+    """Return whether a file exists; a folder, a pipe or the like in its place raises a ValueError."""
     if os.path.exists(file) and not os.path.isfile(file):
         raise ValueError("it is no file")
     return os.path.exists(file)

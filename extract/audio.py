@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 import soxr
+from typing_extensions import override
 
 from extract.whole import NotWholeError, check_mp3, check_ogg, flac_md5, pcm_md5
 
@@ -58,6 +59,7 @@ class Recording(NamedTuple):
 class _Forward(soundfile.SoundFile):  # type: ignore[misc]
     """A file that is read from its beginning to its end: DWVW cannot be read otherwise."""
 
+    @override
     def seekable(self) -> bool:
         return not self.subtype.startswith("DWVW") and super().seekable()
 
@@ -128,7 +130,7 @@ def _read_header(path: Path) -> Any:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """Give out what soundfile opens: a path, or an open file where libsndfile would take the file beside it for more.
+    """Yield what soundfile is to open: a path, or an open file where libsndfile would use a file beside it, too.
 
     What macOS leaves beside ``x.mp3`` on other disks is ``._x.mp3``.
     """

@@ -6,14 +6,19 @@ ser-extract --dataset emotale --root data/emotale --encoder whisper-base --featu
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from featurestore.command import INCOMPLETE, progress, run, say
-from featurestore.config import load
-from featurestore.listing import say_list
+from featurestore.shared.command import INCOMPLETE, progress, run, say
+from featurestore.shared.config import load
+from featurestore.shared.listing import say_list
+
+if TYPE_CHECKING:
+    from extract.config import ExtractConfig
+    from extract.run import Summary
 
 app = App(name="ser-extract", version_flags=[], default_parameter=Parameter(negative=()))
 
@@ -69,45 +74,58 @@ def main_command(
     if list_ is not None:
         say_list(ExtractConfig, list_)
         return 0
-    from extract.reasons import say_reasons
-    from extract.run import extract
-
+    flags = {"dataset.root": root, "encoder.checkpoint": encoder, "like": like, "store": store, "scheduler": scheduler}
     settings = [f"dataset.name={dataset}"] if dataset else []
-    paths = {"dataset.root": root, "encoder.checkpoint": encoder, "like": like, "store": store}
-    settings += [f"{key}={json.dumps(str(path))}" for key, path in paths.items() if path is not None]
+    settings += [f"{key}={json.dumps(str(value))}" for key, value in flags.items() if value is not None]
     settings += [f"workers={workers}"] if workers is not None else []
-    settings += [f"scheduler={json.dumps(scheduler)}"] if scheduler is not None else []
     settings += ["dataset.allow_partial=true"] if allow_partial else []
-    chosen = [feature.strip() for feature in (features or "").split(",") if feature.strip()]
-    if like and chosen:
-        settings += [f"{name}=null" for name in _names("features").split(", ") if name not in chosen]
-    settings += [f"{feature}={{}}" for feature in chosen]
+    settings += [*_chosen(features or "", like), *overrides]
     if selftest:
         from extract.selftest import say_selftest
 
-        return say_selftest(load(SelftestConfig, config, [*settings, *overrides]).encoder)
-    asked = load(ExtractConfig, config, [*settings, *overrides])
-    if asked.like:
+        return say_selftest(load(SelftestConfig, config, settings).encoder)
+    return _run(load(ExtractConfig, config, settings), plan)
+
+
+def _chosen(features: str, like: str | None) -> Iterator[str]:
+    """Yield the settings that ask for features, and for no others where all are to be as in a store."""
+    chosen = [feature.strip() for feature in features.split(",") if feature.strip()]
+    if like and chosen:
+        yield from (f"{name}=null" for name in _names("features").split(", ") if name not in chosen)
+    yield from (f"{feature}={{}}" for feature in chosen)
+
+
+def _run(config: ExtractConfig, plan: bool) -> int:
+    """Extract, or print the plan, and return the exit code."""
+    if config.like:
         from extract.like import compare
 
-        for line in compare(asked.like, asked.features()):
+        for line in compare(config.like, config.features()):
             say(line)
     if plan:
         from extract.forecast import say_forecast
 
-        return say_forecast(asked)
+        return say_forecast(config)
+    from extract.run import extract
+
     with progress("extract") as update:
-        summary = extract(asked, update)
+        summary = extract(config, update)
+    return _say_summary(summary, list(config.features()))
+
+
+def _say_summary(summary: Summary, features: list[str]) -> int:
+    """Print what an extraction did, and return the exit code."""
+    from extract.reasons import say_reasons
+
     found = {"left out": summary.left_out, "failed": summary.failed, "flagged": summary.flagged}
-    say_reasons(str(summary.store), found, asked.features())
+    say_reasons(str(summary.store), found, features)
     for line in summary.unfinished:
         say(f"unfinished: {line}")
     if summary.speed:
         say(f"speed: {summary.speed}")
     say(
-        f"{summary.store}: {summary.utterances} utterances, {summary.seconds / 3600:.2f} h, "
-        f"{', '.join(asked.features())}; {len(summary.left_out)} left out, {len(summary.failed)} failed, "
-        f"{len(summary.flagged)} flagged"
+        f"{summary.store}: {summary.utterances} utterances, {summary.seconds / 3600:.2f} h, {', '.join(features)}; "
+        f"{len(summary.left_out)} left out, {len(summary.failed)} failed, {len(summary.flagged)} flagged"
     )
     return INCOMPLETE if summary.left_out or summary.failed or summary.unfinished else 0
 

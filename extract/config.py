@@ -9,8 +9,8 @@ from pydantic import Field, create_model, model_validator
 from extract.datasets import Dataset
 from extract.features import Feature
 from extract.features.encoder import Encoder
-from featurestore.config import Config
-from featurestore.errors import ConfigError
+from featurestore.shared.config import Config
+from featurestore.shared.errors import ConfigError
 
 Features = create_model(
     "Features",
@@ -52,7 +52,7 @@ class ExtractConfig(Features):
     @model_validator(mode="before")
     @classmethod
     def _like(cls, values: Any) -> Any:
-        """Take what a store says of its features where it is not said otherwise."""
+        """Fill up the settings of features from those of a store."""
         if isinstance(values, dict) and isinstance(values.get("like"), str):
             from extract.like import settings_like
 
@@ -62,7 +62,7 @@ class ExtractConfig(Features):
     @model_validator(mode="before")
     @classmethod
     def _same_tokens(cls, values: Any) -> Any:
-        """Give words the checkpoint of text, whose tokens they are to be of, where it is not said."""
+        """Use the checkpoint of text for words, too, unless another one is given."""
         text, words = (values.get(name) if isinstance(values, dict) else None for name in ("text", "words"))
         if isinstance(text, dict) and isinstance(words, dict) and "checkpoint" in text:
             return {**values, "words": {"checkpoint": text["checkpoint"], **words}}

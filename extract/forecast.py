@@ -9,17 +9,17 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 
-import featurestore
 from extract.audio import AudioError, read_wave
 from extract.config import ExtractConfig
 from extract.features import Feature
 from extract.jobs import count_workers
 from extract.reasons import say_reasons
-from extract.source import Places, Source, place, read_source, rows_of
-from featurestore.codec import Dtype
-from featurestore.command import INCOMPLETE, say, say_table
-from featurestore.forms import open_form, open_form_to_write
-from featurestore.layout import describe_bytes, feature_bytes, free_bytes
+from extract.source import Places, Source, read_source, rows_of
+from featurestore.access.store import Store, open_if_there
+from featurestore.access.writer import StoreWriter
+from featurestore.format.codec import Dtype
+from featurestore.format.layout import describe_bytes, feature_bytes, free_bytes
+from featurestore.shared.command import INCOMPLETE, say, say_table
 
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 BINS = 5
@@ -39,9 +39,9 @@ def say_forecast(config: ExtractConfig) -> int:
     """
     source = read_source(config)
     table = source.plan.table
-    places = {key: place(feature, table) for key, feature in source.features.items()}
-    impossible = {f"{name} ({key})": why for key in places for name, why in places[key].impossible.items()}
-    say_reasons(config.store_path(), {"left out": source.plan.left_out, "no frames": impossible}, places)
+    places = source.places
+    without = {f"{name} ({key})": why for key in places for name, why in places[key].left_out.items()}
+    say_reasons(config.store_path(), {"left out": source.plan.left_out, "no frames": without}, places)
     say(f"dataset {config.dataset.name}: {_describe(table)}; {len(source.plan.left_out)} left out")
     if source.lacking:
         say(source.lacking)
@@ -54,20 +54,21 @@ def say_forecast(config: ExtractConfig) -> int:
     say()
     store = Path(config.store_path())
     whole = sum(feature_bytes(feature.spec(), places[key].frames) for key, feature in source.features.items())
-    there = sum(_bytes_there(store, key, feature, table, places[key]) for key, feature in source.features.items())
-    needed, free = open_form_to_write(store).room(whole - there) if whole > there else 0, free_bytes(store)
-    state = f"has {describe_bytes(there)} of it" if open_form(store, partial=True).exists() else "does not exist yet"
+    opened = open_if_there(store, partial=True)
+    there = sum(_bytes_there(opened, key, feature, source) for key, feature in source.features.items())
+    needed, free = StoreWriter(store).room(whole - there) if whole > there else 0, free_bytes(store)
+    state = f"has {describe_bytes(there)} of it" if opened else "does not exist yet"
     shards = table["shard"].max() + 1
     say(f"{store} {state}; as asked for {describe_bytes(whole)} in {shards} shards, free {describe_bytes(free)}")
     if needed > whole - there:
         say(
             f"an HDF5 file is written whole, beside the shards that it is made of: {describe_bytes(needed)} while it is"
         )
-    _say_time(config, source, places)
+    _say_time(config, source)
     if needed > free and config.check_disk:
         say("the disk has no room for it: choose a smaller data type, or start all the same with check_disk=false")
         return 1
-    complete = not (source.plan.left_out or source.lacking or any(place.impossible for place in places.values()))
+    complete = not (source.plan.left_out or source.lacking or without)
     return 0 if complete else INCOMPLETE
 
 
@@ -93,13 +94,12 @@ def _say_labels(table: pd.DataFrame, ranges: dict[str, tuple[float, float]]) -> 
         say(f"flagged: {len(flagged)}, e.g. {flagged[0]}: {table['flags'][flagged[0]]}")
 
 
-def _bytes_there(store: Path, key: str, feature: Feature, table: pd.DataFrame, places: Places) -> int:
+def _bytes_there(store: Store | None, key: str, feature: Feature, source: Source) -> int:
     """Return the bytes of a feature that are extracted already, of what is asked for."""
-    if not open_form(store, partial=True).exists():
+    if store is None or key not in store.parts:
         return 0
-    opened = featurestore.open(store, partial=True)
-    names = opened.names([key]) if key in opened.parts else []
-    return feature_bytes(feature.spec(), places.frames[table.index.isin(names)])
+    names = source.plan.table.index
+    return feature_bytes(feature.spec(), source.places[key].frames[names.isin(store.names([key]))])
 
 
 def _describe(table: pd.DataFrame) -> str:
@@ -118,7 +118,7 @@ def _row(key: str, feature: Feature, places: Places) -> tuple[object, ...]:
     return (key, spec.layers, spec.dim, f"{spec.hop:g}" if spec.hop else "-", places.frames.sum(), spec.dtype, *sizes)
 
 
-def _say_time(config: ExtractConfig, source: Source, places: dict[str, Places]) -> None:
+def _say_time(config: ExtractConfig, source: Source) -> None:
     table = source.plan.table
     order = (table["duration"] - table["duration"].median()).abs().to_numpy().argsort(kind="stable")
     waves = {}
@@ -137,7 +137,7 @@ def _say_time(config: ExtractConfig, source: Source, places: dict[str, Places]) 
     beside = len(on_gpu) == 2 and config.workers is None and config.scheduler is None
     workers = count_workers(config, {} if beside else source.features, shards, duration)
     for key, feature in source.features.items():
-        names = [name for name in waves if name not in places[key].impossible]
+        names = [name for name in waves if name not in source.places[key].left_out]
         if not names:
             parts.append(f"{key} not known")
             continue

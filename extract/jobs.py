@@ -10,18 +10,14 @@ from contextlib import closing
 from functools import lru_cache
 from queue import SimpleQueue
 from threading import Event
-from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from extract.config import ExtractConfig
 from extract.features import Feature
 from extract.work import Job, Spent, do_job, do_jobs
-from featurestore.cluster import cluster
-from featurestore.errors import SerError
-from featurestore.writer import StoreWriter
-
-if TYPE_CHECKING:
-    pass
+from featurestore.access.writer import StoreWriter
+from featurestore.shared.cluster import cluster
+from featurestore.shared.errors import SerError
 
 WORTH_A_WORKER = 900.0
 """Seconds of audio for which the start of another process, some seconds, pays with an encoder of usual size."""
@@ -32,7 +28,7 @@ Done = tuple[Job, Spent]
 def run_jobs(
     config: ExtractConfig, jobs: Sequence[Job], writer: StoreWriter, features: dict[str, Feature]
 ) -> Iterator[Done]:
-    """Do all jobs, and yield each when it is done; in parts where some features have a GPU and others have not.
+    """Do all jobs, and yield each when it is done; in parts where some features run on a GPU and others do not.
 
     Args:
         config: what is asked for: how many workers, or whose.
@@ -66,7 +62,7 @@ def count_workers(config: ExtractConfig, features: dict[str, Feature], shards: i
 
 
 def side_by_side(*sources: Generator[Done]) -> Iterator[Done]:
-    """Yield what all of them give as it comes, each running in a thread.
+    """Yield the results of all sources as they come, each source running in a thread.
 
     What one raises is raised when the others have ended the job that they are at.
     """

@@ -19,9 +19,9 @@ from pydantic import AfterValidator
 
 from extract.audio import AudioError
 from extract.audio_files import AudioFiles
-from featurestore.config import suggest
-from featurestore.errors import DatasetError
-from featurestore.labels import AS_IT_IS, strip_texts
+from featurestore.shared.config import suggest
+from featurestore.shared.errors import DatasetError
+from featurestore.shared.label_files import AS_IT_IS, strip_texts
 
 OWN = ("duration", "shard", "slot")
 """Columns of the store's table that are never those of the labels."""
@@ -94,7 +94,7 @@ def name_genders(genders: pd.Series) -> pd.Series:
 
 
 def flag_outside(table: pd.DataFrame, ranges: Mapping[str, Scale]) -> pd.DataFrame:
-    """Return the table with V, A and D that lie outside their scale named in ``flags``; they are kept."""
+    """Return the table with a flag on V, A and D that lie outside their scale; the values are kept."""
     flags = [[flag] if flag else [] for flag in (table["flags"] if "flags" in table else [""] * len(table))]
     for target, (low, high) in ranges.items():
         for row, value in enumerate(table[target]):
@@ -131,7 +131,7 @@ def check_columns(table: pd.DataFrame, wanted: Sequence[str], file: Path) -> Non
 
 
 def without(table: pd.DataFrame, taken: Iterable[str], file: Path) -> pd.DataFrame:
-    """Return the table of a label file without the columns whose names a dataset has for its own, and warn."""
+    """Return the table of a label file without the columns whose names the dataset uses itself, with a warning."""
     lost = [column for column in table if column in set(taken)]
     if lost:
         message = "%s: its columns %s are not used: the dataset has its own of these names"
@@ -154,7 +154,7 @@ def leave_out(table: pd.DataFrame, bad: pd.Series, reason: str | pd.Series, left
 
 
 def leave_out_nameless(table: pd.DataFrame, left_out: dict[str, str]) -> pd.DataFrame:
-    """Return the rows whose name is theirs alone; the arguments are those of `leave_out`."""
+    """Return the rows with a unique name; the arguments are those of `leave_out`."""
     table = leave_out(table, table["name"] == "", "it has no name", left_out)
     twice = table["name"].duplicated(keep=False)
     places = table.index.to_series()[twice].groupby(table["name"][twice]).agg(_places)
@@ -195,7 +195,7 @@ def tidy(labels: Labels) -> Labels:
 
 
 def _flag_compositions(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with the names that are another one in Unicode's normal form named in ``flags``."""
+    """Return the table with a flag on names that are the same in Unicode's normal form."""
     for column in {"speaker", "session"} & {*table.columns}:
         found = table[column].drop_duplicates()
         if found.map(_composed).duplicated().any():
@@ -232,7 +232,7 @@ def readable(text: str) -> str:
 
 
 def find_audio(labels: Labels, folder: Path) -> Labels:
-    """Return labels whose ``path`` is that of the file that is there, in whatever format it is.
+    """Return labels whose ``path`` is that of an existing file, in whatever format it is.
 
     What has no audio stays as it is; what has more than one file is left out.
     """

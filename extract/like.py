@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import featurestore
-from featurestore.errors import SerError
-from featurestore.plan import FeatureSpec
+from featurestore.format.plan import FeatureSpec
+from featurestore.shared.errors import SerError
 
 if TYPE_CHECKING:
     from extract.features import Feature
@@ -39,7 +39,7 @@ def specs_of(store: str) -> dict[str, Specs]:
 
 
 def settings_like(store: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of each part as in a store; of those that are ``given`` what they do not say.
+    """Return the settings of each part of a store, where ``given`` does not set them.
 
     Args:
         store: a path or a URL.
@@ -48,18 +48,18 @@ def settings_like(store: str, given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         SerError: if the store has two of one kind, or was made with a checkpoint that is not there.
     """
-    from extract.config import Features
+    from extract.features import Feature
 
     settings = dict(given)
     for part, specs in specs_of(store).items():
-        if part not in Features.model_fields:
-            raise SerError(f"{store} has features of the kind {part}: expected {', '.join(Features.model_fields)}")
+        if part not in Feature.names():
+            raise SerError(f"{store} has features of the kind {part}: expected {', '.join(Feature.names())}")
         settings[part] = _settings(store, part, specs, given.get(part, {}))
     return settings
 
 
 def _settings(store: str, part: str, specs: Specs, own: Any) -> Any:
-    """Return the settings of a part with those of a store, unless they are of no use: what is wrong is said later."""
+    """Return the settings of a part, filled up from those of a store; what cannot be used is refused later."""
     if not isinstance(own, dict):
         return own
     agreeing = [spec for key, spec in specs.items() if len(specs) == 1 or _agrees(key, spec, own)]
@@ -108,7 +108,7 @@ def _checkpoint(store: str, name: str, provenance: Mapping[str, Any]) -> dict[st
 
 
 def compare(store: str, features: Mapping[str, Feature]) -> list[str]:
-    """Return in what the features that are asked for are not those of a store, because they were asked for otherwise.
+    """Return how the features that are asked for differ from those of a store, where other settings are given.
 
     Raises:
         SerError: if one differs from the store's for another reason, e.g. in its weights.

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 from pydantic import Field
+from typing_extensions import override
 
 from extract.audio import SAMPLING_RATE, Wave
-from extract.features import NO_ROW, Computed, Feature, Row, versions_of
-from featurestore.codec import Floats
-from featurestore.plan import FeatureSpec
+from extract.features import NO_ROW, Computed, Feature, Row
+from featurestore.format.codec import Floats
+from featurestore.format.plan import FeatureSpec
 
 
 class PraatFeature(Feature):
@@ -44,16 +45,10 @@ class PraatFeature(Feature):
         """Return what is odd about an utterance, given its `columns`; empty when nothing is."""
         return ""
 
-    def spec(self) -> FeatureSpec:  # noqa: D102
-        return FeatureSpec(
-            layers=1,
-            dim=len(self.channels),
-            hop=self.hop,
-            dtype=self.dtype,
-            compress=self.compress,
-            channels=self.channels,
-            provenance={"settings": self.settings(), "versions": versions_of("praat-parselmouth")},
-        )
+    @override
+    def spec(self) -> FeatureSpec:
+        provenance = self.provenance("praat-parselmouth")
+        return self.as_spec(len(self.channels), self.hop, provenance, channels=self.channels)
 
     def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:
         """Return Praat's number of frames and the time of the first; one in the middle if the window does not fit."""

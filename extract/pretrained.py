@@ -8,10 +8,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, field_validator
+from typing_extensions import override
 
 from extract.encoders.checkpoint import MODELS, Checkpoint, find, hash_weights, load_config, short_names
-from extract.encoders.device import find_device
+from extract.encoders.private import commit_of
 from extract.features import Feature, versions_of
+from featurestore.shared.device import find_device
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +44,8 @@ class PretrainedFeature(Feature):
         """The short name of the checkpoint, or the name of its folder."""
         return os.path.basename(os.path.abspath(self.checkpoint))
 
-    def settings(self) -> dict[str, Any]:  # noqa: D102
+    @override
+    def settings(self) -> dict[str, Any]:
         settings = super().settings()
         kept = {key: value for key, value in settings.items() if key not in NO_DIFFERENCE}
         return {**kept, "checkpoint": self.short_name}
@@ -61,7 +64,7 @@ class PretrainedFeature(Feature):
         place = self._checkpoint.id
         return {
             "id": os.path.abspath(place) if place and os.path.isdir(place) else place,
-            "revision": getattr(self._config, "_commit_hash", None) or self._checkpoint.revision,
+            "revision": commit_of(self._config) or self._checkpoint.revision,
         }
 
 
@@ -72,7 +75,8 @@ class ModelFeature(PretrainedFeature):
     """``cpu``, ``cuda``, ``cuda:1`` …; the first GPU where there is one when absent."""
 
     @property
-    def on_gpu(self) -> bool:  # noqa: D102
+    @override
+    def on_gpu(self) -> bool:
         return self._device.type != "cpu"
 
     def origin(self, model: torch.nn.Module, *packages: str) -> dict[str, Any]:
@@ -87,4 +91,6 @@ class ModelFeature(PretrainedFeature):
 
     @cached_property
     def _device(self) -> torch.device:
-        return find_device(self.device)
+        import torch
+
+        return find_device(torch, self.device)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from featurestore.command import say
+from featurestore.shared.command import say
 
 FEW, EXAMPLES = 5, 3
 """Utterances of one reason that are named one by one; examples of more."""
@@ -63,7 +63,7 @@ def group(reasons: Mapping[str, str], features: Iterable[str] = ()) -> list[Reas
 
 
 def _kind(name: str, reason: str) -> str:
-    """Return a reason without what varies: the name of the utterance, or of its file, too."""
+    """Return a reason without numbers, paths, texts in quotes, and the name of the utterance or its file."""
     words = (word.strip("'\":;,.()") for word in VARIES.sub("", reason).split())
     return " ".join(word for word in words if name not in (word, word.rpartition(".")[0]))
 

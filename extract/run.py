@@ -1,25 +1,20 @@
-"""The extraction: labels and audio headers -> plan -> shards -> commit."""
+"""The extraction: look at what is there, decide, plan, work, commit."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
-import pandas as pd
 
 from extract.config import ExtractConfig
 from extract.features import Report
-from extract.jobs import count_workers, run_jobs
+from extract.jobs import run_jobs
 from extract.labels import join_notes
-from extract.source import Places, Source, place, read_source, rows_of
-from extract.work import Clip, Job, Spent
-from featurestore.errors import DatasetError, StoreError
-from featurestore.layout import describe_bytes, feature_bytes, free_bytes
-from featurestore.plan import FeaturePlan, FeatureSpec, Plan
-from featurestore.writer import StoreWriter
+from extract.planning import Work, check_disk, decide, plan, survey
+from extract.source import Source, read_source
+from extract.work import Spent
+from featurestore.access.writer import StoreWriter
+from featurestore.shared.errors import DatasetError
 
 
 @dataclass
@@ -62,134 +57,27 @@ def extract(config: ExtractConfig, report: Report = lambda *_: None) -> Summary:
         raise DatasetError(f"{source.lacking}: complete it, or go on with --allow-partial; --plan shows what is there")
     writer = StoreWriter(config.store_path())
     with writer.lock():
-        specs = _check(config, source, writer)
-        source = _survey(config, source, writer, report)
-        if config.grow and writer.form.exists():
-            writer.grow(source.plan, _plans(source, specs), config.shard_seconds)
-        else:
-            writer.plan(source.plan)
-        table = writer.table
-        places = {key: place(feature, table) for key, feature in source.features.items()}
-        for key in source.features:
-            writer.plan_feature(key, places[key].plan(specs[key]))
+        specs = decide(config, source, writer)
+        source = survey(config, source, writer, report)
+        work = plan(config, source, specs, writer)
         if config.check_disk:
-            _check_disk(writer, source)
-        ours = source.plan.table
-        summary = Summary(writer.path, len(ours), float(ours["duration"].sum()), source.plan.left_out)
-        summary.flagged |= {str(name): flag for name, flag in ours["flags"].items() if flag}
-        _fill(config, writer, source, places, summary, report)
-    return summary
+            check_disk(work, writer)
+        speed = _do(work, config, source, writer, report)
+        return _commit(work, source, writer, speed)
 
 
-def _check(config: ExtractConfig, source: Source, writer: StoreWriter) -> dict[str, FeatureSpec]:
-    """Return what each feature is, and refuse what contradicts a store that is there; nothing is written."""
-    there = writer.form.exists()
-    if there and not config.grow:
-        writer.plan(source.plan)
-    specs = {key: feature.spec() for key, feature in source.features.items()}
-    if there and config.grow:
-        writer.check_growth(source.plan, _plans(source, specs))
-    for key, spec in specs.items():
-        writer.check_feature(key, spec)
-    return specs
-
-
-def _plans(source: Source, specs: Mapping[str, FeatureSpec]) -> dict[str, FeaturePlan]:
-    """Return the plan of each feature for the utterances of the dataset."""
-    return {key: place(feature, source.plan.table).plan(specs[key]) for key, feature in source.features.items()}
-
-
-def _survey(config: ExtractConfig, source: Source, writer: StoreWriter, report: Report) -> Source:
-    """Return the dataset with the columns that features find in all of its audio; a store that is there gets them."""
-    table = source.plan.table
-    workers = count_workers(config, {}, len(table), float(table["duration"].sum()))
-    for key, feature in source.features.items():
-        if feature.surveyed:
-            found = feature.survey(table, source.paths, _known(writer, key, source.plan), workers, report)
-            found = _add_columns(writer, key, found)
-            table = table.assign(**{column: found[column] for column in feature.surveyed})
-    return replace(source, plan=replace(source.plan, table=table))
-
-
-def _known(writer: StoreWriter, key: str, plan: Plan) -> pd.DataFrame:
-    """Return the rows of a dataset in a store that has a feature; none if it has not."""
-    if not writer.has(key):
-        return pd.DataFrame()
-    table = writer.table
-    if writer.form.attributes()["dataset"] == plan.dataset:
-        return table
-    names = {plan.dataset, *plan.table.get("dataset", ())}  # labels can have a column dataset of their own
-    return table[[name in names for name in table["dataset"]]] if "dataset" in table else table[:0]
-
-
-def _add_columns(writer: StoreWriter, key: str, found: pd.DataFrame) -> pd.DataFrame:
-    """Write the columns of a feature into the table of a store that is there, NaN for what they do not say.
-
-    Where the store has the feature, what it says already stays.
-
-    Returns:
-        The columns as they are to be, for the same utterances.
-    """
-    if not writer.form.exists():
-        return found
-    before = writer.table
-    columns = found.reindex(before.index)
-    if writer.has(key):
-        columns = before.reindex(columns=found.columns).fillna(columns)
-    after = before.assign(**{str(column): columns[column] for column in columns})
-    if not after.equals(before):
-        writer.replace_table(after)
-    return columns.reindex(found.index).fillna(found)
-
-
-def _check_disk(writer: StoreWriter, source: Source) -> None:
-    """Refuse to fill the disk with the shards that are still to be written."""
-    needed, others = 0, _of_others(writer.table, source)
-    for key in source.features:
-        part = writer.part(key)
-        missing = np.isin(writer.index.shard, [number for number in writer.pending(key) if number not in others])
-        needed += feature_bytes(part.spec, part.lengths[missing])
-    needed, free = writer.form.room(needed) if needed else 0, free_bytes(writer.path)
-    if needed > free:
-        raise StoreError(
-            f"{writer.path} needs {describe_bytes(needed)}, its disk has {describe_bytes(free)} free: see --plan for "
-            "smaller data types, or start all the same with check_disk=false"
-        )
-
-
-def _fill(
-    config: ExtractConfig,
-    writer: StoreWriter,
-    source: Source,
-    places: dict[str, Places],
-    summary: Summary,
-    report: Report,
-) -> None:
-    """Write the shards that are missing, and commit every feature that is complete."""
-    table, jobs = writer.table, plan_jobs(writer, source, places)
-    ours = float(table["duration"][table.index.isin(source.plan.table.index)].sum())
-    total, left = ours * len(source.features), sum(job.seconds * len(job.features) for job in jobs)
-    missing = {key for job in jobs for key in job.features}
-    done, start, spent = 0.0, time.perf_counter(), Spent()
-    for job, seconds in run_jobs(config, jobs, writer, source.features):
+def _do(work: Work, config: ExtractConfig, source: Source, writer: StoreWriter, report: Report) -> str:
+    """Write the shards that are missing, and return how fast that was."""
+    total = float(source.plan.table["duration"].sum()) * len(source.features)
+    left = sum(job.seconds * len(job.features) for job in work.jobs)
+    missing = {key for job in work.jobs for key in job.features}
+    speed, done, start, spent = "", 0.0, time.perf_counter(), Spent()
+    for job, seconds in run_jobs(config, work.jobs, writer, source.features):
         done += job.seconds * len(job.features)
         spent.update(seconds)
-        summary.speed = describe_speed(done / len(missing), time.perf_counter() - start, spent)
-        report(total - left + done, total, summary.speed)
-    for key in source.features:
-        others = writer.pending(key)
-        if others:
-            rows = table[table["shard"].isin(others)]
-            datasets = rows["dataset"].unique().tolist() if "dataset" in table else [source.plan.dataset]
-            what = f"{len(others)} shards hold utterances of {', '.join(datasets)} that were not asked for"
-            summary.unfinished.append(f"{key}: {what}; ask for these too")
-            continue
-        writer.commit(key)
-        part = writer.part(key)
-        summary.failed |= {f"{name} ({key})": reason for name, reason in part.failed.items()}
-        for name, remark in part.flagged.items():
-            notes = [*summary.flagged.get(name, "").split("; "), *remark.split("; ")]
-            summary.flagged[name] = join_notes(*dict.fromkeys(notes))  # of the audio they are the same in each feature
+        speed = describe_speed(done / len(missing), time.perf_counter() - start, spent)
+        report(total - left + done, total, speed)
+    return speed
 
 
 def describe_speed(audio: float, elapsed: float, spent: Spent) -> str:
@@ -209,30 +97,25 @@ def describe_speed(audio: float, elapsed: float, spent: Spent) -> str:
     return f"{audio / max(elapsed, 1e-9):.3g} h of audio an hour; {', '.join(known)}"
 
 
-def plan_jobs(writer: StoreWriter, source: Source, places: dict[str, Places]) -> list[Job]:
-    """Return what is to be written, shard by shard; those with utterances that are not asked for are left."""
-    table, impossible = writer.table, {key: places[key].impossible for key in places}
-    pending = {key: writer.pending(key) for key in source.features}
-    todo = sorted({number for numbers in pending.values() for number in numbers} - _of_others(table, source))
-    return [_job(table[table["shard"] == number], source, number, pending, impossible) for number in todo]
+def _commit(work: Work, source: Source, writer: StoreWriter, speed: str) -> Summary:
+    """Commit every feature that is complete, and return what was done."""
+    table = source.plan.table
+    summary = Summary(writer.path, len(table), float(table["duration"].sum()), source.plan.left_out, speed=speed)
+    summary.flagged |= {str(name): flag for name, flag in table["flags"].items() if flag}
+    for key in source.features:
+        if work.of_others[key]:
+            summary.unfinished.append(f"{key}: {_whose(work.of_others[key], source, writer)}; ask for these too")
+            continue
+        writer.commit(key)
+        feature = writer.feature(key)
+        summary.failed |= {f"{name} ({key})": reason for name, reason in feature.failed.items()}
+        for name, remark in feature.flagged.items():
+            notes = [*summary.flagged.get(name, "").split("; "), *remark.split("; ")]
+            summary.flagged[name] = join_notes(*dict.fromkeys(notes))  # of the audio they are the same in each feature
+    return summary
 
 
-def _of_others(table: pd.DataFrame, source: Source) -> set[int]:
-    """Return the shards with utterances that are not asked for."""
-    return set(table["shard"][~table.index.isin(source.plan.table.index)])
-
-
-def _job(
-    rows: pd.DataFrame,
-    source: Source,
-    number: int,
-    pending: dict[str, list[int]],
-    impossible: dict[str, dict[str, str]],
-) -> Job:
-    """Return the work on one shard, given the utterances that are in it."""
-    columns = sorted({column for feature in source.features.values() for column in feature.columns})
-    known = zip(rows.index, rows["duration"], rows_of(rows, columns), strict=True)
-    clips = [Clip(str(name), source.paths[str(name)].absolute(), seconds, row) for name, seconds, row in known]
-    missing = tuple(key for key in source.features if number in pending[key])
-    reasons = {key: {c.name: impossible[key][c.name] for c in clips if c.name in impossible[key]} for key in missing}
-    return Job(number, missing, clips, reasons)
+def _whose(shards: list[int], source: Source, writer: StoreWriter) -> str:
+    rows = writer.table[writer.table["shard"].isin(shards)]
+    datasets = rows["dataset"].unique().tolist() if "dataset" in rows else [source.plan.dataset]
+    return f"{len(shards)} shards hold utterances of {', '.join(datasets)} that were not asked for"

@@ -9,8 +9,8 @@ import numpy as np
 from extract.audio import SAMPLING_RATE, Wave
 from extract.features.encoder import Encoder
 from extract.speech import VOICES, speak
-from featurestore.codec import Floats
-from featurestore.command import say, say_table
+from featurestore.format.codec import Floats
+from featurestore.shared.command import say, say_table
 
 SECONDS = (0.025, 0.05, 0.1, 0.3, 0.7, 1.0, 2.0, 3.3, 5.0, 8.0, 12.0, 20.0, 30.0)
 SEED = 0

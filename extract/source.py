@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,8 +19,27 @@ from extract.config import ExtractConfig
 from extract.features import Feature
 from extract.labels import Labels, join_notes, readable
 from extract.reasons import EXAMPLES, group, write_list
-from featurestore.errors import DatasetError, SerError
-from featurestore.plan import FeaturePlan, FeatureSpec, Plan
+from featurestore.format.plan import FeaturePlan, FeatureSpec, Plan
+from featurestore.shared.errors import DatasetError, SerError
+
+
+@dataclass(frozen=True)
+class Places:
+    """The frames of a feature for some utterances.
+
+    Attributes:
+        frames: how many each has, 0 where the feature cannot be computed.
+        times: of the first one, in seconds.
+        left_out: why it cannot be computed, by the names of these utterances.
+    """
+
+    frames: np.ndarray
+    times: np.ndarray
+    left_out: dict[str, str]
+
+    def plan(self, spec: FeatureSpec) -> FeaturePlan:
+        """Return the plan of the feature."""
+        return FeaturePlan(spec, self.frames, self.times)
 
 
 @dataclass(frozen=True)
@@ -31,13 +50,19 @@ class Source:
         features: that are asked for, by their names in the store.
         plan: what the store should hold.
         paths: of the audio, by name.
+        places: of each feature the frames of the utterances of the plan.
         lacking: what is said when the dataset is not whole; empty if it is.
     """
 
     features: dict[str, Feature]
     plan: Plan
     paths: dict[str, Path]
+    places: dict[str, Places]
     lacking: str
+
+    def plans(self, specs: Mapping[str, FeatureSpec]) -> dict[str, FeaturePlan]:
+        """Return the plan of each feature for the utterances of the dataset, given what the features are."""
+        return {key: places.plan(specs[key]) for key, places in self.places.items()}
 
 
 class Measured(NamedTuple):
@@ -45,19 +70,6 @@ class Measured(NamedTuple):
 
     samples: int
     size: int
-
-
-@dataclass(frozen=True)
-class Places:
-    """The frames of a feature for some utterances, and the reason where it cannot be computed."""
-
-    frames: np.ndarray
-    times: np.ndarray
-    impossible: dict[str, str]
-
-    def plan(self, spec: FeatureSpec) -> FeaturePlan:
-        """Return the plan of the feature."""
-        return FeaturePlan(spec, self.frames, self.times)
 
 
 def read_source(config: ExtractConfig) -> Source:
@@ -82,11 +94,11 @@ def read_source(config: ExtractConfig) -> Source:
     table = _without_surveyed(labels.table.loc[list(measured)], features)
     table = table.assign(duration=np.array([one.samples for one in measured.values()]) / SAMPLING_RATE)
     table = _flag_copies(table, paths, measured)
-    impossible = [place(feature, table).impossible for feature in features.values()]
-    if all(len(reasons) == len(table) for reasons in impossible):
-        raise SerError(_nothing_left(config, left_out | impossible[0]))
+    places = {key: place(feature, table) for key, feature in features.items()}
+    if all(len(one.left_out) == len(table) for one in places.values()):
+        raise SerError(_nothing_left(config, left_out | next(iter(places.values())).left_out))
     plan = Plan.make(table, config.shard_seconds, dataset=config.dataset.name, ranges=labels.ranges, left_out=left_out)
-    return Source(features, plan, paths, lacking)
+    return Source(features, plan, paths, places, lacking)
 
 
 def _without_surveyed(table: pd.DataFrame, features: dict[str, Feature]) -> pd.DataFrame:
@@ -119,15 +131,15 @@ def _only(labels: Labels, split: str | None) -> Labels:
 
 def place(feature: Feature, table: pd.DataFrame) -> Places:
     """Return the number of frames of a feature for each utterance, 0 where it cannot be computed."""
-    frames, times, impossible = np.zeros(len(table), np.int64), np.zeros(len(table)), {}
+    frames, times, left_out = np.zeros(len(table), np.int64), np.zeros(len(table)), {}
     samples = np.rint(table["duration"].to_numpy() * SAMPLING_RATE).astype(np.int64).tolist()
     rows = rows_of(table, feature.columns)
     for i, (name, count) in enumerate(zip(table.index, samples, strict=True)):
         try:
             frames[i], times[i] = feature.place(count, rows[i])
         except ValueError as error:
-            impossible[name] = str(error)
-    return Places(frames, times, impossible)
+            left_out[name] = str(error)
+    return Places(frames, times, left_out)
 
 
 def rows_of(table: pd.DataFrame, columns: Iterable[str]) -> list[dict[str, Any]]:
@@ -139,7 +151,7 @@ def rows_of(table: pd.DataFrame, columns: Iterable[str]) -> list[dict[str, Any]]
 
 
 def _flag_copies(table: pd.DataFrame, paths: dict[str, Path], measured: dict[str, Measured]) -> pd.DataFrame:
-    """Return the table with the utterances whose file has the content of an earlier one named in ``flags``."""
+    """Return the table with a flag on utterances whose file has the content of an earlier one."""
     by_size: dict[int, list[str]] = {}
     for name, one in measured.items():
         by_size.setdefault(one.size, []).append(name)
@@ -157,7 +169,7 @@ def _flag_copies(table: pd.DataFrame, paths: dict[str, Path], measured: dict[str
 
 
 def _digest(path: Path) -> bytes:
-    """Return the SHA-256 of a file; of its path where it cannot be read, which is then said where it is decoded."""
+    """Return the SHA-256 of a file; of its path if it cannot be read, which is reported when it is decoded."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()

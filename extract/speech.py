@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from extract.audio import SAMPLING_RATE, Wave
-from featurestore.config import Config
+from featurestore.shared.config import Config
 
 LANGUAGE = "English (Great Britain)"
 VOICES = ("Female1", "Female2", "Female3", "Female4", "Male1", "Male2", "Male3", "Male4", "Male5")

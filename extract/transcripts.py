@@ -9,11 +9,12 @@ from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 from pydantic import Field
+from typing_extensions import override
 
 from extract.encoders.checkpoint import TEXT_MODELS, load_with, short_names
 from extract.features import Row
 from extract.pretrained import PretrainedFeature
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 
 COUNTED_FROM_PADDING = ("roberta", "xlm-roberta")
 """Their first position is the one after the number of the padding token."""
@@ -43,7 +44,8 @@ class TranscriptFeature(PretrainedFeature):
     """A short name of checkpoints.yaml, or a local folder in Hugging Face's layout, with the tokenizer."""
 
     @property
-    def columns(self) -> tuple[str, ...]:  # noqa: D102
+    @override
+    def columns(self) -> tuple[str, ...]:
         return ("transcript",)
 
     def settings(self) -> dict[str, Any]:

@@ -20,9 +20,9 @@ from typing import Any, NamedTuple, Self
 from extract.audio import SAMPLING_RATE, AudioError, Recording, Wave, read_recording
 from extract.features import Computed, Feature, Stored
 from extract.labels import readable
-from featurestore.errors import SerError
-from featurestore.feature_shard import FeatureShard
-from featurestore.writer import StoreWriter
+from featurestore.access.feature_shard import FeatureShard
+from featurestore.access.writer import StoreWriter
+from featurestore.shared.errors import SerError
 
 READING, WRITING = "reading audio", "writing"
 WRITE_AHEAD = 1
@@ -50,13 +50,13 @@ class Job:
         number: of the shard.
         features: that are missing.
         clips: in the order of the table.
-        impossible: for each feature the utterances from which it cannot be computed, with the reason.
+        left_out: for each feature the utterances from which it cannot be computed, with the reason.
     """
 
     number: int
     features: tuple[str, ...]
     clips: list[Clip]
-    impossible: dict[str, dict[str, str]]
+    left_out: dict[str, dict[str, str]]
 
     def __str__(self) -> str:
         return f"shard {self.number} ({self.clips[0].name} to {self.clips[-1].name})"
@@ -98,7 +98,7 @@ def _write(job: Job, recordings: Recordings, writer: StoreWriter, features: dict
         good: dict[str, Wave] = {}
         with _named(key, job), writer.shard(key, job.number) as shard:
             for name, recording in recordings.items():
-                reason = recording if isinstance(recording, str) else job.impossible[key].get(name)
+                reason = recording if isinstance(recording, str) else job.left_out[key].get(name)
                 if reason is None and not isinstance(recording, str):
                     good[name] = recording.wave
                     shard.flag(name, recording.remark)
@@ -146,7 +146,7 @@ def _measured(spent: Spent, what: str) -> Iterator[None]:
 
 @contextmanager
 def _named(key: str, job: Job) -> Iterator[None]:
-    """Say of an error that users can mend in which feature and shard it happened."""
+    """Add the feature and the shard to an error that users can mend."""
     try:
         yield
     except SerError as error:

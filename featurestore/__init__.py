@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from featurestore.store import Store
+    from featurestore.access.store import Store
 
 
 def open(path: str | Path, partial: bool = False) -> Store:  # noqa: A001, the word that readers expect
@@ -24,6 +24,6 @@ def open(path: str | Path, partial: bool = False) -> Store:  # noqa: A001, the w
     >>> store["DK_001_A_1"]["whisper-base", 3:5].shape                      # doctest: +SKIP
     (2, 139, 512)
     """
-    from featurestore.store import Store  # here, so that the commands' --help need not wait for pandas
+    from featurestore.access.store import Store  # here, so that the commands' --help need not wait for pandas
 
     return Store(path, partial)

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Literal
 from cyclopts import App
 
 import featurestore
-from featurestore.codec import Dtype
-from featurestore.command import INCOMPLETE, progress, run, say, say_table
-from featurestore.layout import describe_bytes
-from featurestore.plan import Compress
+from featurestore.format.codec import Dtype
+from featurestore.format.layout import describe_bytes
+from featurestore.format.plan import Compress
+from featurestore.shared.command import INCOMPLETE, progress, run, say, say_table
 
 if TYPE_CHECKING:
-    from featurestore.feature import FeatureStore
-    from featurestore.store import Store
-    from featurestore.verify import Damage
+    from featurestore.access.feature import FeatureStore
+    from featurestore.access.store import Store
+    from featurestore.operations.verify import Damage
 
 app = App(
     name="ser-store", help="Look into a feature store, check and mend it, make others out of it.", version_flags=[]
@@ -37,7 +37,7 @@ def info(store: str) -> None:
     ranges = ", ".join(f"{target} {low:g} to {high:g}" for target, (low, high) in opened.ranges.items())
     say(f"labels: {', '.join(table.columns)}" + (f"; declared ranges: {ranges}" if ranges else ""))
     header = ("feature", "layers", "dim", "hop s", "dtype", "frames", "MB", "state")
-    say_table(header, [_describe(name, part) for name, part in opened.parts.items()])
+    say_table(header, [_describe(name, feature) for name, feature in opened.parts.items()])
     _say_left_out(opened)
 
 
@@ -56,15 +56,15 @@ def show(store: str, name: str) -> None:
     width = max(map(len, map(str, utterance.labels.index)))
     for column, value in utterance.labels.items():
         say(f"{column!s:<{width}}  {value}")
-    for feature, part in opened.parts.items():
-        if name in part.flagged:
-            say(f"{feature}: flagged, {part.flagged[name]}")
-        if name in part.failed:
-            say(f"{feature}: none, {part.failed[name]}")
+    for key, feature in opened.parts.items():
+        if name in feature.flagged:
+            say(f"{key}: flagged, {feature.flagged[name]}")
+        if name in feature.failed:
+            say(f"{key}: none, {feature.failed[name]}")
             continue
-        frames = utterance[feature]
+        frames = utterance[key]
         say(
-            f"{feature}: {frames.shape} (layer, frame, dim), {_span(part, name)}, "
+            f"{key}: {frames.shape} (layer, frame, dim), {_span(feature, name)}, "
             f"values {frames.min():.4g} to {frames.max():.4g}, mean {frames.mean():.4g}"
         )
 
@@ -77,7 +77,7 @@ def verify(store: str, name: str | None = None) -> int:
         store: To check.
         name: Check one utterance only, which is quick.
     """
-    from featurestore.verify import verify, verify_utterance
+    from featurestore.operations.verify import verify, verify_utterance
 
     opened = featurestore.open(store, partial=True)
     if name is not None:
@@ -89,12 +89,12 @@ def verify(store: str, name: str | None = None) -> int:
         damages = verify(opened, update)
     _say_damages(damages)
     broken = {damage.feature for damage in damages if damage.shard is None}
-    features = [] if None in broken else [name for name in opened.form.features() if name not in broken]
+    features = [] if None in broken else [name for name in opened.backend.features() if name not in broken]
     sound = {name: opened.feature(name) for name in features}
-    unfinished = [name for name, part in sound.items() if not part.complete]
+    unfinished = [name for name, feature in sound.items() if not feature.complete]
     for name in unfinished:
         say(f"unfinished: {name}; run the same ser-extract command again to finish it")
-    size = "" if None in broken else f"{describe_bytes(sum(part.size for part in sound.values()))} read: "
+    size = "" if None in broken else f"{describe_bytes(sum(feature.size for feature in sound.values()))} read: "
     say(size + (_count(damages) if damages else "all is as it was written"))
     return 1 if damages or unfinished else 0
 
@@ -107,9 +107,9 @@ def repair(store: str, *, drop: str = "") -> int:
         store: To repair.
         drop: Features to drop whole, damaged or not, separated by commas.
     """
-    from featurestore.verify import repair
+    from featurestore.operations.repair import repair
 
-    features = [feature for feature in drop.split(",") if feature]
+    features = _names(drop)
     with progress("verify") as update:
         damages = repair(store, features, update)
     _say_damages(damages, "dropped")
@@ -142,7 +142,7 @@ def merge(target: str, *sources: str, features: str = "") -> int:
         sources: The stores.
         features: To take, separated by commas; all of them when absent.
     """
-    return _copy(list(sources), target, tuple(part for part in features.split(",") if part), None, None)
+    return _copy(list(sources), target, tuple(_names(features)), None, None)
 
 
 @app.command
@@ -163,8 +163,8 @@ def export(
         features: To write, separated by commas; all of them when absent.
         kind: Of the files.
     """
-    from featurestore.errors import StoreError
-    from featurestore.export import export_frames, export_table
+    from featurestore.operations.export import export_frames, export_table
+    from featurestore.shared.errors import StoreError
 
     if folder is None and table is None:
         raise StoreError("nothing to export: give a FOLDER for the frames, or --table FILE")
@@ -174,7 +174,7 @@ def export(
     left_out = []
     if folder is not None:
         with progress("export") as update:
-            left_out = export_frames(opened, folder, [part for part in features.split(",") if part], kind, update)
+            left_out = export_frames(opened, folder, _names(features), kind, update)
     for line in left_out:
         say(f"left out: {line}")
     return INCOMPLETE if left_out else 0
@@ -189,8 +189,8 @@ def add_labels(store: str, file: Path, *, replace: bool = False) -> None:
         file: With the column name and any others; utterances that it does not have keep what they have.
         replace: Write over columns that are there already.
     """
-    from featurestore.export import add_labels
-    from featurestore.writer import StoreWriter
+    from featurestore.access.writer import StoreWriter
+    from featurestore.operations.export import add_labels
 
     writer = StoreWriter(store)
     featurestore.open(store)
@@ -202,6 +202,11 @@ def add_labels(store: str, file: Path, *, replace: bool = False) -> None:
     say(f"{store}: added {', '.join(added) or 'no column'}" + (", the others replaced" if replace else ""))
 
 
+def _names(listed: str) -> list[str]:
+    """Return the names in a list that is separated by commas."""
+    return [name for name in listed.split(",") if name]
+
+
 def _copy(
     sources: list[str],
     target: str,
@@ -209,49 +214,49 @@ def _copy(
     dtype: Dtype | None,
     compress: Compress | None,
 ) -> int:
-    from featurestore.copying import DAMAGED, copy_stores
+    from featurestore.operations.copying import DAMAGED, copy_stores
 
     opened = [featurestore.open(source) for source in sources]
     with progress("copy") as update:
         copy_stores(opened, target, features=features, dtype=dtype, compress=compress, report=update)
     copied = featurestore.open(target)
     left_out = [
-        f"{feature} of {name}: {reason}"
-        for feature, part in copied.parts.items()
-        for name, reason in part.failed.items()
+        f"{key} of {name}: {reason}"
+        for key, feature in copied.parts.items()
+        for name, reason in feature.failed.items()
         if reason.startswith(DAMAGED)
     ]
     for line in left_out:
         say(f"left out: {line}")
-    size = sum(part.size for part in copied.parts.values())
+    size = sum(feature.size for feature in copied.parts.values())
     say(f"{target}: {len(copied.index.names)} utterances, {', '.join(copied.features)}, {describe_bytes(size)}")
     return INCOMPLETE if left_out else 0
 
 
-def _span(part: FeatureStore, name: str) -> str:
-    if not part.spec.hop:
+def _span(feature: FeatureStore, name: str) -> str:
+    if not feature.spec.hop:
         return "no times"
-    times = part.times(name)
+    times = feature.times(name)
     return f"{times[0]:.4f} to {times[-1]:.4f} s"
 
 
-def _describe(name: str, part: FeatureStore) -> tuple[object, ...]:
-    spec = part.spec
-    state = "complete" if part.complete else f"unfinished, {len(part.records)} of {part.shards} shards"
-    failed = f", {len(part.failed)} utterances without" if part.complete and part.failed else ""
+def _describe(name: str, feature: FeatureStore) -> tuple[object, ...]:
+    spec = feature.spec
+    state = "complete" if feature.complete else f"unfinished, {len(feature.records)} of {feature.shards} shards"
+    failed = f", {len(feature.failed)} utterances without" if feature.complete and feature.failed else ""
     dtype = f"{spec.dtype} {spec.compress}" if spec.compress else spec.dtype
-    flagged = f", {len(part.flagged)} flagged" if part.flagged else ""
-    size = f"{part.size / 1e6:.1f}"
-    return (name, spec.layers, spec.dim, spec.hop or "-", dtype, part.lengths.sum(), size, state + failed + flagged)
+    flagged = f", {len(feature.flagged)} flagged" if feature.flagged else ""
+    size = f"{feature.size / 1e6:.1f}"
+    return (name, spec.layers, spec.dim, spec.hop or "-", dtype, feature.lengths.sum(), size, state + failed + flagged)
 
 
 def _say_left_out(store: Store) -> None:
     for name, reason in store.left_out.items():
         say(f"left out: {name}: {reason}")
-    for feature, part in store.parts.items():
-        if part.complete:
-            for name, reason in part.failed.items():
-                say(f"without {feature}: {name}: {reason}")
+    for key, feature in store.parts.items():
+        if feature.complete:
+            for name, reason in feature.failed.items():
+                say(f"without {key}: {name}: {reason}")
 
 
 def _count(damages: list[Damage]) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from extract.config import ExtractConfig
-from featurestore.config import load
+from featurestore.shared.config import load
 from train.config import TrainConfig
 from train.sweep.config import SweepConfig, as_sample, train_config, variants_of
 

@@ -11,7 +11,7 @@ import featurestore.cli
 import train.cli
 import train.sweep.cli
 from extract.config import ExtractConfig
-from featurestore.config import load
+from featurestore.shared.config import load
 from train.config import TrainConfig
 from train.sweep.config import SweepConfig
 

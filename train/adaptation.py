@@ -12,7 +12,7 @@ import math
 import torch
 from pydantic import Field
 
-from featurestore.config import Config
+from featurestore.shared.config import Config
 
 SMALLEST = 1e-8
 

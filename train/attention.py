@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.clock import pooled_times
 from train.config import TrainConfig
 from train.drawing import as_label, blank, save

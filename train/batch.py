@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from featurestore.codec import Frames
-from featurestore.plan import Ints
+from featurestore.format.codec import Frames
+from featurestore.format.plan import Ints
 from train.align import Alignment
 
 Span = tuple[int, int]

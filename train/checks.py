@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.examples import Examples
 from train.labels import some
 from train.protocol import PARTS

@@ -11,10 +11,10 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from featurestore.command import INCOMPLETE, run, say, say_table
-from featurestore.config import load
-from featurestore.errors import ConfigError
-from featurestore.listing import say_list
+from featurestore.shared.command import INCOMPLETE, run, say, say_table
+from featurestore.shared.config import load
+from featurestore.shared.errors import ConfigError
+from featurestore.shared.listing import say_list
 from train.curves.commands import register
 from train.protocol_commands import app as protocol_app
 

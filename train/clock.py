@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from featurestore.plan import Seconds
+from featurestore.format.plan import Seconds
 from train.config import TrainConfig
 from train.examples import Hearing
 

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.labels import speaker_numbers
 from train.metrics import Floats, Metric, resample_weights
 from train.outcomes import Outcome, Truth, check_same_tests, check_seeds

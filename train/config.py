@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from featurestore.config import Config
+from featurestore.shared.config import Config
 from train.adaptation import LMMD
 from train.augmentations import Augmentation
 from train.fusions import Fusion

@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 
 import featurestore
-from featurestore.codec import Floats, Frames
-from featurestore.errors import SerError
-from featurestore.feature import FeatureStore
-from featurestore.layers import Layers
-from featurestore.plan import FeatureSpec, Ints, Seconds
-from featurestore.store import Store
+from featurestore.access.feature import FeatureStore
+from featurestore.access.layers import Layers
+from featurestore.access.store import Store
+from featurestore.format.codec import Floats, Frames
+from featurestore.format.plan import FeatureSpec, Ints, Seconds
+from featurestore.shared.errors import SerError
 from train.labels import as_names
 
 Scale = tuple[float, float]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from featurestore.command import printable
+from featurestore.shared.command import printable
 from train.files import write_whole
 from train.unsafe import UNSAFE
 

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from featurestore.batches import read_ahead
-from featurestore.codec import Frames
-from featurestore.errors import SerError
-from featurestore.plan import Ints
+from featurestore.access.batches import read_ahead
+from featurestore.format.codec import Frames
+from featurestore.format.plan import Ints
+from featurestore.shared.errors import SerError
 from train.align import align_repeated
 from train.batch import Batch, StreamBatch
 from train.config import TrainConfig

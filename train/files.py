@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 
-from featurestore.command import printable
-from featurestore.config import load
-from featurestore.errors import SerError
-from featurestore.plan import FeatureSpec
+from featurestore.format.plan import FeatureSpec
+from featurestore.shared.command import printable
+from featurestore.shared.config import load
+from featurestore.shared.errors import SerError
 from train.audit import Audit
 from train.config import TrainConfig
 from train.corpora import AnyStore, Corpora, open_stores

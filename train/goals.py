@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.config import TrainConfig
 from train.labels import Scale, first_of
 from train.losses import Loss

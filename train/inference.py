@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from featurestore.errors import SerError
-from featurestore.plan import Ints
+from featurestore.format.plan import Ints
+from featurestore.shared.device import find_device
+from featurestore.shared.errors import SerError
 from train.config import TrainConfig
 from train.examples import Examples
 from train.model import Model
@@ -48,10 +49,4 @@ def device_of(name: str | None) -> torch.device:
     Raises:
         SerError: if it cannot be used.
     """
-    try:
-        probe = torch.zeros(1, device=name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        probe.tolist()  # some devices hold no values
-    except (RuntimeError, AssertionError, ImportError) as error:
-        reason = str(error).splitlines()[0]
-        raise SerError(f"device={name} cannot be used: {reason}; choose another, e.g. cpu") from None
-    return probe.device
+    return find_device(torch, name)

@@ -17,7 +17,7 @@ import numba.extending
 import numpy as np
 import numpy.typing as npt
 
-from featurestore.codec import Frames
+from featurestore.format.codec import Frames
 
 Floats = npt.NDArray[np.float32]
 NEAR, BLOCK_FRAMES = 8192, 16

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.metrics import Groups
 
 NAMES = ("speaker", "session", "split", "emotion")

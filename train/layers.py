@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from featurestore.codec import Frames
+from featurestore.format.codec import Frames, unpack
 from train.kernels import Floats, add_slopes, fold, frame_sums, weighted_sum
 
 WIDEST = 8192
@@ -188,5 +188,5 @@ def _decoded(stored: torch.Tensor, layer: int, like: Frames, dim: int) -> torch.
     if like.dtype == "bfloat16":
         values = values.view(torch.bfloat16)
     if like.dtype == "int4":
-        values = torch.stack([values & 0xF, values >> 4], dim=-1).flatten(-2)[..., :dim]
+        values = unpack(values, values.new_empty((*values.shape[:-1], dim)))
     return values.to(torch.float32)

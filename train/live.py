@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from featurestore.command import progress
+from featurestore.shared.command import progress
 from train.examples import Examples
 from train.files import append_line
 from train.folder import RunFolder

@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import nn
+from typing_extensions import override
 
 WAVES = 10000.0
 """Longest wave of a position, in frames over two pi (Vaswani et al. 2017)."""
@@ -18,7 +19,8 @@ class MaskedBatchNorm(nn.BatchNorm1d):
     Frames of the padding come out as zeros.
     """
 
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # noqa: D102
+    @override
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         if bool(mask.all()):
             return super().forward(frames.flatten(0, 1)).view_as(frames)
         there = super().forward(frames[mask])

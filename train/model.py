@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import torch
 from torch import nn
+from typing_extensions import override
 
 from train.augmentations import Heard
 from train.batch import Batch, StreamBatch
@@ -110,7 +111,8 @@ class Model(nn.Module):
         for name, front in self._fronts():
             front.fit(examples.streams[name].source, names)
 
-    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:  # noqa: D102
+    @override
+    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         return self.decide(self.vectors(batch))
 
     def vectors(self, batch: Batch) -> torch.Tensor:

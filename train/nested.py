@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.config import TrainConfig
 from train.corpora import AnyStore
 from train.examples import Examples, load_examples

@@ -12,7 +12,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 import featurestore
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.config import TrainConfig
 from train.corpora import AnyStore
 from train.curves.tables import curves_table

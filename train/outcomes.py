@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.folder import RunFolder
 from train.labels import some
 from train.metrics import Floats, Groups, Metric, ccc_of, choice_sums, concordance_sums, uar_of

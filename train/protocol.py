@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.labels import first_of, some
 from train.splits import Apart, Fold, Splits
 

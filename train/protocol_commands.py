@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from featurestore.command import INCOMPLETE, say, say_table
+from featurestore.shared.command import INCOMPLETE, say, say_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +47,7 @@ def make(
         config: YAML file with settings of ser-train; given more than once, the last one wins.
     """
     import featurestore
-    from featurestore.config import load
+    from featurestore.shared.config import load
     from train.config import TrainConfig
     from train.examples import load_examples
     from train.files import write_whole

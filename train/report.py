@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from featurestore.command import printable
+from featurestore.shared.command import printable
 from train.files import write_whole
 from train.unsafe import stamp
 

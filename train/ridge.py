@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from featurestore.plan import Ints
+from featurestore.format.plan import Ints
 from train.examples import Examples
 from train.sources import AT_ONCE
 from train.splits import Fold

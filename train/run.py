@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from featurestore.command import printable
-from featurestore.errors import SerError
+from featurestore.shared.command import printable
+from featurestore.shared.errors import SerError
 from train.attention import check_attention, plot_attention
 from train.audit import Audit, audit
 from train.checks import check_folds

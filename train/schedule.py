@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from featurestore.plan import Ints
+from featurestore.format.plan import Ints
 from train.config import OptimConfig
 from train.model import Model
 

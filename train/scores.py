@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from featurestore.plan import Ints
+from featurestore.format.plan import Ints
 from train.examples import Examples
 
 

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 
 Sink = Callable[[Path, dict[str, Any], dict[str, Any]], None]
 EPOCH = ("loss", "dev")

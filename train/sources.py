@@ -9,11 +9,11 @@ from functools import cached_property, lru_cache
 import numpy as np
 import pandas as pd
 
-from featurestore.codec import Floats, Frames
-from featurestore.errors import SerError
-from featurestore.layers import Layers
-from featurestore.plan import FeatureSpec, Seconds
-from featurestore.statistics import corpus_statistics
+from featurestore.access.layers import Layers
+from featurestore.access.statistics import corpus_statistics
+from featurestore.format.codec import Floats, Frames
+from featurestore.format.plan import FeatureSpec, Seconds
+from featurestore.shared.errors import SerError
 from train.corpora import AnyFeature
 from train.kernels import frame_sums
 from train.labels import some

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import pandas as pd
 from pydantic import Field
 
-from featurestore.config import Config
-from featurestore.errors import SerError
+from featurestore.shared.config import Config
+from featurestore.shared.errors import SerError
 from train.corpora import AnyStore
 from train.embeddings import Embedding
 from train.embeddings.linear import Linear

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.config import TrainConfig
 from train.labels import as_names, speaker_numbers
 from train.metrics import Floats, Groups, ccc_of, choice_sums, concordance_sums, resample_weights, uar_of

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.files import write_whole
 
 NOTE = "note"

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from featurestore.errors import SerError
-from featurestore.plan import Ints
+from featurestore.format.plan import Ints
+from featurestore.shared.errors import SerError
 from train.augmentations import Mix
 from train.batch import Batch
 from train.config import TrainConfig

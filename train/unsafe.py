@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from featurestore.config import Config
-from featurestore.errors import SerError
+from featurestore.shared.config import Config
+from featurestore.shared.errors import SerError
 from train.splits import Fold
 
 UNSAFE = "UNSAFE.txt"

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from featurestore.cluster import cluster
-from featurestore.errors import SerError
+from featurestore.shared.cluster import cluster
+from featurestore.shared.errors import SerError
 from train.inference import device_of
 from train.work import Pack, Report, Task
 

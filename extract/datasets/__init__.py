@@ -14,8 +14,8 @@ import pandas as pd
 
 from extract.audio_files import AudioFiles, split_suffix
 from extract.labels import Labels, Scale, find_audio, name_emotions, readable, tidy
-from featurestore.config import Component
-from featurestore.errors import DatasetError
+from featurestore.shared.config import Component
+from featurestore.shared.errors import DatasetError
 
 
 class Dataset(Component, ABC):
@@ -60,7 +60,7 @@ class Dataset(Component, ABC):
         return find_audio(labels, self.audio_folder())
 
     def complete(self, labels: Labels) -> Labels:
-        """Return the labels with what the dataset adds to them, wherever they are from."""
+        """Return the labels with what the dataset adds to them, from whatever file they are."""
         return labels
 
     @abstractmethod
@@ -109,7 +109,7 @@ class Dataset(Component, ABC):
         return Labels(name_emotions(table, self.EMOTIONS), left_out=left_out)
 
     def lacking(self, labels: Labels) -> str:
-        """Return what is said when the dataset is not whole; empty if it is."""
+        """Return a message if the dataset is not whole; empty if it is."""
         found = len(labels.table) + len(labels.left_out)
         if self.CLIPS is None or found == self.CLIPS:
             return ""
@@ -136,7 +136,7 @@ class Dataset(Component, ABC):
 
 
 def _say_replaced(given: pd.DataFrame, table: pd.DataFrame) -> None:
-    """Warn of the columns in which a dataset has put what it knows in the place of what its labels say."""
+    """Warn of the columns of the labels that a dataset has replaced."""
     before = given.loc[table.index].drop(columns="flags", errors="ignore")
     replaced = [str(column) for column in before if before[column].tolist() != table[column].tolist()]
     replaced = [column for column in replaced if not pd.api.types.is_numeric_dtype(before[column])]

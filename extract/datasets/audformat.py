@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 import pandas as pd
 from pydantic import Field
+from typing_extensions import override
 from yaml import YAMLError
 
 from extract.audio import SAMPLING_RATE, AudioError, count_samples
@@ -22,8 +23,8 @@ from extract.audio_files import AudioFiles
 from extract.datasets import Dataset
 from extract.datasets.csv import SPLITS, UNKNOWN_SPEAKERS
 from extract.labels import Labels, Scale, check_columns, flag_outside, name_emotions, name_genders
-from featurestore.config import suggest
-from featurestore.errors import DatasetError, SerError
+from featurestore.shared.config import suggest
+from featurestore.shared.errors import DatasetError, SerError
 
 Target = Literal["V", "A", "D"]
 TARGETS: tuple[Target, ...] = get_args(Target)
@@ -76,7 +77,8 @@ class AudFormat(Dataset):
         "no_agreement": "",
     }
 
-    def labels(self) -> Labels:  # noqa: D102
+    @override
+    def labels(self) -> Labels:
         header = self.audio_folder() / "db.yaml"
         if not os.path.exists(header):
             raise DatasetError(f"dataset audformat: no {header}; expected {self.layout}")

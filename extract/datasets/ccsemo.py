@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 from typing import ClassVar
 
+from typing_extensions import override
+
 from extract.datasets import Dataset
 from extract.datasets.csv import read_label_csv
 from extract.labels import Labels, Scale
-from featurestore.errors import DatasetError
+from featurestore.shared.errors import DatasetError
 
 FILES = ("ccsemo_label.csv", "ccsemo_labels.csv", "labels.csv", "label.csv")
 SPEAKER = r"^(spk\d+)-"
@@ -30,14 +32,16 @@ class CCSEMO(Dataset):
         "sad": "sadness",
     }
 
-    def complete(self, labels: Labels) -> Labels:  # noqa: D102
+    @override
+    def complete(self, labels: Labels) -> Labels:
         table = labels.table
         if "speaker" not in table:
             speaker = table.index.to_series().str.extract(SPEAKER, expand=False).fillna("")
             labels.table = table.assign(speaker=speaker)
         return labels
 
-    def labels(self) -> Labels:  # noqa: D102
+    @override
+    def labels(self) -> Labels:
         folder = self.folder()
         found = next((folder / name for name in FILES if os.path.exists(folder / name)), None)
         if found is None:

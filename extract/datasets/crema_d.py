@@ -10,10 +10,11 @@ import re
 from typing import Any, ClassVar
 
 import pandas as pd
+from typing_extensions import override
 
 from extract.datasets import Dataset
 from extract.labels import Labels, as_ratings, check_columns, name_genders
-from featurestore.labels import read_csv
+from featurestore.shared.label_files import read_csv
 
 NAME = re.compile(
     r"(?P<speaker>1\d{3})_(?P<sentence>[A-Z]{3})_(?P<emotion>ANG|DIS|FEA|HAP|NEU|SAD)_(?P<level>LO|MD|HI|XX?)"
@@ -56,7 +57,8 @@ class CremaD(Dataset):
         "SAD": "sadness",
     }
 
-    def labels(self) -> Labels:  # noqa: D102
+    @override
+    def labels(self) -> Labels:
         labels = self.labels_of_names([self.folder() / "AudioWAV"], NAME, "1001_DFA_ANG_XX")
         table = labels.table
         table["level"] = table["level"].replace("X", "XX")  # of one file, whose name lacks an X

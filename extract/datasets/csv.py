@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pandas as pd
+from typing_extensions import override
 
 from extract.audio_files import AudioFiles, split_suffix
 from extract.datasets import Dataset
@@ -26,9 +27,9 @@ from extract.labels import (
     name_genders,
     readable,
 )
-from featurestore.config import Config
-from featurestore.errors import DatasetError
-from featurestore.labels import read_csv
+from featurestore.shared.config import Config
+from featurestore.shared.errors import DatasetError
+from featurestore.shared.label_files import read_csv
 
 SPLITS = {
     "train": "train",
@@ -81,7 +82,8 @@ class CSV(Dataset):
     layout: ClassVar[str] = LAYOUT
     takes_file: ClassVar[bool] = True
 
-    def audio_folder(self) -> Path:  # noqa: D102
+    @override
+    def audio_folder(self) -> Path:
         return self.audio_root or super().audio_folder()
 
     def labels(self) -> Labels:

@@ -21,7 +21,7 @@ from extract.audio import SAMPLING_RATE
 from extract.datasets.csv import CSV
 from extract.labels import Labels
 from extract.speech import VOICES, Manner, speak
-from featurestore.errors import DatasetError
+from featurestore.shared.errors import DatasetError
 
 SENTENCES = (
     "The letter is lying on the table.",

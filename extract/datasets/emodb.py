@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
+from typing_extensions import override
+
 from extract.datasets import Dataset
 from extract.labels import Labels
 
@@ -30,7 +32,8 @@ class EmoDB(Dataset):
         "N": "neutral",
     }
 
-    def labels(self) -> Labels:  # noqa: D102
+    @override
+    def labels(self) -> Labels:
         labels = self.labels_of_names([self.folder() / "wav"], NAME, "03a01Fa")
         gender = labels.table["speaker"].map(lambda speaker: "male" if speaker in MEN else "female")
         labels.table = labels.table.assign(gender=gender)

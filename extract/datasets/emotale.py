@@ -10,6 +10,7 @@ import re
 from typing import ClassVar
 
 import pandas as pd
+from typing_extensions import override
 
 from extract.audio_files import split_suffix
 from extract.datasets import Dataset
@@ -23,7 +24,7 @@ from extract.labels import (
     name_genders,
     without,
 )
-from featurestore.labels import read_csv
+from featurestore.shared.label_files import read_csv
 
 NAME = re.compile(r"^(?P<language>DK|EN)_(?P<speaker>\d{3})_[ABHNS]_(?P<sentence>\d+)$")
 RATERS = ("a1", "a2", "a3")
@@ -47,7 +48,8 @@ class EmoTale(Dataset):
         "S": "sadness",
     }
 
-    def labels(self) -> Labels:  # noqa: D102
+    @override
+    def labels(self) -> Labels:
         file = self.folder() / "annotations.csv"
         table = read_csv(file)
         check_columns(table, ["file", "gt_emotion", *RATINGS], file)

@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import ClassVar
 
 import pandas as pd
+from typing_extensions import override
 
 from extract.audio_files import AudioFiles, walk
 from extract.datasets import Dataset
 from extract.labels import Labels, readable
-from featurestore.errors import DatasetError
+from featurestore.shared.errors import DatasetError
 
 
 class Folder(Dataset):
@@ -23,7 +24,8 @@ class Folder(Dataset):
 
     layout: ClassVar[str] = "a folder with audio files, at any depth"
 
-    def labels(self) -> Labels:  # noqa: D102
+    @override
+    def labels(self) -> Labels:
         root, files = self.folder(), AudioFiles()
         left_out: dict[str, str] = {}
         paths: dict[str, str] = {}

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas as pd
+from typing_extensions import override
 
 from extract.alignments import add_words, read_wdseg
 from extract.datasets import Dataset
 from extract.labels import Labels, Scale, as_ratings, flag_outside, leave_out, leave_out_nameless, name_emotions
-from featurestore.errors import DatasetError
+from featurestore.shared.errors import DatasetError
 
 NUMBER = r"\s*([-+.\d]+)\s*"
 TURN = re.compile(rf"\[{NUMBER}-{NUMBER}\]\s+(\S+)\s+(\w+)\s+\[{NUMBER},{NUMBER},{NUMBER}\]")
@@ -56,13 +57,15 @@ class IEMOCAP(Dataset):
         "xxx": "",
     }
 
-    def complete(self, labels: Labels) -> Labels:  # noqa: D102
+    @override
+    def complete(self, labels: Labels) -> Labels:
         labels.table = _describe(labels.table, labels.left_out)
         if self.alignments:
             labels.table = add_words(labels.table, [*map(self._alignment, labels.table.index)], read_wdseg)
         return labels
 
-    def labels(self) -> Labels:  # noqa: D102
+    @override
+    def labels(self) -> Labels:
         left_out: dict[str, str] = {}
         rows: dict[str, dict[str, Any]] = {}
         for file in self._files("dialog/EmoEvaluation"):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas as pd
+from typing_extensions import override
 
 from extract.alignments import add_sidecars, add_words, read_textgrid
 from extract.audio_files import AudioFiles, split_suffix
@@ -31,8 +32,8 @@ from extract.labels import (
     read_text,
     without,
 )
-from featurestore.errors import DatasetError
-from featurestore.labels import read_csv
+from featurestore.shared.errors import DatasetError
+from featurestore.shared.label_files import read_csv
 
 CONSENSUS = ("labels_consensus", "labels_concensus")  # earlier releases misspell it
 ATTRIBUTES = {"EmoVal": "V", "EmoAct": "A", "EmoDom": "D"}  # by name: their order is not the same in all releases
@@ -69,14 +70,16 @@ class MSPPodcast(Dataset):
         "X": "",
     }
 
-    def complete(self, labels: Labels) -> Labels:  # noqa: D102
+    @override
+    def complete(self, labels: Labels) -> Labels:
         if self.alignments:
             folder = self._folder_of(ALIGNMENT_FOLDERS)
             files = [self.folder() / folder / f"{name}.TextGrid" for name in labels.table.index]
             labels.table = add_words(labels.table, files, read_textgrid)
         return labels
 
-    def labels(self) -> Labels:  # noqa: D102
+    @override
+    def labels(self) -> Labels:
         left_out: dict[str, str] = {}
         table = self._consensus()
         table["name"] = table["FileName"].map(lambda file: split_suffix(file)[0])

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
+from typing_extensions import override
+
 from extract.audio_files import walk
 from extract.datasets import Dataset
 from extract.labels import Labels
@@ -36,7 +38,8 @@ class RAVDESS(Dataset):
         "08": "surprise",
     }
 
-    def labels(self) -> Labels:  # noqa: D102
+    @override
+    def labels(self) -> Labels:
         left_out: dict[str, str] = {}
         root = self.folder()
         folders = [folder for folder in walk(root, left_out) if folder != root and folder.name.startswith("Actor_")]

@@ -20,7 +20,7 @@ from transformers import AttentionInterface
 from extract.audio import Wave
 
 FRAME_SAMPLES = 320
-ATTENTION = "within_utterances"
+WITHIN_UTTERANCES = "within_utterances"
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,15 @@ class Backbone(ABC):
     """That are encoded, however short the waveform."""
     MOST_FRAMES: ClassVar[int | None] = None
     """That can be encoded at once."""
-
+    ATTENTION: ClassVar[str | None] = WITHIN_UTTERANCES
+    """The attention of transformers that its layers use; None where the family has replaced it altogether."""
     NORMED_BY: ClassVar[tuple[str, ...]] = ("transformers4",)
     """Versions of transformers whose last hidden state is the one after the final norm."""
 
     def __init__(self, model: Any, preprocessing: Preprocessing) -> None:
         self.model, self.preprocessing = model, preprocessing
-        model.config._attn_implementation = ATTENTION
+        if self.ATTENTION is not None:
+            model.set_attn_implementation(self.ATTENTION)
 
     @staticmethod
     @abstractmethod
@@ -92,7 +94,7 @@ class Backbone(ABC):
         return states
 
     def apply(self, block: Any, frames: torch.Tensor, lengths: list[int]) -> torch.Tensor:
-        """Return the output (1, all frames, dim) of one layer: what it takes for a mask are the lengths."""
+        """Return the output (1, all frames, dim) of one layer, which gets the lengths in the place of a mask."""
         output = block(frames, lengths)
         return output[0] if isinstance(output, tuple) else output
 
@@ -130,4 +132,4 @@ def attend_within_utterances(
     return torch.cat(found, dim=2).transpose(1, 2), None
 
 
-AttentionInterface.register(ATTENTION, attend_within_utterances)
+AttentionInterface.register(WITHIN_UTTERANCES, attend_within_utterances)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import model_validator
 
-from featurestore.config import Config, suggest
-from featurestore.errors import SerError
+from featurestore.shared.config import Config, suggest
+from featurestore.shared.errors import SerError
 
 if TYPE_CHECKING:
     import torch

@@ -1,4 +1,4 @@
-"""The convolutions of encoders that read waveforms, as a CPU likes them: faster than the library's, as precise."""
+"""The convolutions of encoders that read waveforms, on a CPU: faster than those of torch, and as precise."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class FourierConvolution:
 
     @cached_property
     def _spectrum(self) -> torch.Tensor:
-        """The kernels' spectra (frequencies, groups, inputs, outputs), conjugate, as modules do not turn them."""
+        """The conjugate spectra of the kernels (frequencies, groups, inputs, outputs): torch does not flip kernels."""
         kernels = self._convolution.weight.float().unflatten(0, (self._convolution.groups, -1))
         return torch.fft.rfft(kernels, self._block).conj().permute(3, 0, 2, 1).resolve_conj().contiguous()
 

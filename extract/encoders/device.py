@@ -1,27 +1,11 @@
-"""Where encoders run, and that sums are the same there whatever else is computed."""
+"""How encoders compute: sums are the same whatever else is computed."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from featurestore.errors import SerError
-
 if TYPE_CHECKING:
     import torch
-
-
-def find_device(name: str | None) -> torch.device:
-    """Return the device of that name; when absent the first GPU where there is one.
-
-    Raises:
-        SerError: if it cannot be used.
-    """
-    import torch
-
-    try:
-        return torch.zeros(0, device=name or ("cuda" if torch.cuda.is_available() else "cpu")).device
-    except (RuntimeError, AssertionError) as error:
-        raise SerError(f"device={name} cannot be used: {str(error).splitlines()[0]}") from None
 
 
 def compute_exactly(device: torch.device) -> None:

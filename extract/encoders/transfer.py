@@ -1,7 +1,7 @@
-"""From a GPU into the store: states are brought into their stored form where they are, and copied while it goes on.
+"""From a GPU into the store: states are encoded on the GPU, and copied while the next ones are computed.
 
 All layers of a large encoder leave a GPU as float32 at five times the bytes of int8, and the bytes are what extraction
-waits for. The stored form is that of `featurestore.codec`, bit for bit.
+waits for. The stored form is that of `featurestore.format.codec`, bit for bit.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from extract.features import Stored
-from featurestore.codec import ELEMENT, LARGEST, QUANTISED, Dtype, Frames
+from featurestore.format.codec import ELEMENT, LARGEST, QUANTISED, STEPS, Dtype, Frames, pack
 
 STORED = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -95,14 +95,11 @@ def quantise(
         high: the largest.
         dtype: ``int8`` or ``int4``.
     """
-    first, last = (-128, 127) if dtype == "int8" else (0, 15)
+    first, last = STEPS[dtype]
     scale = (high - low) / torch.full_like(high, last - first)  # by a number, a GPU would multiply with its inverse
     offset = low - first * scale
     divisor = torch.where(scale > 0, scale, 1.0)
     steps = ((states - offset[:, None]) / divisor[:, None]).round().clamp(first, last)
     if dtype == "int8":
         return steps.to(torch.int8), scale, offset
-    nibbles = steps.to(torch.uint8)
-    packed = nibbles[..., 0::2].clone()
-    packed[..., : nibbles.shape[-1] // 2] |= nibbles[..., 1::2] << 4
-    return packed, scale, offset
+    return pack(steps.to(torch.uint8)), scale, offset

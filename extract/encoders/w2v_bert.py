@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 import torch
+from typing_extensions import override
 
 from extract.audio import SAMPLING_RATE, Wave
 from extract.encoders.backbone import Backbone, Preprocessing
@@ -17,13 +18,14 @@ MEL_WINDOW, MEL_HOP, PAIR = 400, 160, 2
 class W2vBertBackbone(Backbone):
     """w2v-BERT 2.0."""
 
+    ATTENTION: ClassVar[str | None] = "eager"
+    """The others of transformers do not know its bias by distance."""
     FIRST_FRAME: ClassVar[float] = (MEL_WINDOW + MEL_HOP) / 2 / SAMPLING_RATE
 
     def __init__(self, model: Any, preprocessing: Preprocessing) -> None:
         from transformers import SeamlessM4TFeatureExtractor
 
         super().__init__(model, preprocessing)
-        model.config._attn_implementation = "eager"  # the others of transformers do not know its bias by distance
         for block in self.blocks:
             block.self_attn.forward = partial(self._attend, block.self_attn.forward)
             block.conv_module.forward = partial(_convolve, block.conv_module.forward)
@@ -38,14 +40,16 @@ class W2vBertBackbone(Backbone):
         """
         return max(0, (samples - MEL_WINDOW) // MEL_HOP + 1) // PAIR
 
-    def front(self, wave: Wave) -> torch.Tensor:  # noqa: D102
+    @override
+    def front(self, wave: Wave) -> torch.Tensor:
         normalize = self.preprocessing.normalize
         mel = self._log_mel(
             wave, sampling_rate=SAMPLING_RATE, return_tensors="pt", do_normalize_per_mel_bins=normalize
         ).input_features[:, : self.count_frames(len(wave))]
         return self.model.feature_projection(mel.to(next(self.model.parameters())))[0][0]
 
-    def apply(self, block: Any, frames: torch.Tensor, lengths: list[int]) -> torch.Tensor:  # noqa: D102
+    @override
+    def apply(self, block: Any, frames: torch.Tensor, lengths: list[int]) -> torch.Tensor:
         return block(frames, lengths, conv_attention_mask=lengths)
 
     def _attend(
@@ -57,7 +61,8 @@ class W2vBertBackbone(Backbone):
         return torch.cat(found, dim=1), None
 
     @property
-    def blocks(self) -> Any:  # noqa: D102
+    @override
+    def blocks(self) -> Any:
         return self.model.encoder.layers
 
     @property

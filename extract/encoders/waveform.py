@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from typing_extensions import override
 
 from extract.audio import SAMPLING_RATE, Wave
 from extract.encoders.backbone import FRAME_SAMPLES, Backbone, Preprocessing
@@ -37,7 +38,8 @@ class WaveformBackbone(Backbone):
         """
         return max(0, (samples - FIELD) // FRAME_SAMPLES + 1)
 
-    def front(self, wave: Wave) -> torch.Tensor:  # noqa: D102
+    @override
+    def front(self, wave: Wave) -> torch.Tensor:
         if self.preprocessing.normalize:
             wave = (wave - wave.mean()) / np.sqrt(wave.var() + self.preprocessing.epsilon)
         weight = next(self.model.parameters())
@@ -48,11 +50,13 @@ class WaveformBackbone(Backbone):
         return (frames if self.final_norm else self.model.encoder.layer_norm(frames))[0]
 
     @property
-    def blocks(self) -> Any:  # noqa: D102
+    @override
+    def blocks(self) -> Any:
         return self.model.encoder.layers
 
     @property
-    def final_norm(self) -> torch.nn.Module | None:  # noqa: D102
+    @override
+    def final_norm(self) -> torch.nn.Module | None:
         stable = getattr(
             self.model.config, "do_stable_layer_norm", False
         )  # the norm is there in all, but before or after

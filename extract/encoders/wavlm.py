@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
+from typing_extensions import override
 
 from extract.encoders.backbone import Preprocessing
 from extract.encoders.waveform import WaveformBackbone
@@ -15,17 +16,20 @@ from extract.encoders.waveform import WaveformBackbone
 class WavLMBackbone(WaveformBackbone):
     """WavLM: the gated relative position bias of S. Chen et al. (2022), WavLM, section III-A, as a mask of scores."""
 
+    ATTENTION: ClassVar[str | None] = None
+
     def __init__(self, model: Any, preprocessing: Preprocessing) -> None:
         super().__init__(model, preprocessing)
         self._longest = torch.zeros(0)
         for block in self.blocks:
             block.attention.forward = partial(attend, block.attention)
 
-    def apply(self, block: Any, frames: torch.Tensor, lengths: list[int]) -> torch.Tensor:  # noqa: D102
+    @override
+    def apply(self, block: Any, frames: torch.Tensor, lengths: list[int]) -> torch.Tensor:
         return block(frames, lengths, self._bias(max(lengths)))[0]
 
     def _bias(self, frames: int) -> torch.Tensor:
-        """Return the bias (heads, frames, frames), which the first layer has for all; it is kept for the next layer."""
+        """Return the bias (heads, frames, frames), which only the first layer has; it is kept for the other layers."""
         if self._longest.shape[-1] != frames:
             self._longest = self.blocks[0].attention.compute_bias(frames, frames)
         return self._longest

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812, the field's name for it
+from typing_extensions import override
 
 from extract.audio import SAMPLING_RATE, Wave
 from extract.encoders.backbone import FRAME_SAMPLES, Backbone, Preprocessing
@@ -40,7 +41,8 @@ class WhisperBackbone(Backbone):
         """
         return -(-samples // FRAME_SAMPLES) if samples >= LEAST_SAMPLES else 0
 
-    def front(self, wave: Wave) -> torch.Tensor:  # noqa: D102
+    @override
+    def front(self, wave: Wave) -> torch.Tensor:
         normalize = self.preprocessing.normalize
         inputs = self._log_mel(wave, sampling_rate=SAMPLING_RATE, return_tensors="pt", do_normalize=normalize)
         mel = inputs.input_features.to(self.model.conv1.weight)
@@ -54,9 +56,11 @@ class WhisperBackbone(Backbone):
         return [self.front(wave[start * FRAME_SAMPLES : stop * FRAME_SAMPLES]) for start, stop in windows]
 
     @property
-    def blocks(self) -> Any:  # noqa: D102
+    @override
+    def blocks(self) -> Any:
         return self.model.layers
 
     @property
-    def final_norm(self) -> torch.nn.Module | None:  # noqa: D102
+    @override
+    def final_norm(self) -> torch.nn.Module | None:
         return self.model.layer_norm

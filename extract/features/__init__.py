@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from featurestore.codec import Dtype, Floats, Frames
-from featurestore.config import Component
-from featurestore.plan import Compress, FeatureSpec
+from featurestore.format.codec import Dtype, Floats, Frames
+from featurestore.format.plan import Compress, FeatureSpec
+from featurestore.shared.config import Component
 
 Row = Mapping[str, Any]
 """What the table says of an utterance, by the names of the columns."""
@@ -41,7 +41,7 @@ class Stored(NamedTuple):
 
     Attributes:
         position: of the waveform among those that were given.
-        frames: as `featurestore.codec.encode` gives them.
+        frames: as `featurestore.format.codec.encode` gives them.
         mean: over time, (layers, dim).
         sd: the standard deviation over time, (layers, dim).
     """
@@ -88,6 +88,24 @@ class Feature(Component, ABC):
     @abstractmethod
     def spec(self) -> FeatureSpec:
         """Return what the feature is, known before anything runs."""
+
+    def as_spec(
+        self, dim: int, hop: float, provenance: dict[str, Any], *, layers: int = 1, channels: tuple[str, ...] = ()
+    ) -> FeatureSpec:
+        """Return what the feature is, stored as the settings say; see `FeatureSpec` for the arguments."""
+        return FeatureSpec(
+            layers=layers,
+            dim=dim,
+            hop=hop,
+            dtype=self.dtype,
+            compress=self.compress,
+            channels=channels,
+            provenance=provenance,
+        )
+
+    def provenance(self, *packages: str) -> dict[str, Any]:
+        """Return the settings, and the versions of the ``packages`` that compute the feature."""
+        return {"settings": self.settings(), "versions": versions_of(*packages)}
 
     @abstractmethod
     def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:

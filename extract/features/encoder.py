@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
+from typing_extensions import override
 
 from extract.audio import SAMPLING_RATE, Wave
 from extract.encoders.checkpoint import load_model, load_normalize
 from extract.encoders.device import compute_exactly
 from extract.features import NO_ROW, Computed, Row, Stored
 from extract.pretrained import ModelFeature
-from featurestore.codec import Dtype, Floats
-from featurestore.errors import SerError
-from featurestore.plan import FeatureSpec
+from featurestore.access.batch_order import batch_order
+from featurestore.format.codec import Dtype, Floats
+from featurestore.format.plan import FeatureSpec
+from featurestore.shared.errors import SerError
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +67,8 @@ class Encoder(ModelFeature):
         """The short name, or the name of the folder."""
         return self.short_name
 
-    def settings(self) -> dict[str, Any]:  # noqa: D102
+    @override
+    def settings(self) -> dict[str, Any]:
         window = self._window_frames and round(self._window_frames * HOP, 6)
         overlap = self.overlap if window else None
         return {**super().settings(), "normalize": self._normalize, "window": window, "overlap": overlap}
@@ -80,17 +83,13 @@ class Encoder(ModelFeature):
             raise SerError(f"encoder.{found}: {self.key} has the layers 0 to {count - 1}, expected some, each once")
         return list(range(count)) if self.layers is None else list(self.layers)
 
-    def spec(self) -> FeatureSpec:  # noqa: D102
-        return FeatureSpec(
-            layers=len(self._layers),
-            dim=self._config.hidden_size,
-            hop=HOP * self.time_pool,
-            dtype=self.dtype,
-            compress=self.compress,
-            provenance=self.origin(self._backbone.model, "torch", "transformers"),
-        )
+    @override
+    def spec(self) -> FeatureSpec:
+        origin = self.origin(self._backbone.model, "torch", "transformers")
+        return self.as_spec(self._config.hidden_size, HOP * self.time_pool, origin, layers=len(self._layers))
 
-    def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:  # noqa: D102
+    @override
+    def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:
         frames = self._family.count_frames(samples)
         if frames == 0:
             raise ValueError(f"{1000 * samples / SAMPLING_RATE:.4g} ms is shorter than one frame of {self.key}")
@@ -169,8 +168,8 @@ class Encoder(ModelFeature):
         lengths = [self._family.count_frames(len(wave)) for wave in waves]
         short = [i for i, length in enumerate(lengths) if length <= (self._window_frames or length)]
         encoded = [lengths[i] if self.trim else max(lengths[i], self._family.LEAST_FRAMES) for i in short]
-        for batch in batch_by_length(encoded, self._batch_frames):
-            chosen = [short[position] for position in batch]
+        for batch in batch_order(encoded, frames=self._batch_frames):
+            chosen = [short[position] for position in batch.tolist()]
             found = self._transform(backbone, [backbone.front(waves[i]) for i in chosen])
             for i, states in zip(chosen, found, strict=True):
                 yield i, states[:, : lengths[i]]
@@ -192,7 +191,7 @@ class Encoder(ModelFeature):
 
     @property
     def _batch_frames(self) -> int:
-        return round(self.batch_seconds / HOP)
+        return max(1, round(self.batch_seconds / HOP))
 
     def _transform(self, backbone: Backbone, fronts: list[torch.Tensor]) -> list[torch.Tensor]:
         """Return the hidden states (layers, frames, dim) of a batch, of its halves where memory is too small for it."""
@@ -299,18 +298,3 @@ def mean_over_time(frames: Floats, count: int) -> Floats:
     sizes = np.diff(np.append(starts, frames.shape[1])).astype(np.float32)
     sums: Floats = np.add.reduceat(frames, starts, axis=1)
     return np.divide(sums, sizes[:, None], dtype=np.float32)
-
-
-def batch_by_length(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Return positions in batches of similar length, each within ``budget`` frames with its padding.
-
-    >>> batch_by_length([5, 9, 4, 30], 10)
-    [[2, 0], [1], [3]]
-    """
-    batches: list[list[int]] = []
-    for i in np.argsort(lengths, kind="stable").tolist():
-        if batches and lengths[i] * (len(batches[-1]) + 1) <= budget:
-            batches[-1].append(i)
-        else:
-            batches.append([i])
-    return batches

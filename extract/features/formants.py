@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 from pydantic import Field
+from typing_extensions import override
 
 from extract.audio import SAMPLING_RATE
 from extract.features import NO_ROW, Row
 from extract.praat import PraatFeature
-from featurestore.codec import Floats
+from featurestore.format.codec import Floats
 
 
 class Formants(PraatFeature):
@@ -27,7 +28,8 @@ class Formants(PraatFeature):
     """The effective length of the window, in seconds; it is twice as long."""
 
     @property
-    def channels(self) -> tuple[str, ...]:  # noqa: D102
+    @override
+    def channels(self) -> tuple[str, ...]:
         return tuple(f"{what}{n}" for n in range(1, self.count + 1) for what in ("f", "bandwidth", "found"))
 
     @property
@@ -40,7 +42,8 @@ class Formants(PraatFeature):
         rate = 2 * self.ceiling
         return math.floor(samples / SAMPLING_RATE * rate + 0.5) * (1 / rate)
 
-    def analyse(self, sound: Any, row: Row = NO_ROW) -> Floats:  # noqa: D102
+    @override
+    def analyse(self, sound: Any, row: Row = NO_ROW) -> Floats:
         found = sound.to_formant_burg(self.hop, self.looked_for, self.ceiling, self.window_length)
         columns = []
         for n in range(1, self.count + 1):

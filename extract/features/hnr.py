@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 from pydantic import Field
+from typing_extensions import override
 
 from extract.features import NO_ROW, Row
 from extract.praat import PraatFeature
-from featurestore.codec import Floats
+from featurestore.format.codec import Floats
 
 UNVOICED = -200.0
 
@@ -25,7 +26,8 @@ class HNR(PraatFeature):
     """The lowest F0 looked for, in Hz."""
 
     @property
-    def channels(self) -> tuple[str, ...]:  # noqa: D102
+    @override
+    def channels(self) -> tuple[str, ...]:
         return ("hnr", "voiced")
 
     @property
@@ -33,7 +35,8 @@ class HNR(PraatFeature):
         """The length of the analysis window, in seconds."""
         return 2.0 / self.floor
 
-    def analyse(self, sound: Any, row: Row = NO_ROW) -> Floats:  # noqa: D102
+    @override
+    def analyse(self, sound: Any, row: Row = NO_ROW) -> Floats:
         ratio = sound.to_harmonicity_cc(self.hop, self.floor, periods_per_window=1.0).values[0]
         voiced = ratio > UNVOICED
         return np.stack([np.where(voiced, ratio, 0.0), voiced], axis=-1)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import Field
+from typing_extensions import override
 
 from extract.features import NO_ROW, Row
 from extract.praat import PraatFeature
-from featurestore.codec import Floats
+from featurestore.format.codec import Floats
 
 
 class Intensity(PraatFeature):
@@ -18,7 +19,8 @@ class Intensity(PraatFeature):
     """The lowest F0, in Hz, whose periods are not to be seen in the contour."""
 
     @property
-    def channels(self) -> tuple[str, ...]:  # noqa: D102
+    @override
+    def channels(self) -> tuple[str, ...]:
         return ("intensity",)
 
     @property
@@ -26,5 +28,6 @@ class Intensity(PraatFeature):
         """The length of the analysis window, in seconds."""
         return 6.4 / self.floor
 
-    def analyse(self, sound: Any, row: Row = NO_ROW) -> Floats:  # noqa: D102
+    @override
+    def analyse(self, sound: Any, row: Row = NO_ROW) -> Floats:
         return sound.to_intensity(self.floor, self.hop, subtract_mean=True).values.T.clip(min=0.0)

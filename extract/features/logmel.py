@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
+from typing_extensions import override
 
 from extract.audio import SAMPLING_RATE, Wave
-from extract.features import NO_ROW, Computed, Feature, Row, versions_of
-from featurestore.codec import Dtype, Floats
-from featurestore.errors import SerError
-from featurestore.plan import FeatureSpec
+from extract.features import NO_ROW, Computed, Feature, Row
+from featurestore.format.codec import Dtype, Floats
+from featurestore.format.plan import FeatureSpec
+from featurestore.shared.errors import SerError
 
 if TYPE_CHECKING:
     import torch
@@ -70,11 +71,7 @@ class LogMel(Feature):
         empty = np.flatnonzero(~self._filters.numpy().any(axis=0)).tolist()
         if empty:
             raise SerError(f"the mel bands {empty} of {self.n_mels} have no frequency of the transform: raise n_fft")
-        provenance = {"settings": self.settings(), "versions": versions_of("torch", "transformers")}
-        hop = self.hop_length / SAMPLING_RATE
-        return FeatureSpec(
-            layers=1, dim=self.dim, hop=hop, dtype=self.dtype, compress=self.compress, provenance=provenance
-        )
+        return self.as_spec(self.dim, self.hop_length / SAMPLING_RATE, self.provenance("torch", "transformers"))
 
     def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:
         """Return the number of frames and the time of the first.
@@ -86,7 +83,8 @@ class LogMel(Feature):
             raise ValueError(f"{samples} samples are too few to be reflected over {self.n_fft // 2}")
         return samples // self.hop_length + 1, 0.0
 
-    def compute(self, waves: Sequence[Wave], rows: Sequence[Row] = ()) -> Iterator[Computed]:  # noqa: D102
+    @override
+    def compute(self, waves: Sequence[Wave], rows: Sequence[Row] = ()) -> Iterator[Computed]:
         for position, wave in enumerate(waves):
             yield Computed(position, self.frames(wave)[None])
 

@@ -12,11 +12,12 @@ from typing import Self
 
 import numpy as np
 from pydantic import Field, model_validator
+from typing_extensions import override
 
 from extract.audio import Wave
 from extract.features import Computed, Row
 from extract.features.logmel import LogMel
-from featurestore.codec import Floats
+from featurestore.format.codec import Floats
 
 
 class MFCC(LogMel):
@@ -36,7 +37,8 @@ class MFCC(LogMel):
         """The number of values of a frame."""
         return self.n_mfcc
 
-    def compute(self, waves: Sequence[Wave], rows: Sequence[Row] = ()) -> Iterator[Computed]:  # noqa: D102
+    @override
+    def compute(self, waves: Sequence[Wave], rows: Sequence[Row] = ()) -> Iterator[Computed]:
         for position, wave in enumerate(waves):
             yield Computed(position, (self.frames(wave) @ self._cosines)[None])
 

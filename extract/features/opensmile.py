@@ -13,12 +13,13 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+from typing_extensions import override
 
 from extract.audio import SAMPLING_RATE, Wave
-from extract.features import NO_ROW, Computed, Feature, Row, versions_of
-from featurestore.codec import Floats
-from featurestore.errors import SerError
-from featurestore.plan import FeatureSpec
+from extract.features import NO_ROW, Computed, Feature, Row
+from featurestore.format.codec import Floats
+from featurestore.format.plan import FeatureSpec
+from featurestore.shared.errors import SerError
 
 HOP_SAMPLES, LEAST_SAMPLES = 160, 960
 FIRST_FRAME = 0.01
@@ -62,17 +63,11 @@ class OpenSmile(Feature):
         names = [name for smile in self._smiles for name in smile.feature_names]
         return tuple(names if self.level == "functionals" else [*names, THERE])
 
-    def spec(self) -> FeatureSpec:  # noqa: D102
+    @override
+    def spec(self) -> FeatureSpec:
         channels = self.channels
-        return FeatureSpec(
-            layers=1,
-            dim=len(channels),
-            hop=HOP_SAMPLES / SAMPLING_RATE,
-            dtype=self.dtype,
-            compress=self.compress,
-            channels=channels,
-            provenance={"settings": self.settings(), "versions": versions_of("opensmile")},
-        )
+        hop = HOP_SAMPLES / SAMPLING_RATE
+        return self.as_spec(len(channels), hop, self.provenance("opensmile"), channels=channels)
 
     def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:
         """Return the number of frames and the time of the first.

@@ -17,13 +17,14 @@ from typing import Any, Literal, Self, TypeVar
 import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
+from typing_extensions import override
 
 from extract.audio import SAMPLING_RATE, AudioError, read_wave
 from extract.features import NO_ROW, Report, Row
 from extract.praat import PraatFeature
-from featurestore.codec import Floats
-from featurestore.errors import SerError
-from featurestore.plan import Seconds
+from featurestore.format.codec import Floats
+from featurestore.format.plan import Seconds
+from featurestore.shared.errors import SerError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -68,7 +69,8 @@ class Pitch(PraatFeature):
         return self
 
     @property
-    def channels(self) -> tuple[str, ...]:  # noqa: D102
+    @override
+    def channels(self) -> tuple[str, ...]:
         return ({"hz": "f0", "log": "log_f0", "semitones": "semitones"}[self.unit], "voiced")
 
     @property
@@ -82,11 +84,13 @@ class Pitch(PraatFeature):
         return periods / self.floor
 
     @property
-    def columns(self) -> tuple[str, ...]:  # noqa: D102
+    @override
+    def columns(self) -> tuple[str, ...]:
         return self.surveyed
 
     @property
-    def surveyed(self) -> tuple[str, ...]:  # noqa: D102
+    @override
+    def surveyed(self) -> tuple[str, ...]:
         return COLUMNS if self.two_pass == "speaker" else ()
 
     def survey(
@@ -113,7 +117,7 @@ class Pitch(PraatFeature):
         """Return the range, floor and ceiling in Hz, of the F0 in all of the files that can be read."""
         import parselmouth
 
-        heard: list[Floats] = []
+        voiced: list[Floats] = []
         for file in files:
             try:
                 wave = read_wave(file)
@@ -121,21 +125,23 @@ class Pitch(PraatFeature):
                 continue  # the extraction names it
             if self.duration(len(wave)) >= self.window:
                 sound = parselmouth.Sound(wave.astype(np.float64), SAMPLING_RATE)
-                heard.append(_heard(self._praat(sound, self.floor, self.ceiling)))
-        return self._range(np.concatenate(heard) if heard else np.empty(0, np.float32))
+                voiced.append(_voiced(self._praat(sound, self.floor, self.ceiling)))
+        return self._range(np.concatenate(voiced) if voiced else np.empty(0, np.float32))
 
-    def _range(self, heard: Floats) -> tuple[float, float]:
+    def _range(self, voiced: Floats) -> tuple[float, float]:
         """Return the floor and the ceiling of the second pass, given the F0 of what is voiced in the first."""
-        if len(heard) < LEAST_VOICED:
+        if len(voiced) < LEAST_VOICED:
             return self.floor, self.ceiling
-        low, high = np.quantile(heard, [0.25, 0.75])
+        low, high = np.quantile(voiced, [0.25, 0.75])
         return max(self.floor, FLOOR_FACTOR * float(low)), min(self.ceiling, self.ceiling_factor * float(high))
 
-    def remark(self, row: Row) -> str:  # noqa: D102
+    @override
+    def remark(self, row: Row) -> str:
         own = self.two_pass == "speaker" and not _has_range(row)
         return "its speaker is not known: its pitch has the range of this utterance alone" if own else ""
 
-    def analyse(self, sound: Any, row: Row = NO_ROW) -> Floats:  # noqa: D102
+    @override
+    def analyse(self, sound: Any, row: Row = NO_ROW) -> Floats:
         f0 = self._find(sound, row)
         if self.mode == "tier":
             f0 = _stretched(f0)
@@ -155,7 +161,7 @@ class Pitch(PraatFeature):
             times: Seconds = start + self.hop * np.arange(frames, dtype=np.float64)
         else:
             first = self._praat(sound, self.floor, self.ceiling)
-            floor, ceiling = self._range(_heard(first)) if self.two_pass else (self.floor, self.ceiling)
+            floor, ceiling = self._range(_voiced(first)) if self.two_pass else (self.floor, self.ceiling)
             if (floor, ceiling) == (self.floor, self.ceiling):
                 return first.selected_array["frequency"]
             times = first.xs()
@@ -182,7 +188,7 @@ def _in_processes(work: Callable[[T], R], items: Sequence[T], workers: int) -> I
         ) from None
 
 
-def _heard(pitch: Any) -> Floats:
+def _voiced(pitch: Any) -> Floats:
     f0 = pitch.selected_array["frequency"]
     return f0[f0 > 0]
 
@@ -200,14 +206,14 @@ def _known_ranges(known: pd.DataFrame) -> dict[str, tuple[float, float]]:
 
 
 def _at(times: Seconds, found: Seconds, f0: Floats) -> Floats:
-    """Return F0 at ``times``, each from the nearest of the times where it was ``found``, which are as far apart."""
+    """Return F0 at ``times`` from the nearest of the times at which it was ``found``, both of the same hop."""
     nearest = np.rint((times - found[0]) / (found[1] - found[0] if len(found) > 1 else 1.0)).astype(int)
     return f0[nearest.clip(0, len(found) - 1)]
 
 
 def _stretched(f0: Floats) -> Floats:
     """Return the voiced frames alone, stretched linearly over all frames; zeros if none is voiced."""
-    heard = f0[f0 > 0]
-    if not len(heard):
+    voiced = f0[f0 > 0]
+    if not len(voiced):
         return np.zeros_like(f0)
-    return np.interp(np.linspace(0, len(heard) - 1, len(f0)), np.arange(len(heard)), heard).astype(np.float32)
+    return np.interp(np.linspace(0, len(voiced) - 1, len(f0)), np.arange(len(voiced)), voiced).astype(np.float32)

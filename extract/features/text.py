@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import Field
+from typing_extensions import override
 
 from extract.audio import SAMPLING_RATE, Wave
 from extract.encoders.checkpoint import TEXT_MODELS, load_model
 from extract.encoders.device import compute_exactly
 from extract.features import NO_ROW, Computed, Row
-from extract.features.encoder import batch_by_length
 from extract.pretrained import ModelFeature
 from extract.transcripts import TranscriptFeature
-from featurestore.codec import Dtype, Floats
-from featurestore.plan import FeatureSpec
+from featurestore.access.batch_order import batch_order
+from featurestore.format.codec import Dtype, Floats
+from featurestore.format.plan import FeatureSpec
 
 if TYPE_CHECKING:
     import torch
@@ -40,15 +41,11 @@ class Text(TranscriptFeature, ModelFeature):
     dtype: Dtype = "float16"
     """How its frames are stored."""
 
-    def spec(self) -> FeatureSpec:  # noqa: D102
-        return FeatureSpec(
-            layers=self._config.num_hidden_layers + 1,
-            dim=self._config.hidden_size,
-            hop=SENTENCE_HOP if self.level == "sentence" else 0,
-            dtype=self.dtype,
-            compress=self.compress,
-            provenance=self.origin(self._model, "torch", "transformers", "tokenizers"),
-        )
+    @override
+    def spec(self) -> FeatureSpec:
+        hop = SENTENCE_HOP if self.level == "sentence" else 0
+        origin = self.origin(self._model, "torch", "transformers", "tokenizers")
+        return self.as_spec(self._config.hidden_size, hop, origin, layers=self._config.num_hidden_layers + 1)
 
     def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:
         """Return the number of tokens, or 1, and the time of the middle of the utterance."""
@@ -58,7 +55,8 @@ class Text(TranscriptFeature, ModelFeature):
     def compute(self, waves: Sequence[Wave], rows: Sequence[Row] = ()) -> Iterator[Computed]:
         """Yield the hidden states of each transcript, in batches of similar length; the waveforms play no part."""
         tokens = [self.tokens(row) for _, row in zip(waves, rows, strict=True)]
-        for batch in batch_by_length([len(one.ids) for one in tokens], self.batch_tokens):
+        for positions in batch_order([len(one.ids) for one in tokens], frames=self.batch_tokens):
+            batch = positions.tolist()
             for i, states in zip(batch, self._encode([tokens[i].ids for i in batch]), strict=True):
                 if self.level == "sentence":
                     states = states[:, ~np.array(tokens[i].special)].mean(axis=1, keepdims=True)

@@ -8,14 +8,15 @@ from difflib import SequenceMatcher
 
 import numpy as np
 from pydantic import Field
+from typing_extensions import override
 
 from extract.alignments import Word, parse_words
 from extract.audio import SAMPLING_RATE, Wave
 from extract.encoders.checkpoint import short_names
 from extract.features import NO_ROW, Computed, Row, versions_of
 from extract.transcripts import Tokens, TranscriptFeature
-from featurestore.codec import Floats
-from featurestore.plan import FeatureSpec
+from featurestore.format.codec import Floats
+from featurestore.format.plan import FeatureSpec
 
 CHANNELS = ("start", "end", "aligned")
 
@@ -31,23 +32,14 @@ class Words(TranscriptFeature):
     """Whose tokens; those of the feature ``text`` when that is asked for in the same command."""
 
     @property
-    def columns(self) -> tuple[str, ...]:  # noqa: D102
+    @override
+    def columns(self) -> tuple[str, ...]:
         return ("transcript", "words")
 
-    def spec(self) -> FeatureSpec:  # noqa: D102
-        return FeatureSpec(
-            layers=1,
-            dim=len(CHANNELS),
-            hop=0,
-            dtype=self.dtype,
-            compress=self.compress,
-            channels=CHANNELS,
-            provenance={
-                "settings": self.settings(),
-                **self.source(),
-                "versions": versions_of("transformers", "tokenizers"),
-            },
-        )
+    @override
+    def spec(self) -> FeatureSpec:
+        settings, versions = {"settings": self.settings()}, {"versions": versions_of("transformers", "tokenizers")}
+        return self.as_spec(len(CHANNELS), 0, {**settings, **self.source(), **versions}, channels=CHANNELS)
 
     def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:
         """Return the number of tokens, and the time of the middle of the utterance."""

@@ -18,9 +18,9 @@ import pandas as pd
 from cyclopts import App, Parameter
 
 import featurestore
-from featurestore.command import run, say, say_table
-from featurestore.config import load
-from featurestore.store import Store
+from featurestore.access.store import Store
+from featurestore.shared.command import run, say, say_table
+from featurestore.shared.config import load
 from train.config import TrainConfig
 from train.metrics import interval
 from train.run import run as train

@@ -20,9 +20,9 @@ from cyclopts import App
 from scipy.optimize import brentq
 
 import featurestore
-from featurestore.command import run, say, say_table
-from featurestore.config import load
-from featurestore.writer import StoreWriter
+from featurestore.access.writer import StoreWriter
+from featurestore.shared.command import run, say, say_table
+from featurestore.shared.config import load
 from train.compare import truth_of
 from train.config import TrainConfig
 from train.metrics import resample_weights

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from cyclopts import App
 
-from featurestore.command import run, say
+from featurestore.shared.command import run, say
 from train.metrics import ccc
 from train.opened import Run
 from train.tasks.regression import RegressionGoal

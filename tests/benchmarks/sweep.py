@@ -28,7 +28,7 @@ sys.path.append(str(Path(__file__).parent / "store"))
 from cyclopts import App, Parameter
 from measure import drop, fill
 
-from featurestore.command import run, say, say_table
+from featurestore.shared.command import run, say, say_table
 from train.sweep.folder import SweepFolder
 
 app = App(name="sweep", help=__doc__)

@@ -12,7 +12,7 @@ from extract.features.logmel import LogMel
 from extract.features.mfcc import MFCC
 from extract.features.opensmile import OpenSmile
 from extract.features.pitch import Pitch
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from tests.extract.samples import computed, noise
 
 

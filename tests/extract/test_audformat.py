@@ -12,8 +12,8 @@ import soundfile
 from extract.config import ExtractConfig
 from extract.datasets.audformat import AudFormat
 from extract.run import extract
-from featurestore.config import load
-from featurestore.errors import ConfigError, DatasetError
+from featurestore.shared.config import load
+from featurestore.shared.errors import ConfigError, DatasetError
 from tests.extract import layouts
 
 pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")  # how audformat calls pandas when it writes

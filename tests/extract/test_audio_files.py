@@ -16,7 +16,7 @@ from extract.datasets.emodb import EmoDB
 from extract.datasets.emotale import EmoTale
 from extract.datasets.folder import Folder
 from extract.datasets.iemocap import IEMOCAP
-from featurestore.errors import DatasetError
+from featurestore.shared.errors import DatasetError
 from tests.extract import layouts
 from tests.extract.samples import EMODB_CLIPS, EMOTALE_CLIPS, noise
 

@@ -21,8 +21,8 @@ from extract.datasets.iemocap import IEMOCAP
 from extract.datasets.msp_podcast import MSPPodcast
 from extract.labels import OWN
 from extract.reasons import group
-from featurestore.config import load
-from featurestore.errors import ConfigError, DatasetError
+from featurestore.shared.config import load
+from featurestore.shared.errors import ConfigError, DatasetError
 from tests.extract import layouts
 from tests.extract.samples import noise
 
@@ -330,7 +330,7 @@ def test_json_labels_of_another_form_are_one_line(tmp_path, spoken, said):
 
 def test_sizes_are_in_the_unit_that_shows_them(labelled, tmp_path):
     """A disk that is all but full, or a limit."""
-    from featurestore.layout import describe_bytes
+    from featurestore.format.layout import describe_bytes
 
     assert [describe_bytes(count) for count in (0, 999, 1000, 99_999, 100_000, 1e9)] == [
         "0 B",

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from extract.features.encoder import Encoder
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from tests.benchmarks.extract.models import build, save
 from tests.extract.samples import FAMILIES, computed, noise
 

@@ -15,8 +15,8 @@ from extract.datasets.csv import CSV, SPLITS
 from extract.datasets.demo import Demo
 from extract.datasets.emodb import EmoDB
 from extract.datasets.emotale import EmoTale
-from featurestore.config import load
-from featurestore.errors import ConfigError, DatasetError
+from featurestore.shared.config import load
+from featurestore.shared.errors import ConfigError, DatasetError
 from tests.extract.layouts import LAYOUTS
 from tests.extract.samples import EMODB_CLIPS, EMOTALE_CLIPS, shared
 

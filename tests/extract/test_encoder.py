@@ -20,10 +20,11 @@ from extract.config import ExtractConfig
 from extract.encoders.checkpoint import MODELS, known
 from extract.encoders.families import FAMILIES as FAMILIES_OF_MODELS
 from extract.encoders.transfer import Outbox
-from extract.features.encoder import Encoder, batch_by_length, cut_windows, join_windows
-from featurestore.codec import encode
-from featurestore.config import load
-from featurestore.errors import ConfigError, SerError
+from extract.features.encoder import Encoder, cut_windows, join_windows
+from featurestore.access.batch_order import batch_order
+from featurestore.format.codec import encode
+from featurestore.shared.config import load
+from featurestore.shared.errors import ConfigError, SerError
 from tests.benchmarks.extract.models import build, save
 from tests.extract.samples import FAMILIES, computed, noise, shared
 
@@ -258,7 +259,7 @@ def test_every_family_has_a_model_and_a_way_to_read_it():
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=50), st.integers(1, 600))
 def test_batches_keep_to_their_budget(lengths, budget):
-    batches = batch_by_length(lengths, budget)
+    batches = batch_order(lengths, frames=budget)
     assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= budget

@@ -13,10 +13,11 @@ import featurestore
 from extract.config import ExtractConfig
 from extract.features.encoder import mean_over_time
 from extract.run import extract
-from featurestore.config import load
-from featurestore.errors import SerError, StoreError
-from featurestore.layout import feature_bytes
-from featurestore.verify import repair, verify
+from featurestore.format.layout import feature_bytes
+from featurestore.operations.repair import repair
+from featurestore.operations.verify import verify
+from featurestore.shared.config import load
+from featurestore.shared.errors import SerError, StoreError
 
 ENCODER = "hubert-tiny-untrained"
 
@@ -65,7 +66,7 @@ def test_the_planned_bytes_are_those_on_the_disk(labelled, tmp_path, dtype):
 
 
 def test_a_disk_without_room_is_refused_before_a_shard_is_written(labelled, tmp_path, monkeypatch):
-    monkeypatch.setattr("extract.run.free_bytes", lambda _: 1000)
+    monkeypatch.setattr("extract.planning.free_bytes", lambda _: 1000)
     with pytest.raises(StoreError, match=r"needs 5.2 kB, its disk has 1.0 kB free: .* check_disk=false"):
         extract(asked(labelled, tmp_path / "s.zarr"))
     assert featurestore.open(tmp_path / "s.zarr", partial=True).parts["pitch"].records == {}

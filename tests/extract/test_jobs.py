@@ -17,12 +17,13 @@ from distributed import LocalCluster
 import featurestore
 from extract.config import ExtractConfig
 from extract.jobs import on_cluster, side_by_side
-from extract.run import extract, plan_jobs
-from extract.source import place, read_source
+from extract.planning import plan
+from extract.run import extract
+from extract.source import read_source
 from extract.work import READING, WRITING, Spent, do_jobs
-from featurestore.config import load
-from featurestore.errors import ConfigError, SerError
-from featurestore.writer import StoreWriter
+from featurestore.access.writer import StoreWriter
+from featurestore.shared.config import load
+from featurestore.shared.errors import ConfigError, SerError
 from tests.extract.samples import noise
 
 ENCODER = "hubert-tiny-untrained"
@@ -146,11 +147,7 @@ def test_features_of_a_gpu_and_of_the_cores_are_done_side_by_side(many, tmp_path
     source = read_source(config)
     writer = StoreWriter(config.store_path())
     with writer.lock():
-        writer.plan(source.plan)
-        places = {key: place(feature, writer.table) for key, feature in source.features.items()}
-        for key, feature in source.features.items():
-            writer.plan_feature(key, places[key].plan(feature.spec()))
-        jobs = plan_jobs(writer, source, places)
+        jobs = plan(config, source, {key: feature.spec() for key, feature in source.features.items()}, writer).jobs
         here, there = ([job.only(keys) for job in jobs] for keys in ([ENCODER], ["pitch", "logmel"]))
         done = list(side_by_side(do_jobs(here, writer, source.features), on_cluster(config, there, workers=2)))
         assert len(done) == len(here) + len(there)

@@ -15,8 +15,8 @@ from extract.datasets.iemocap import IEMOCAP
 from extract.datasets.msp_podcast import MSPPodcast
 from extract.datasets.ravdess import RAVDESS
 from extract.run import extract
-from featurestore.config import load
-from featurestore.errors import DatasetError
+from featurestore.shared.config import load
+from featurestore.shared.errors import DatasetError
 from tests.extract import layouts
 from tests.extract.samples import shared
 

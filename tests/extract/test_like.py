@@ -17,8 +17,8 @@ from extract.features.encoder import Encoder
 from extract.features.text import Text
 from extract.like import compare
 from extract.run import extract
-from featurestore.config import load
-from featurestore.errors import SerError
+from featurestore.shared.config import load
+from featurestore.shared.errors import SerError
 from tests.benchmarks.extract.models import build, save
 from tests.extract.samples import FAMILIES
 from tests.extract.test_text import write_checkpoint

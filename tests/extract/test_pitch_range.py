@@ -14,9 +14,9 @@ from extract.features.logmel import LogMel
 from extract.features.pitch import Pitch, _in_processes
 from extract.run import extract
 from extract.speech import Manner, speak
-from featurestore.config import load
-from featurestore.errors import ConfigError, SerError, StoreError
-from featurestore.verify import verify
+from featurestore.operations.verify import verify
+from featurestore.shared.config import load
+from featurestore.shared.errors import ConfigError, SerError, StoreError
 from tests.extract.samples import noise
 
 PITCH = "pitch.two_pass=speaker"

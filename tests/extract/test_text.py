@@ -20,9 +20,9 @@ from extract.config import ExtractConfig
 from extract.features.text import Text
 from extract.features.words import Words
 from extract.run import extract
-from featurestore.config import load
-from featurestore.copying import copy_stores
-from featurestore.errors import SerError, StoreError
+from featurestore.operations.copying import copy_stores
+from featurestore.shared.config import load
+from featurestore.shared.errors import SerError, StoreError
 from tests.benchmarks.extract.models import build
 
 SMALL = {

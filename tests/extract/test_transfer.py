@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from extract.encoders.transfer import Outbox
-from featurestore.codec import encode, pool
+from featurestore.format.codec import encode, pool
 
 DTYPES = ["float32", "float16", "bfloat16", "int8", "int4"]
 

@@ -19,13 +19,13 @@ import dask.array  # noqa: F401, what takes long to import is there when a proce
 import numpy as np
 
 import featurestore
-import featurestore.batches
-import featurestore.forms.packing
+import featurestore.access.batches
+import featurestore.format.packing
 from featurestore import cli
-from featurestore.errors import StoreError
-from featurestore.statistics import corpus_statistics
-from featurestore.store import Store
-from featurestore.verify import verify, verify_utterance
+from featurestore.access.statistics import corpus_statistics
+from featurestore.access.store import Store
+from featurestore.operations.verify import verify, verify_utterance
+from featurestore.shared.errors import StoreError
 from tests.featurestore.toy import Toy
 
 ANSWERS = (StoreError, OSError)
@@ -87,7 +87,7 @@ def read_all(path: Path) -> Readings:
     got.take("table", lambda: as_plain(store.utterances))
     names = (got.take("names", lambda: list(store.index.names)) or ["a1"])[:MOST]
     got.take("labels", lambda: str(store[names[-1]].labels.to_dict()))
-    for feature in (got.take("planned", store.form.features) or [])[:MOST]:
+    for feature in (got.take("planned", store.backend.features) or [])[:MOST]:
         _read_feature(got, store, feature, names)
     return got
 

@@ -18,9 +18,10 @@ from sudden_death import kill_after
 from toy import Toy
 
 import featurestore
-from featurestore.errors import StoreError
-from featurestore.verify import repair, verify
-from featurestore.writer import StoreWriter
+from featurestore.access.writer import StoreWriter
+from featurestore.operations.repair import repair
+from featurestore.operations.verify import verify
+from featurestore.shared.errors import StoreError
 
 NEW = ["label", "note"]
 

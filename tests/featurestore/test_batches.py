@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import featurestore
-from featurestore.batches import batch_order, read_ahead
+from featurestore.access.batch_order import batch_order
+from featurestore.access.batches import read_ahead
 
 lengths_of = st.lists(st.integers(1, 300), min_size=1, max_size=200)
 
@@ -153,7 +154,7 @@ def test_collate_is_applied_in_order(toy, written):
 
 
 def test_an_utterance_without_the_feature_is_said(written):
-    with pytest.raises(featurestore.errors.StoreError, match="b2 has no states"):
+    with pytest.raises(featurestore.shared.errors.StoreError, match="b2 has no states"):
         list(featurestore.open(written).batches(["a1", "b2"], ["states"], frames=100))
 
 

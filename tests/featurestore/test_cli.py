@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import featurestore
-from featurestore.writer import StoreWriter
+from featurestore.access.writer import StoreWriter
 from tests.featurestore.toy import FRAMES, place_of
 
 MAIN = "from featurestore.cli import main; main()"

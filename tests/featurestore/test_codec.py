@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from featurestore.codec import encode, pool, stored_width
+from featurestore.format.codec import encode, pool, stored_width
 
 EPS = float(np.finfo(np.float32).eps)
 

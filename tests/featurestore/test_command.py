@@ -11,14 +11,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from featurestore.command import INTERRUPTED, printable
+from featurestore.shared.command import INTERRUPTED, printable
 
 COMMAND = """
 import os, sys, time
 from pathlib import Path
 from cyclopts import App
-from featurestore.command import progress, run, say, say_table
-from featurestore.errors import ConfigError, StoreError
+from featurestore.shared.command import progress, run, say, say_table
+from featurestore.shared.errors import ConfigError, StoreError
 
 app = App(name="ser-test")
 

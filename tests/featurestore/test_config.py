@@ -1,8 +1,8 @@
 import pytest
 from pydantic import Field
 
-from featurestore.config import Config, load
-from featurestore.errors import ConfigError
+from featurestore.shared.config import Config, load
+from featurestore.shared.errors import ConfigError
 from train.config import TrainConfig
 from train.splits import Splits
 

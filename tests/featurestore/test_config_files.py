@@ -5,8 +5,8 @@ import yaml
 
 from extract.datasets import Dataset
 from extract.datasets.csv import CSV
-from featurestore.config import Config, load
-from featurestore.errors import ConfigError
+from featurestore.shared.config import Config, load
+from featurestore.shared.errors import ConfigError
 
 
 class Settings(Config):

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from extract.config import ExtractConfig
-from featurestore.config import Config, load
-from featurestore.errors import ConfigError
-from featurestore.leaves import LARGEST_FILE
+from featurestore.shared.config import Config, load
+from featurestore.shared.errors import ConfigError
+from featurestore.shared.leaves import LARGEST_FILE
 from train.config import TrainConfig
 from train.fusions import Fusion
 

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 import featurestore
-from featurestore.errors import StoreError
-from featurestore.forms.draft import DraftForm
-from featurestore.forms.packing import _Image
-from featurestore.verify import repair, verify, verify_utterance
-from featurestore.writer import StoreWriter
+from featurestore.access.writer import StoreWriter
+from featurestore.format.draft import DraftBackend
+from featurestore.format.packing import _Image
+from featurestore.operations.repair import repair
+from featurestore.operations.verify import verify, verify_utterance
+from featurestore.shared.errors import StoreError
 from tests.featurestore.toy import FRAMES, Toy, tampered
 
 FEATURES = ("states", "pitch")
@@ -143,7 +144,7 @@ def test_an_unfinished_first_extraction_can_be_looked_into(toy, path):
 def test_killed_between_the_new_file_and_the_end_of_the_draft(toy, path, monkeypatch):
     kill_in_the_middle(toy, path)
     with monkeypatch.context() as patch:
-        patch.setattr(DraftForm, "discard", lambda _: (_ for _ in ()).throw(Killed))
+        patch.setattr(DraftBackend, "discard", lambda _: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             toy.write(path, features=FEATURES)
     assert names_beside(path) == [".toy.h5.draft", ".toy.h5.lock", "toy.h5"]
@@ -184,7 +185,7 @@ def test_what_is_no_part_of_a_store_is_not_lost(toy, path):
 
 def test_a_damaged_shard_is_not_copied_into_a_new_file(toy, path):
     toy.write(path)
-    place = featurestore.open(path).form.shard_file("states", "data", 1)[2]
+    place = featurestore.open(path).backend.shard_file("states", "data", 1)[2]
     content = bytearray(path.read_bytes())
     content[place] ^= 1
     path.write_bytes(content)
@@ -341,7 +342,7 @@ def test_damage_is_said_before_the_work_is_done(toy, path):
     toy.write(path)
     with tampered(path) as change:
         change.array(
-            "features/states/time", featurestore.open(path).form.array("features/states/time") + 1, "utterance"
+            "features/states/time", featurestore.open(path).backend.array("features/states/time") + 1, "utterance"
         )
     writer = StoreWriter(path)
     with pytest.raises(StoreError, match=r"time of states in .* not as written"), writer.lock():

@@ -18,9 +18,9 @@ import pytest
 from numcodecs import blosc
 
 import featurestore
-from featurestore.errors import StoreError
-from featurestore.verify import verify
-from featurestore.writer import StoreWriter
+from featurestore.access.writer import StoreWriter
+from featurestore.operations.verify import verify
+from featurestore.shared.errors import StoreError
 from tests.featurestore.toy import DIM, DTYPES, FAILED, FIRST, FRAMES, HOP, LAYERS, SHARDS, Toy, place_of
 
 FEATURES = ("states", "pitch", *DTYPES)

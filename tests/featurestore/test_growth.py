@@ -8,13 +8,14 @@ import pytest
 from safetensors.numpy import load_file
 
 import featurestore
-from featurestore.copying import copy_stores
-from featurestore.errors import StoreError
-from featurestore.export import add_labels, export_frames, export_table
-from featurestore.forms import open_form
-from featurestore.plan import FeaturePlan
-from featurestore.verify import verify
-from featurestore.writer import StoreWriter
+from featurestore.access.writer import StoreWriter
+from featurestore.format.opening import open_backend
+from featurestore.format.plan import FeaturePlan
+from featurestore.operations.copying import copy_stores
+from featurestore.operations.export import add_labels, export_frames, export_table
+from featurestore.operations.growth import grow
+from featurestore.operations.verify import verify
+from featurestore.shared.errors import StoreError
 from tests.featurestore.toy import DTYPES, FIRST, FRAMES, SHARD_SECONDS, Toy, place_of, tampered
 
 MORE = {"d1": 30, "d2": 64, "d3": 3, "d4": 40}
@@ -54,7 +55,7 @@ def test_utterances_are_added_without_rewriting(toy, tmp_path, form, dataset):
     table, plans, values = make_more(toy)
     writer = StoreWriter(path)
     with writer.lock():
-        assert writer.grow(toy.plan_of(table, dataset=dataset), plans, SHARD_SECONDS) == 4
+        assert grow(writer, toy.plan_of(table, dataset=dataset), plans, SHARD_SECONDS) == 4
         if form == ".zarr":
             with pytest.raises(StoreError, match="is unfinished"):
                 featurestore.open(path).feature("states")
@@ -79,7 +80,7 @@ def test_utterances_are_added_without_rewriting(toy, tmp_path, form, dataset):
         assert (grown.dataset, "dataset" in grown.utterances) == ("toy", False)
     with writer.lock():  # both are still what the store holds
         writer.plan(toy.plan_of(table, dataset=dataset) if dataset == "other" else toy.plan_of(_both(toy, table)))
-        assert writer.grow(toy.plan_of(table, dataset=dataset), plans, SHARD_SECONDS) == 0
+        assert grow(writer, toy.plan_of(table, dataset=dataset), plans, SHARD_SECONDS) == 0
 
 
 def _both(toy, table):
@@ -91,7 +92,7 @@ def test_growth_keeps_columns_of_either_side(toy, tmp_path, form):
     table, plans, _ = make_more(toy, emotion="joy", age=3.5)
     writer = StoreWriter(path)
     with writer.lock():
-        writer.grow(toy.plan_of(table, dataset="other"), plans, SHARD_SECONDS)
+        grow(writer, toy.plan_of(table, dataset="other"), plans, SHARD_SECONDS)
     utterances = featurestore.open(path).utterances
     assert utterances["emotion"].tolist() == [""] * 9 + ["joy"] * 4
     assert utterances["age"].isna().tolist() == [True] * 9 + [False] * 4
@@ -132,7 +133,7 @@ def test_growth_that_contradicts_the_store_is_refused_and_changes_nothing(toy, c
 
 @pytest.mark.parametrize("harm", ["root", "table/V", "features/states/start", "features/pitch/zarr.json"])
 def test_a_damaged_store_does_not_grow_and_gets_no_new_checksum(toy, copied_toy, tree, harm):
-    form = open_form(copied_toy)
+    form = open_backend(copied_toy)
     with tampered(copied_toy) as change:
         if harm == "root":
             change.group("", {**form.attributes(), "left_out": {}})
@@ -164,7 +165,7 @@ def test_growth_with_other_versions_of_libraries(toy, copied_toy):
     plans["states"] = FeaturePlan(newer, plans["states"].frames, plans["states"].times)
     writer = StoreWriter(copied_toy)
     with writer.lock():
-        writer.grow(toy.plan_of(table), plans, SHARD_SECONDS)
+        grow(writer, toy.plan_of(table), plans, SHARD_SECONDS)
         fill(writer, toy, values)
     assert verify(featurestore.open(copied_toy)) == []
 
@@ -177,7 +178,7 @@ def test_truth_values_that_some_utterances_lack_become_numbers(toy, tmp_path, fo
         writer.plan(toy.plan_of(labels))
         for name in plans:
             writer.plan_feature(name, toy.feature_plan(name))
-        writer.grow(toy.plan_of(table, dataset="other"), plans, SHARD_SECONDS)
+        grow(writer, toy.plan_of(table, dataset="other"), plans, SHARD_SECONDS)
         writer.plan(toy.plan_of(labels))  # these are still the labels of the first
     acted = featurestore.open(writer.path).utterances["acted"]
     assert acted.dtype == float
@@ -189,7 +190,7 @@ def test_numbers_and_text_do_not_become_one_column(toy, copied_toy, tmp_path, tr
     table, plans, values = make_more(toy, V="3,5")
     before, writer = tree(copied_toy), StoreWriter(copied_toy)
     with writer.lock(), pytest.raises(StoreError, match=r"\['V'\] are numbers of some utterances, and text of others"):
-        writer.grow(toy.plan_of(table, dataset="other"), plans, SHARD_SECONDS)
+        grow(writer, toy.plan_of(table, dataset="other"), plans, SHARD_SECONDS)
     assert tree(copied_toy) == before
     other = StoreWriter(tmp_path / "other.zarr")
     with other.lock():

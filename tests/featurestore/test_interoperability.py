@@ -11,10 +11,10 @@ import xarray
 import zarr
 
 import featurestore
-from featurestore.errors import StoreError
-from featurestore.files import LocalFiles
-from featurestore.layout import ArrayLayout
-from featurestore.shard import open_zarr_shard
+from featurestore.format.layout import ArrayLayout
+from featurestore.format.local_files import LocalFiles
+from featurestore.format.shard import open_zarr_shard
+from featurestore.shared.errors import StoreError
 from tests.featurestore.toy import DTYPES, FRAMES
 
 STORED = {"float32": "float32", "float16": "float16", "bfloat16": "uint16", "int8": "int8", "int4": "uint8"}
@@ -207,7 +207,7 @@ def test_a_shard_that_zarr_python_has_written_in_another_order(tmp_path, dtype):
     another_writer(tmp_path / "other", values, layout.shard, layout.chunk)
     files = LocalFiles(str(tmp_path))
     starts, counts = np.array([0, 32]), np.array([20, 32])
-    reader = open_zarr_shard(lambda: files.ranges("other/c/0/0/0"), layout, "other", starts, counts)
+    reader = open_zarr_shard(lambda: files.open("other/c/0/0/0"), layout, "other", starts, counts)
     assert not reader.contiguous
     for first, count in ((0, 64), (0, 20), (16, 32), (48, 1)):
         assert np.array_equal(reader.get(first, count), values[:, first : first + count])

@@ -10,9 +10,9 @@ import pytest
 from pydantic import Field
 
 from extract.config import ExtractConfig
-from featurestore.config import Config
-from featurestore.errors import ConfigError
-from featurestore.listing import describe, items, say_list
+from featurestore.shared.config import Config
+from featurestore.shared.errors import ConfigError
+from featurestore.shared.listing import describe, items, say_list
 from tests.featurestore.toy_tasks import Task
 from tests.featurestore.toy_tasks.ranking import Ranking
 from tests.featurestore.toy_tasks.tagging import Tagging

@@ -7,11 +7,11 @@ import pytest
 from safetensors.numpy import load_file
 
 import featurestore
-from featurestore.copying import copy_stores
-from featurestore.errors import StoreError
-from featurestore.export import export_frames
-from featurestore.forms import open_form
-from featurestore.verify import verify
+from featurestore.format.opening import open_backend
+from featurestore.operations.copying import copy_stores
+from featurestore.operations.export import export_frames
+from featurestore.operations.verify import verify
+from featurestore.shared.errors import StoreError
 from tests.featurestore.toy import SHARDS, Toy, place_of, tampered
 
 
@@ -49,7 +49,7 @@ def test_a_shard_that_is_gone_is_left_out_by_name(toy, tmp_path):
 @pytest.mark.parametrize("harm", ["table/V", "features/pitch/start", "root"])
 @pytest.mark.parametrize("other", [False, True])
 def test_a_damaged_table_or_plan_is_not_copied(toy, source, tmp_path, harm, other):
-    form = open_form(source)
+    form = open_backend(source)
     with tampered(source) as change:
         if harm == "root":
             change.group("", {**form.attributes(), "left_out": {"z9": "never seen"}})

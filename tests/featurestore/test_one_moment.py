@@ -6,14 +6,15 @@ import sys
 import pytest
 
 import featurestore
-from featurestore.errors import StoreError
-from featurestore.forms import open_form_to_write, zarr
-from featurestore.writer import StoreWriter
+from featurestore.access.writer import StoreWriter
+from featurestore.format import zarr
+from featurestore.format.opening import open_backend_to_write
+from featurestore.shared.errors import StoreError
 
 COLUMNS = [f"label {i}" for i in range(40)]
 RELABEL = """
 import sys, time
-from featurestore.writer import StoreWriter
+from featurestore.access.writer import StoreWriter
 writer, columns = StoreWriter(sys.argv[1]), [f"label {i}" for i in range(40)]
 for version in range(int(sys.argv[2])):
     with writer.change_at_once():
@@ -65,8 +66,8 @@ def test_what_is_damaged_is_not_waited_for(toy, tmp_path, monkeypatch):
 
 def test_a_draft_is_of_one_moment_too(toy, tmp_path):
     path = toy.write(tmp_path / "toy.h5")
-    form = open_form_to_write(path)
+    form = open_backend_to_write(path)
     with form.change() as change:
-        change.array("table/V", featurestore.open(path).form.array("table/V") * 0, "utterance")
+        change.array("table/V", featurestore.open(path).backend.array("table/V") * 0, "utterance")
     assert featurestore.open(path, partial=True).utterances["V"].tolist() == [0.0] * 9
     assert featurestore.open(path).utterances["V"].min() > 0

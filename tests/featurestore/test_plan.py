@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featurestore.errors import StoreError
-from featurestore.plan import CHUNK_FRAMES, FeatureSpec, Plan, assign_shards, place_frames
+from featurestore.format.plan import CHUNK_FRAMES, FeatureSpec, Plan, assign_shards, place_frames
+from featurestore.shared.errors import StoreError
 
 counts = st.lists(st.integers(1, 200), min_size=1, max_size=40).map(np.array)
 

@@ -14,10 +14,10 @@ from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.spec import AbstractBufferedFile
 
 import featurestore
-from featurestore.errors import StoreError
-from featurestore.plan import FeaturePlan, FeatureSpec, Plan
-from featurestore.verify import verify, verify_utterance
-from featurestore.writer import StoreWriter
+from featurestore.access.writer import StoreWriter
+from featurestore.format.plan import FeaturePlan, FeatureSpec, Plan
+from featurestore.operations.verify import verify, verify_utterance
+from featurestore.shared.errors import StoreError
 from tests.featurestore.toy import DTYPES, FAILED, FORMS
 
 BUCKET = "speech"
@@ -124,7 +124,7 @@ def test_damage_is_found(in_memory, written):
     memory, copy = MemoryFileSystem(), f"/damaged{written.suffix}"
     memory.copy(in_memory.removeprefix("memory:/"), copy, recursive=written.is_dir())
     store = featurestore.open(f"memory:/{copy}")
-    _, file, begin = store.form.shard_file("float16", "data", 1)
+    _, file, begin = store.backend.shard_file("float16", "data", 1)
     place = f"{copy}/{file}".rstrip("/")
     content = bytearray(memory.cat_file(place))
     content[begin + 3] ^= 1

@@ -8,10 +8,10 @@ import google_crc32c
 import numpy as np
 import pytest
 
-from featurestore.errors import StoreError
-from featurestore.files import LocalFiles
-from featurestore.layout import ArrayLayout
-from featurestore.shard import ZarrShardWriter, open_zarr_shard
+from featurestore.format.layout import ArrayLayout
+from featurestore.format.local_files import LocalFiles
+from featurestore.format.shard import ZarrShardWriter, open_zarr_shard
+from featurestore.shared.errors import StoreError
 
 FLOAT = np.dtype(np.float32)
 LAYOUT = ArrayLayout((2, 64, 3), (1, 16, 3), FLOAT)
@@ -35,7 +35,7 @@ def write(path, utterances, layout=LAYOUT, names=tuple(PLACES)):
 def open_shard(path, layout=LAYOUT, places=None):
     files = LocalFiles(str(path.parent))
     starts, counts = np.array(places or list(PLACES.values())).T
-    return open_zarr_shard(partial(files.ranges, path.name), layout, str(path), starts, counts)
+    return open_zarr_shard(partial(files.open, path.name), layout, str(path), starts, counts)
 
 
 def read(path, name, layers=slice(None), layout=LAYOUT):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import featurestore
-from featurestore import statistics
-from featurestore.errors import StoreError
+from featurestore.access import statistics
+from featurestore.shared.errors import StoreError
 
 
 @pytest.fixture

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import featurestore
-from featurestore.codec import pad
-from featurestore.errors import StoreError, UnknownUtteranceError
-from featurestore.forms import open_form, open_form_to_write
-from featurestore.store import Index
-from featurestore.table import write_table
-from featurestore.writer import StoreWriter
+from featurestore.access.writer import StoreWriter
+from featurestore.format.codec import pad
+from featurestore.format.index import Index
+from featurestore.format.opening import open_backend, open_backend_to_write
+from featurestore.format.table import write_table
+from featurestore.shared.errors import StoreError, UnknownUtteranceError
 from tests.featurestore.toy import DTYPES, FAILED, FRAMES, HOP, tampered
 
 BOUND = {"float32": 0.0, "float16": 2.0**-11, "bfloat16": 2.0**-8, "int8": 1 / 255, "int4": 1 / 15}
@@ -168,7 +168,7 @@ def test_something_else_is_not_a_store(tmp_path):
 
 @pytest.mark.parametrize(("version", "hint"), [(99, "update ser-featurestore"), (1, "extract it again")])
 def test_a_store_of_another_version_is_refused(copied, version, hint):
-    form = open_form(copied)
+    form = open_backend(copied)
     with tampered(copied) as change:
         change.group("", {**form.attributes(), "format": version})
     with pytest.raises(StoreError, match=f"has the format {version}, this version reads 2: {hint}"):
@@ -195,11 +195,11 @@ def test_many_shards_need_few_open_files(toy, tmp_path, form, monkeypatch):
     path = tmp_path / f"toy{form}"
     toy.write(path)
     store = featurestore.open(path)
-    store.form.files._most = 2
+    store.backend.files._most = 2
     for _ in range(3):
         for name in toy.readable:
             assert store[name]["states"].shape[1] == FRAMES[name]
-    assert len(store.form.files._open) <= 2
+    assert len(store.backend.files._open) <= 2
 
 
 def test_an_unfinished_feature_says_so(toy, tmp_path, form):
@@ -270,7 +270,7 @@ def test_an_utterance_without_frames_has_its_reason(toy, tmp_path, form):
 @given(st.lists(st.text("ab_é", min_size=1, max_size=4), min_size=1, max_size=30, unique=True), st.data())
 def test_names_are_found_by_search_and_by_index(tmp_path_factory, names, data):
     """Names that are parts of others, or of two that are neighbours."""
-    form = open_form_to_write(tmp_path_factory.mktemp("names") / "s.zarr")
+    form = open_backend_to_write(tmp_path_factory.mktemp("names") / "s.zarr")
     with form.change() as change:
         write_table(change, pd.DataFrame({"shard": np.zeros(len(names), np.int64)}, index=pd.Index(names, name="name")))
         change.group("", {})

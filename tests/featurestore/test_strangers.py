@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 
 import featurestore
-from featurestore.errors import StoreError
-from featurestore.export import export_frames
-from featurestore.forms import open_form_to_write
-from featurestore.verify import verify
+from featurestore.format.opening import open_backend_to_write
+from featurestore.operations.export import export_frames
+from featurestore.operations.verify import verify
+from featurestore.shared.errors import StoreError
 from tests.featurestore.probing import FRESH, as_plain, frames_of, in_child, read_all, read_many
 from tests.featurestore.toy import FIRST, HOP, Toy
 
@@ -253,7 +253,7 @@ def test_a_shard_of_terabytes_that_says_so(given, victim, frames):
         document["chunk_grid"]["configuration"]["chunk_shape"][axis] = 1 << 36
         file.write_text(json.dumps(document))
     os.truncate(path / "features/states/data/c/0/0/0", 1 << 42)
-    form = open_form_to_write(path)
+    form = open_backend_to_write(path)
     with form.change() as change:
         start = np.array(
             [0, frames, 2 * frames, 3 * frames, 1 << 36, (1 << 36) + 48, 2 << 36, (2 << 36) + 32, (2 << 36) + 80]
@@ -354,8 +354,8 @@ NAMES = [
 def test_what_cannot_be_exported_is_named_and_the_rest_stays_in_its_folder(tmp_path, suffix):
     import pandas as pd
 
-    from featurestore.plan import FeaturePlan, FeatureSpec, Plan
-    from featurestore.writer import StoreWriter
+    from featurestore.access.writer import StoreWriter
+    from featurestore.format.plan import FeaturePlan, FeatureSpec, Plan
 
     table = pd.DataFrame({"duration": [0.4] * len(NAMES)}, index=pd.Index(NAMES, name="name"))
     writer = StoreWriter(tmp_path / f"odd{suffix}")

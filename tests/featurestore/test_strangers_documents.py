@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import featurestore
-from featurestore.verify import verify
+from featurestore.operations.verify import verify
 from tests.featurestore.probing import in_child, read_many
 from tests.featurestore.strangers import in_file
 from tests.featurestore.toy import tampered
@@ -86,7 +86,7 @@ RECORDS = {
 @pytest.mark.parametrize("suffix", [".zarr", ".h5"])
 def test_records_that_fit_nothing(given, suffix):
     path = given / f"toy{suffix}"
-    manifest = featurestore.open(path).form.manifest("states")
+    manifest = featurestore.open(path).backend.manifest("states")
     shards = manifest["shards"]
     others = {
         **{
@@ -192,7 +192,7 @@ def test_numbers_that_fit_nothing(given, suffix, sealed):
         for v in vs
     ]
     changes += [("table/name/offsets", np.array(v, np.int64)) for v in OFFSETS]
-    manifest = featurestore.open(path).form.manifest("states")
+    manifest = featurestore.open(path).backend.manifest("states")
     for number, (place, values) in enumerate(changes):
         copy = shutil.copytree if path.is_dir() else shutil.copy
         with tampered(Path(copy(path, given / f"other {number}{suffix}"))) as change:
@@ -216,7 +216,7 @@ def test_a_name_that_is_there_twice_is_refused(given, victim):
 def test_a_column_whose_name_leads_elsewhere(given, home, victim, column):
     for suffix in (".zarr", ".h5"):
         path = given / f"toy{suffix}"
-        columns = featurestore.open(path).form.attributes("table")["columns"]
+        columns = featurestore.open(path).backend.attributes("table")["columns"]
         with tampered(path) as change:
             change.group("table", {"columns": {**columns, column: "float64"}})
         victim(path)
@@ -237,7 +237,7 @@ def test_a_column_whose_name_leads_elsewhere(given, home, victim, column):
 def test_columns_of_another_kind(given, victim, kinds):
     for suffix in (".zarr", ".h5"):
         path = given / f"toy{suffix}"
-        columns = featurestore.open(path).form.attributes("table")["columns"]
+        columns = featurestore.open(path).backend.attributes("table")["columns"]
         with tampered(path) as change:
             change.group("table", {"columns": {**columns, **kinds}})
         victim(path)
@@ -274,7 +274,7 @@ SPECS = [
 @pytest.mark.parametrize("suffix", [".zarr", ".h5"])
 def test_features_that_cannot_be(given, suffix):
     path = given / f"toy{suffix}"
-    form = featurestore.open(path).form
+    form = featurestore.open(path).backend
     spec, manifest = form.attributes("features/states"), form.manifest("states")
     del manifest["plan"]["attributes"]
     for number, change in enumerate(SPECS):
@@ -310,7 +310,7 @@ ROOTS = [
 @pytest.mark.parametrize("suffix", [".zarr", ".h5"])
 def test_roots_that_cannot_be(given, suffix):
     path = given / f"toy{suffix}"
-    attributes = featurestore.open(path).form.attributes()
+    attributes = featurestore.open(path).backend.attributes()
     for number, change in enumerate(ROOTS):
         copy = shutil.copytree if path.is_dir() else shutil.copy
         with tampered(Path(copy(path, given / f"other {number}{suffix}"))) as changed:
@@ -322,7 +322,7 @@ def test_roots_that_cannot_be(given, suffix):
 @pytest.mark.parametrize("failed", [{}, {"b1": "gone", "b2": "gone"}, {"b2": "gone", "nobody": "gone"}])
 def test_what_failed_is_what_has_no_frames(given, suffix, failed):
     path = given / f"toy{suffix}"
-    manifest = featurestore.open(path).form.manifest("states")
+    manifest = featurestore.open(path).backend.manifest("states")
     manifest["shards"]["1"]["failed"] = failed
     with tampered(path) as change:
         change.manifest("states", manifest)

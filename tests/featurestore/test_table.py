@@ -10,9 +10,9 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featurestore.errors import StoreError
-from featurestore.forms import open_form_to_write
-from featurestore.table import read_table, table_digest, write_table
+from featurestore.format.opening import open_backend_to_write
+from featurestore.format.table import read_table, table_digest, write_table
+from featurestore.shared.errors import StoreError
 
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 columns = {
@@ -38,7 +38,7 @@ def tables(draw):
 
 def stored(path, table):
     """Write a table alone as a store, and open it."""
-    form = open_form_to_write(path)
+    form = open_backend_to_write(path)
     with form.change() as change:
         write_table(change, table)
         change.group("", {})

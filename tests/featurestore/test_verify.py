@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import featurestore
-from featurestore.errors import StoreError
-from featurestore.forms import open_form
-from featurestore.verify import repair, verify, verify_utterance
-from featurestore.writer import StoreWriter
+from featurestore.access.writer import StoreWriter
+from featurestore.format.opening import open_backend
+from featurestore.operations.repair import repair
+from featurestore.operations.verify import verify, verify_utterance
+from featurestore.shared.errors import StoreError
 from tests.featurestore.toy import SHARDS, place_of, tampered
 
 ARRAYS = ["data", "scale", "offset", "mean", "sd"]
@@ -82,7 +83,7 @@ def test_the_scales_of_one_utterance_are_checked_too(toy, tmp_path, form, array)
 
 @pytest.mark.parametrize("array", ["start", "frames", "time"])
 def test_a_changed_place_is_found(copied, array):
-    form = open_form(copied)
+    form = open_backend(copied)
     values = form.array(f"features/states/{array}").copy()
     values[1] += 16
     with tampered(copied) as change:
@@ -96,7 +97,7 @@ def test_a_plan_that_is_damaged_before_the_commit_is_found(toy, copied):
     with writer.lock():
         writer.drop("states", {1})
     with tampered(copied) as change:
-        change.array("features/states/time", open_form(copied).array("features/states/time") + 1, "utterance")
+        change.array("features/states/time", open_backend(copied).array("features/states/time") + 1, "utterance")
     with pytest.raises(StoreError, match=r"time of states in .* not as written"):
         toy.write(copied)
 
@@ -115,7 +116,7 @@ def test_features_that_are_gone_are_missed(toy, tmp_path):
 
 
 def test_an_attribute_of_the_root_that_is_gone_is_found(copied):
-    form = open_form(copied)
+    form = open_backend(copied)
     with tampered(copied) as changed:
         changed.group("", {key: value for key, value in form.attributes().items() if key != "ranges"})
     with pytest.raises(StoreError, match="attributes is damaged: ranges: Field required"):
@@ -124,7 +125,7 @@ def test_an_attribute_of_the_root_that_is_gone_is_found(copied):
 
 @pytest.mark.parametrize("change", [{"hop": 0.03}, {"layers": 2}, {"provenance": {}}])
 def test_a_feature_that_says_something_else_of_itself_is_found(copied, change):
-    form = open_form(copied)
+    form = open_backend(copied)
     with tampered(copied) as changed:
         changed.group("features/states", {**form.attributes("features/states"), **change})
     (damage,) = verify(featurestore.open(copied))
@@ -132,7 +133,7 @@ def test_a_feature_that_says_something_else_of_itself_is_found(copied, change):
 
 
 def test_a_store_that_says_something_else_of_itself_is_found(copied):
-    form = open_form(copied)
+    form = open_backend(copied)
     with tampered(copied) as changed:
         changed.group("", {**form.attributes(), "ranges": {"V": [1.0, 7.0]}})
     (damage,) = verify(featurestore.open(copied))
@@ -140,14 +141,14 @@ def test_a_store_that_says_something_else_of_itself_is_found(copied):
 
 
 def test_notes_of_others_at_the_root_are_no_damage(copied):
-    form = open_form(copied)
+    form = open_backend(copied)
     with tampered(copied) as changed:
         changed.group("", {**form.attributes(), "note": "for the paper"})
     assert verify(featurestore.open(copied)) == []
 
 
 def test_a_store_from_before_these_checksums_is_good(toy, copied):
-    form = open_form(copied)
+    form = open_backend(copied)
     manifest = form.manifest("states")
     del manifest["plan"]["attributes"]
     with tampered(copied) as change:
@@ -267,7 +268,7 @@ def test_a_feature_can_be_dropped_to_be_made_anew(toy, tmp_path, form):
 
 
 def test_a_changed_table_is_found_and_cannot_be_repaired(copied):
-    form = open_form(copied)
+    form = open_backend(copied)
     with tampered(copied) as change:
         change.array("table/V", form.array("table/V") + 1, "utterance")
     (damage,) = verify(featurestore.open(copied))
@@ -319,7 +320,7 @@ def test_repair_of_a_shard_that_is_not_committed_yet(toy, tmp_path, form):
 
 def test_a_feature_whose_plan_is_damaged_is_dropped_when_that_is_asked_for(toy, tmp_path, form, tree):
     path = toy.write(tmp_path / f"toy{form}", features=("states", "pitch"))
-    changed = open_form(path)
+    changed = open_backend(path)
     with tampered(path) as change:
         change.array("features/pitch/start", changed.array("features/pitch/start") + 16, "utterance")
     before = tree(path)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import featurestore
-from featurestore.errors import StoreError
-from featurestore.verify import verify_utterance
+from featurestore.operations.verify import verify_utterance
+from featurestore.shared.errors import StoreError
 
 
 class WithoutRanges(SimpleHTTPRequestHandler):

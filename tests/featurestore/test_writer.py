@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import featurestore
-from featurestore.codec import encode, pool
-from featurestore.errors import StoreError
-from featurestore.plan import FeaturePlan
-from featurestore.verify import verify
-from featurestore.writer import StoreWriter
+from featurestore.access.writer import StoreWriter
+from featurestore.format.codec import encode, pool
+from featurestore.format.plan import FeaturePlan
+from featurestore.operations.verify import verify
+from featurestore.shared.errors import StoreError
 from tests.featurestore.toy import DIM, FAILED, FRAMES, LAYERS, PROVENANCE
 
 WRITE = """
@@ -40,7 +40,7 @@ def test_the_same_again_changes_nothing(toy, copied, tree):
         writer.plan_feature("states", toy.feature_plan())
         assert writer.pending("states") == []
         writer.commit("states")
-        assert writer.part("states").failed == FAILED
+        assert writer.feature("states").failed == FAILED
     assert tree(copied) == before
 
 
@@ -86,7 +86,7 @@ def test_another_plan_with_the_same_table_is_refused(toy, copied, changes):
 
 
 def test_a_second_process_is_refused(copied, environment):
-    code = "import sys; from pathlib import Path; from featurestore.writer import StoreWriter\n"
+    code = "import sys; from pathlib import Path; from featurestore.access.writer import StoreWriter\n"
     code += "with StoreWriter(Path(sys.argv[1])).lock(): pass"
     command = [sys.executable, "-c", code, str(copied)]
     with StoreWriter(copied).lock():
@@ -97,7 +97,7 @@ def test_a_second_process_is_refused(copied, environment):
 
 def test_the_lock_of_a_killed_process_is_free(tmp_path, environment, form):
     path = tmp_path / f"toy{form}"
-    code = "import os, sys; from pathlib import Path; from featurestore.writer import StoreWriter\n"
+    code = "import os, sys; from pathlib import Path; from featurestore.access.writer import StoreWriter\n"
     code += "with StoreWriter(Path(sys.argv[1])).lock(): print('held', flush=True); sys.stdin.read()"
     pipe = subprocess.PIPE
     with subprocess.Popen([sys.executable, "-c", code, path], env=environment, stdin=pipe, stdout=pipe) as holder:
@@ -240,7 +240,7 @@ def test_wide_values_are_held_or_a_failure(toy, tmp_path, form, value, reason):
                 shard.add(name, frames)
         writer.commit("states")
     if reason:
-        assert reason in writer.part("states").failed["a1"]
+        assert reason in writer.feature("states").failed["a1"]
     else:
         assert np.abs(featurestore.open(path)["a1"]["states"]).max() == pytest.approx(60000)
 
@@ -256,7 +256,7 @@ def test_values_that_cannot_be_stored_are_a_failure_of_that_utterance(toy, tmp_p
                 values[1, 0, 0] = bad if name == "a2" else 0
                 shard.add(name, values)
         writer.commit("states")
-    assert writer.part("states").failed["a2"] == "found values that are not finite in layers [1]"
+    assert writer.feature("states").failed["a2"] == "found values that are not finite in layers [1]"
     assert featurestore.open(path)["a/3"]["states"].shape == (LAYERS, FRAMES["a/3"], DIM)
 
 

@@ -13,11 +13,11 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from featurestore.codec import Dtype
-from featurestore.forms import open_form_to_write
-from featurestore.plan import FeaturePlan, FeatureSpec, Plan
-from featurestore.store import Store
-from featurestore.writer import StoreWriter
+from featurestore.access.store import Store
+from featurestore.access.writer import StoreWriter
+from featurestore.format.codec import Dtype
+from featurestore.format.opening import open_backend_to_write
+from featurestore.format.plan import FeaturePlan, FeatureSpec, Plan
 
 LAYERS, DIM, HOP, FIRST, SHARD_SECONDS = 3, 5, 0.02, 0.0125, 1.5
 FRAMES = {"a1": 20, "a2": 16, "a/3": 33, "ä 4": 1, "b1": 48, "b2": 15, "c1": 17, "c2": 40, "c3": 5}
@@ -118,7 +118,7 @@ class Place:
 
 
 def place_of(store: Store, feature: str, array: str, shard: int) -> Place:
-    files, path, begin = store.form.shard_file(feature, array, shard)
+    files, path, begin = store.backend.shard_file(feature, array, shard)
     size = store.parts[feature].records[shard]["files"][array]["bytes"]
     return Place(Path(files.place(path)), begin, size)
 
@@ -127,7 +127,7 @@ def place_of(store: Store, feature: str, array: str, shard: int) -> Place:
 def tampered(path: Path) -> Iterator[Any]:
     """Give out what changes the small parts of a store behind its back, and no checksum."""
     if path.is_dir():
-        with open_form_to_write(path).change() as change:
+        with open_backend_to_write(path).change() as change:
             yield change
     else:
         with h5py.File(path, "r+") as file:
@@ -135,7 +135,7 @@ def tampered(path: Path) -> Iterator[Any]:
 
 
 class Tampered:
-    """The parts of an HDF5 file, by the names that `featurestore.forms.zarr.Change` has for them."""
+    """The parts of an HDF5 file, by the names that `featurestore.format.zarr.Change` has for them."""
 
     def __init__(self, file: h5py.File) -> None:
         self._file = file

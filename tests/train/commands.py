@@ -139,7 +139,7 @@ if __name__ == "__main__":
     import train.opened
     import train.predicting
     import train.run  # noqa: F401
-    from featurestore.codec import encode
+    from featurestore.format.codec import encode
     from train.cli import main
     from train.layers import LayerSum
 

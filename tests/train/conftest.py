@@ -13,10 +13,10 @@ import pytest
 import torch
 
 import featurestore
-from featurestore.codec import encode
-from featurestore.plan import FeaturePlan, FeatureSpec, Plan
-from featurestore.store import Store
-from featurestore.writer import StoreWriter
+from featurestore.access.store import Store
+from featurestore.access.writer import StoreWriter
+from featurestore.format.codec import encode
+from featurestore.format.plan import FeaturePlan, FeatureSpec, Plan
 from tests.train.commands import Commands
 from train.layers import LayerSum
 

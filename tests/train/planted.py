@@ -14,9 +14,9 @@ import soundfile
 import featurestore
 from extract.audio import SAMPLING_RATE
 from extract.features.logmel import LogMel
-from featurestore.plan import FeaturePlan, Plan
-from featurestore.store import Store
-from featurestore.writer import StoreWriter
+from featurestore.access.store import Store
+from featurestore.access.writer import StoreWriter
+from featurestore.format.plan import FeaturePlan, Plan
 from train.protocol import Protocol
 from train.splits import Fold
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import featurestore
-from featurestore.config import load
-from featurestore.errors import SerError
+from featurestore.shared.config import load
+from featurestore.shared.errors import SerError
 from tests.train.test_corpora import paths  # noqa: F401, a fixture
 from train.adaptation import LMMD
 from train.config import TrainConfig
@@ -99,7 +99,7 @@ def test_no_label_of_the_other_corpus_is_used(paths, store, tmp_path):  # noqa: 
     table.loc[names, "emotion"] = np.roll(table.loc[names, "emotion"].to_numpy(), 1)
     from shutil import copytree
 
-    from featurestore.writer import StoreWriter
+    from featurestore.access.writer import StoreWriter
 
     copytree(paths[1], tmp_path / "ten.zarr")
     writer = StoreWriter(tmp_path / "ten.zarr")

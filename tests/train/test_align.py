@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featurestore.codec import Frames
+from featurestore.format.codec import Frames
 from train.align import align_nearest, align_pitch, align_repeated, nearest_frames
 from train.batch import StreamBatch
 from train.fronts.log_f0 import HeightAndVoicing

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from extract.speech import Manner, speak
-from featurestore.config import load
-from featurestore.errors import SerError
-from featurestore.statistics import corpus_statistics
+from featurestore.access.statistics import corpus_statistics
+from featurestore.shared.config import load
+from featurestore.shared.errors import SerError
 from tests.train.planted import COPIES, every_pair, write_store
 from train.audit import audit
 from train.audit.agreement import agreement

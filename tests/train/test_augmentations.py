@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from featurestore.config import load
-from featurestore.errors import ConfigError, SerError
+from featurestore.shared.config import load
+from featurestore.shared.errors import ConfigError, SerError
 from train.augmentations import Augmentation, Heard
 from train.augmentations.mixup import Mixup, of_partners
 from train.clock import pooled_hop, pooled_times

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as some
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.curves.chunks import chunk_frames, chunk_starts, chunk_times, chunk_view, count_chunks, cut
 
 FRAMES, COUNT = some.integers(1, 80), some.integers(2, 60)

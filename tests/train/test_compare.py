@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 import featurestore
-from featurestore.config import load
-from featurestore.errors import SerError
+from featurestore.shared.config import load
+from featurestore.shared.errors import SerError
 from train.compare import compare_runs, short_names
 from train.comparison_tables import escaped, in_words, write_comparison
 from train.config import TrainConfig

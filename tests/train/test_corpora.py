@@ -9,8 +9,8 @@ import pytest
 
 import featurestore
 import train
-from featurestore.config import load
-from featurestore.errors import SerError
+from featurestore.shared.config import load
+from featurestore.shared.errors import SerError
 from tests.train.test_same_bits import store_of
 from train.config import TrainConfig
 from train.corpora import open_stores

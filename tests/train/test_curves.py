@@ -12,10 +12,10 @@ from scipy.stats import kendalltau, spearmanr
 
 import featurestore
 import train
-from featurestore.config import load
-from featurestore.errors import SerError
-from featurestore.plan import FeaturePlan, FeatureSpec, Plan
-from featurestore.writer import StoreWriter
+from featurestore.access.writer import StoreWriter
+from featurestore.format.plan import FeaturePlan, FeatureSpec, Plan
+from featurestore.shared.config import load
+from featurestore.shared.errors import SerError
 from train.config import TrainConfig
 from train.curves.attentions import ChunkAttention
 from train.curves.chunks import chunk_times

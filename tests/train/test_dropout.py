@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from featurestore.codec import encode
+from featurestore.format.codec import encode
 from tests.featurestore.toy import DTYPES
 from train.config import TrainConfig
 from train.examples import load_examples

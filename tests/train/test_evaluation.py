@@ -10,8 +10,8 @@ import pytest
 from sklearn import metrics
 
 import featurestore
-from featurestore.config import load
-from featurestore.errors import SerError
+from featurestore.shared.config import load
+from featurestore.shared.errors import SerError
 from train.attention import attention_weights
 from train.config import TrainConfig
 from train.examples import load_examples
@@ -38,7 +38,7 @@ def several(store_path, tmp_path_factory):
     """A number and names, two members, labels that are missing, a speaker whose name begins as a formula does."""
     import shutil
 
-    from featurestore.writer import StoreWriter
+    from featurestore.access.writer import StoreWriter
 
     path = shutil.copytree(store_path, tmp_path_factory.mktemp("stores") / "toy.zarr")
     table = featurestore.open(path).utterances

@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 import torch
 
-from featurestore.codec import encode
-from featurestore.config import load
-from featurestore.errors import SerError
+from featurestore.format.codec import encode
+from featurestore.shared.config import load
+from featurestore.shared.errors import SerError
 from train.config import TrainConfig
 from train.examples import load_examples
 from train.layers import LayerSum

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featurestore.codec import Frames, encode, pad
+from featurestore.format.codec import Frames, encode, pad
 from tests.featurestore.toy import DTYPES
 from train.kernels import frame_sums
 from train.layers import LayerSum, _MixOnDevice, _MixStored
@@ -135,7 +135,7 @@ def test_a_channel_that_does_not_vary_is_not_blown_up():
 SUMS_OF = """
 import sys
 import numpy as np
-from featurestore.codec import encode
+from featurestore.format.codec import encode
 from train import kernels
 
 frames = encode(np.random.default_rng(0).normal(size=(3, 50, 8)).astype(np.float32), sys.argv[1])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from featurestore.config import load
-from featurestore.errors import ConfigError, SerError
+from featurestore.shared.config import load
+from featurestore.shared.errors import ConfigError, SerError
 from train.config import TrainConfig
 from train.examples import load_examples
 from train.losses import Loss

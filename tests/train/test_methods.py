@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 import featurestore
-from featurestore.config import load
-from featurestore.plan import FeaturePlan, FeatureSpec, Plan
-from featurestore.writer import StoreWriter
+from featurestore.access.writer import StoreWriter
+from featurestore.format.plan import FeaturePlan, FeatureSpec, Plan
+from featurestore.shared.config import load
 from train.config import TrainConfig
 from train.protocol import make_protocol
 from train.run import run

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as some
 
-from featurestore.config import load
-from featurestore.errors import SerError
+from featurestore.shared.config import load
+from featurestore.shared.errors import SerError
 from train.config import TrainConfig
 from train.curves.chunks import chunk_starts
 from train.curves.missing import missing_grid

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 import featurestore
-from featurestore.config import load
-from featurestore.errors import SerError
+from featurestore.shared.config import load
+from featurestore.shared.errors import SerError
 from train.config import TrainConfig
 from train.metrics import ccc
 from train.nested import nested_selection

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 import featurestore
-from featurestore.config import load
-from featurestore.copying import copy_stores
-from featurestore.errors import SerError
-from featurestore.plan import FeaturePlan, FeatureSpec
-from featurestore.writer import StoreWriter
+from featurestore.access.writer import StoreWriter
+from featurestore.format.plan import FeaturePlan, FeatureSpec
+from featurestore.operations.copying import copy_stores
+from featurestore.shared.config import load
+from featurestore.shared.errors import SerError
 from tests.featurestore.toy import place_of
 from train.class_plots import plot_confusion
 from train.config import TrainConfig

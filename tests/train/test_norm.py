@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
-from featurestore.config import load
-from featurestore.errors import SerError
+from featurestore.shared.config import load
+from featurestore.shared.errors import SerError
 from train.config import TrainConfig
 from train.curves.norm import read_norm
 from train.examples import load_examples

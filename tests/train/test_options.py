@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import featurestore
-from featurestore.config import load
-from featurestore.copying import copy_stores
-from featurestore.errors import ConfigError, SerError
+from featurestore.operations.copying import copy_stores
+from featurestore.shared.config import load
+from featurestore.shared.errors import ConfigError, SerError
 from train.config import OptimConfig, TrainConfig
 from train.files import write_whole
 from train.folder import make_run_folder

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
-from featurestore.config import load
-from featurestore.errors import SerError
+from featurestore.shared.config import load
+from featurestore.shared.errors import SerError
 from tests.train.parts import DIM, LENGTHS, check_half, check_learns, check_saves, frames, garbage, mask_of
 from train.config import TrainConfig
 from train.embeddings import Embedding

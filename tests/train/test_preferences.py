@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as some
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.curves.preferences import agreement, prefer, ratings_of, read_pairs
 
 RATINGS = some.lists(some.integers(1, 7), min_size=1, max_size=6)

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from featurestore.config import load
-from featurestore.errors import SerError
-from featurestore.statistics import corpus_statistics
+from featurestore.access.statistics import corpus_statistics
+from featurestore.shared.config import load
+from featurestore.shared.errors import SerError
 from train.config import TrainConfig
 from train.examples import load_examples
 from train.metrics import ccc

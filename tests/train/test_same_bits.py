@@ -12,9 +12,9 @@ import pytest
 
 import featurestore
 import train
-from featurestore.config import load
-from featurestore.copying import copy_stores
-from featurestore.errors import SerError
+from featurestore.operations.copying import copy_stores
+from featurestore.shared.config import load
+from featurestore.shared.errors import SerError
 from train.config import TrainConfig
 from train.folder import Variant
 from train.predicting import write_predictions
@@ -150,7 +150,7 @@ def test_a_run_whose_store_has_changed_is_not_resumed(store, changed, tmp_path):
     (folder / "outputs/fold_0_member_0.safetensors").unlink()
     resume(folder, lambda _: None)
     table = store.utterances.assign(V=store.utterances["V"][::-1].to_numpy())
-    writer = featurestore.writer.StoreWriter(other.path)
+    writer = featurestore.access.writer.StoreWriter(other.path)
     with writer.change_at_once():
         writer.replace_table(table)
     with pytest.raises(SerError, match=r"has changed since .* began: its table is another one"):
@@ -243,8 +243,8 @@ def of_one_model(folder, variant, store, tmp_path):
 
 def store_of(store, path, dataset, names, features=("states", "pitch"), **changes):
     """Write the same frames with other names, or settings of the states, or as another dataset."""
-    from featurestore.plan import FeaturePlan, Plan
-    from featurestore.writer import StoreWriter
+    from featurestore.access.writer import StoreWriter
+    from featurestore.format.plan import FeaturePlan, Plan
 
     old = dict(zip(names, store.names(), strict=True))
     table = store.utterances.drop(columns=["shard", "slot"]).set_axis(pd.Index(names, name="name"))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.splits import Splits
 
 

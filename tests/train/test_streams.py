@@ -5,10 +5,10 @@ import pytest
 import torch
 
 import featurestore
-from featurestore.config import load
-from featurestore.errors import SerError
-from featurestore.plan import FeaturePlan, FeatureSpec
-from featurestore.writer import StoreWriter
+from featurestore.access.writer import StoreWriter
+from featurestore.format.plan import FeaturePlan, FeatureSpec
+from featurestore.shared.config import load
+from featurestore.shared.errors import SerError
 from train.config import TrainConfig
 from train.examples import load_examples
 from train.inference import make_model

@@ -9,10 +9,10 @@ from distributed import LocalCluster
 from rich.console import Console
 
 import featurestore
-from featurestore.config import load
-from featurestore.copying import copy_stores
-from featurestore.errors import ConfigError, SerError
-from featurestore.strict_yaml import parse
+from featurestore.operations.copying import copy_stores
+from featurestore.shared.config import load
+from featurestore.shared.errors import ConfigError, SerError
+from featurestore.shared.strict_yaml import parse
 from train.compare import compare_runs
 from train.config import TrainConfig
 from train.examples import load_examples

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import featurestore
-from featurestore.config import load
-from featurestore.errors import SerError
-from featurestore.export import add_labels
-from featurestore.writer import StoreWriter
+from featurestore.access.writer import StoreWriter
+from featurestore.operations.export import add_labels
+from featurestore.shared.config import load
+from featurestore.shared.errors import SerError
 from train.config import TrainConfig
 from train.examples import load_examples
 from train.metrics import ccc

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import featurestore
-from featurestore.config import load
-from featurestore.errors import ConfigError, SerError
+from featurestore.shared.config import load
+from featurestore.shared.errors import ConfigError, SerError
 from tests.train.parts import DIM, LENGTHS, check_half, check_learns, check_saves, frames, garbage, mask_of
 from tests.train.test_streams import add_feature
 from train.config import TrainConfig

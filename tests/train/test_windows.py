@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from featurestore.config import load
+from featurestore.shared.config import load
 from train.config import TrainConfig
 from train.examples import load_examples
 from train.run import run

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.audit.file_order import file_order
 from train.audit.findings import Audited, Finding
 from train.audit.near_duplicates import near_duplicates

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from featurestore.codec import Floats
-from featurestore.statistics import corpus_statistics
+from featurestore.access.statistics import corpus_statistics
+from featurestore.format.codec import Floats
 from train.audit.findings import is_log_mel
 from train.corpora import AnyFeature
 

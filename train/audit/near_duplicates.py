@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from featurestore.codec import Floats
+from featurestore.format.codec import Floats
 from train.audit.contours import HOP, Contours, Ints, Words, alikeness
 from train.audit.findings import Audited, Finding, Pair, is_log_mel
 from train.audit.same_audio import same_pairs

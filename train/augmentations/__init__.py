@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
+from typing_extensions import override
 
-from featurestore.config import Component
-from featurestore.errors import SerError
+from featurestore.shared.config import Component
+from featurestore.shared.errors import SerError
 from train.batch import Batch, Span
 from train.fusions import Fusion
 from train.sequences import Packed
@@ -82,13 +83,15 @@ class OfFrames(Augmentation):
     streams: tuple[str, ...] | None = None
     """The names of the streams that are changed; all when absent."""
 
-    def check(self, streams: Iterable[str], fusion: Fusion) -> None:  # noqa: ARG002, D102
+    @override
+    def check(self, streams: Iterable[str], fusion: Fusion) -> None:
         there = list(streams)
         absent = [name for name in self.streams or () if name not in there]
         if absent:
             raise SerError(f"augment: {self.name} is of {', '.join(absent)}; the streams are {', '.join(there)}")
 
-    def change(self, heard: Heard) -> Heard:  # noqa: D102
+    @override
+    def change(self, heard: Heard) -> Heard:
         changed: Mapping[str, Packed] = {
             name: Packed(self.changed(packed), packed.lengths)
             for name, packed in heard.streams.items()

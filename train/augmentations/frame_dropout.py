@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from pydantic import Field
+from typing_extensions import override
 
 from train.augmentations import OfFrames
 from train.sequences import Packed
@@ -15,6 +16,7 @@ class FrameDropout(OfFrames):
     share: float = Field(default=0.1, gt=0, lt=1)
     """Of the frames that are left out."""
 
-    def changed(self, packed: Packed) -> torch.Tensor:  # noqa: D102
+    @override
+    def changed(self, packed: Packed) -> torch.Tensor:
         there = torch.rand(len(packed.values), device=packed.values.device) >= self.share
         return packed.values * there[:, None]

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import torch
 from pydantic import Field
+from typing_extensions import override
 
 from train.augmentations import Augmentation, Heard, Mix
 from train.sequences import Packed
@@ -23,7 +24,8 @@ class Mixup(Augmentation):
     steps: float = Field(default=1.0, gt=0, le=1)
     """Share of the steps in which utterances are mixed."""
 
-    def change(self, heard: Heard) -> Heard:  # noqa: D102
+    @override
+    def change(self, heard: Heard) -> Heard:
         if float(torch.rand(())) >= self.steps:
             return heard
         share = float(torch.distributions.Beta(self.alpha, self.alpha).sample())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from pydantic import Field
+from typing_extensions import override
 
 from train.augmentations import OfFrames
 from train.sequences import Packed
@@ -17,6 +18,7 @@ class Noise(OfFrames):
     share: float = Field(default=1.0, gt=0, le=1)
     """Of the utterances that have it in a step."""
 
-    def changed(self, packed: Packed) -> torch.Tensor:  # noqa: D102
+    @override
+    def changed(self, packed: Packed) -> torch.Tensor:
         has = torch.rand(len(packed.lengths), device=packed.values.device) < self.share
         return packed.values + self.sd * torch.randn_like(packed.values) * has[packed.owners()][:, None]

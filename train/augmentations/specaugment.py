@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from pydantic import Field
+from typing_extensions import override
 
 from train.augmentations import OfFrames
 from train.sequences import Packed
@@ -25,7 +26,8 @@ class SpecAugment(OfFrames):
     channels: int = Field(default=6, ge=1, le=8192)
     """Channels of a band at most, and never more than half of them."""
 
-    def changed(self, packed: Packed) -> torch.Tensor:  # noqa: D102
+    @override
+    def changed(self, packed: Packed) -> torch.Tensor:
         values, owners, places = packed.values, packed.owners(), packed.places()
         channel = torch.arange(values.shape[1], device=values.device)
         for _ in range(self.times):

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import torch
 from pydantic import Field
+from typing_extensions import override
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.augmentations import Augmentation, Heard
 from train.fusions import Fusion
 from train.sequences import Packed
@@ -20,12 +21,14 @@ class StreamDropout(Augmentation):
     share: float = Field(default=0.2, gt=0, lt=1)
     """Of the utterances for which a stream is left out, each stream drawn by itself."""
 
-    def check(self, streams: Iterable[str], fusion: Fusion) -> None:  # noqa: ARG002, D102
+    @override
+    def check(self, streams: Iterable[str], fusion: Fusion) -> None:
         there = list(streams)
         if len(there) < 2:
             raise SerError(f"augment: stream_dropout needs two or more streams, found {there[0]}")
 
-    def change(self, heard: Heard) -> Heard:  # noqa: D102
+    @override
+    def change(self, heard: Heard) -> Heard:
         first = next(iter(heard.streams.values()))
         shape = (len(heard.streams), len(first.lengths))
         there = torch.rand(shape, device=first.values.device) >= self.share

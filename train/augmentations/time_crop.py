@@ -7,8 +7,9 @@ from typing import ClassVar
 
 import torch
 from pydantic import Field
+from typing_extensions import override
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.augmentations import Augmentation
 from train.batch import Span
 from train.fusions import Fusion
@@ -22,11 +23,13 @@ class TimeCrop(Augmentation):
     seconds: float = Field(default=3.0, gt=0, le=3600)
     """That are heard, by the clock of the first stream."""
 
-    def check(self, streams: Iterable[str], fusion: Fusion) -> None:  # noqa: ARG002, D102
+    @override
+    def check(self, streams: Iterable[str], fusion: Fusion) -> None:
         if fusion.own_clocks:
             raise SerError(f"augment: time_crop needs streams on one clock, with fusion={fusion.name} each has its own")
 
-    def span(self, length: int, hop: float, training: bool) -> Span:  # noqa: D102
+    @override
+    def span(self, length: int, hop: float, training: bool) -> Span:
         heard = max(1, round(self.seconds / hop)) if hop else length
         spare = max(0, length - heard)
         begin = int(torch.randint(spare + 1, ())) if training else spare // 2

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from featurestore.errors import SerError
-from featurestore.plan import Ints, Seconds
+from featurestore.format.plan import Ints, Seconds
+from featurestore.shared.errors import SerError
 
 ROUNDING = 1e-6
 """Of a quotient of seconds, which is not exact."""

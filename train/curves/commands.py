@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from featurestore.command import INCOMPLETE, say
+from featurestore.shared.command import INCOMPLETE, say
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +52,7 @@ def prefer(
     import numpy as np
 
     import featurestore
-    from featurestore.errors import SerError
+    from featurestore.shared.errors import SerError
     from train.curves.preferences import prefer as compare
     from train.curves.preferences import ratings_of, without_ratings
     from train.files import write_whole
@@ -99,7 +99,7 @@ def norm(
         part: Of the fold.
     """
     import featurestore
-    from featurestore.errors import SerError
+    from featurestore.shared.errors import SerError
     from train.curves.norm import write_norm
     from train.labels import some
     from train.sources import Source
@@ -172,7 +172,7 @@ def missing(*, run: Path) -> int:
     Args:
         run: The folder of a run with fusion=multiscale.
     """
-    from featurestore.command import say_table
+    from featurestore.shared.command import say_table
     from train.curves.missing import RATES, missing_grid, plot_missing
     from train.files import write_whole
 
@@ -188,7 +188,7 @@ def missing(*, run: Path) -> int:
 
 
 def _pairs(only: tuple[str, ...]) -> tuple[str, ...]:
-    from featurestore.errors import SerError
+    from featurestore.shared.errors import SerError
 
     odd = [word for word in only if "=" not in word]
     if odd:
@@ -198,7 +198,7 @@ def _pairs(only: tuple[str, ...]) -> tuple[str, ...]:
 
 def _part(table: pd.DataFrame, protocol: Path | None, fold: int, part: str) -> pd.DataFrame:
     """Return the rows of a part of a fold; all of them without a protocol."""
-    from featurestore.errors import SerError
+    from featurestore.shared.errors import SerError
     from train.labels import some
     from train.protocol import read_protocol
 

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from threadpoolctl import threadpool_limits
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.drawing import as_label, blank, save
 from train.examples import Examples
 from train.folder import RunFolder, Variant

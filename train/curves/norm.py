@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.io import loadmat, savemat
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.files import write_whole
 from train.sources import Moments
 

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from featurestore.errors import SerError
-from featurestore.labels import read_csv
+from featurestore.shared.errors import SerError
+from featurestore.shared.label_files import read_csv
 from train.labels import first_of, some
 from train.metrics import Floats
 

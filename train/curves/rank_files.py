@@ -13,8 +13,8 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
-from featurestore.errors import SerError
-from featurestore.plan import Ints
+from featurestore.format.plan import Ints
+from featurestore.shared.errors import SerError
 from train.curves.ranks import read_ranks, without_suffix
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from featurestore.errors import SerError
-from featurestore.plan import Ints
+from featurestore.format.plan import Ints
+from featurestore.shared.errors import SerError
 from train.metrics import Floats
 
 KEY = "ChunkRankSeq"

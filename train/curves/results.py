@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from threadpoolctl import threadpool_limits
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.config import TrainConfig
 from train.curves.pictures import draw_curve
 from train.curves.rank_files import PROTOCOL, ranks_file

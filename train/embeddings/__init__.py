@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from featurestore.config import Component
+from featurestore.shared.config import Component
 
 
 class Embedding(Component, ABC):

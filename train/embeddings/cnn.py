@@ -7,6 +7,7 @@ from itertools import pairwise
 import torch
 from pydantic import Field, field_validator
 from torch import nn
+from typing_extensions import override
 
 from train.embeddings import Embedding
 
@@ -26,7 +27,8 @@ class CNN(Embedding):
             raise ValueError(f"kernel is {kernel}, expected an odd number")
         return kernel
 
-    def build(self, dim: int, width: int) -> nn.Module:  # noqa: D102
+    @override
+    def build(self, dim: int, width: int) -> nn.Module:
         return ConvolutionalEmbedding(dim, width, self.layers, self.kernel)
 
 
@@ -40,7 +42,8 @@ class ConvolutionalEmbedding(nn.Module):
             nn.Conv1d(before, after, kernel, padding="same") for before, after in pairwise(widths)
         )
 
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:  # noqa: D102
+    @override
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         hidden = frames.transpose(1, 2)
         for number, convolution in enumerate(self.convolutions):
             hidden = nn.functional.gelu(hidden) if number else hidden

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 from torch import nn
+from typing_extensions import override
 
 from train.embeddings import Embedding
 
@@ -15,7 +16,8 @@ class Linear(Embedding):
 
     each_alone: ClassVar[bool] = True
 
-    def build(self, dim: int, width: int) -> nn.Module:  # noqa: D102
+    @override
+    def build(self, dim: int, width: int) -> nn.Module:
         return LinearEmbedding(dim, width)
 
 
@@ -26,5 +28,6 @@ class LinearEmbedding(nn.Module):
         super().__init__()
         self.linear = nn.Linear(dim, width)
 
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:  # noqa: ARG002, D102
+    @override
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         return self.linear(frames)

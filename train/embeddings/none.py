@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 from torch import nn
+from typing_extensions import override
 
 from train.embeddings import Embedding
 
@@ -15,15 +16,18 @@ class NoEmbedding(Embedding):
 
     each_alone: ClassVar[bool] = True
 
-    def width_of(self, dim: int, width: int) -> int:  # noqa: ARG002, D102
+    @override
+    def width_of(self, dim: int, width: int) -> int:
         return dim
 
-    def build(self, dim: int, width: int) -> nn.Module:  # noqa: ARG002, D102
+    @override
+    def build(self, dim: int, width: int) -> nn.Module:
         return AsTheyAre()
 
 
 class AsTheyAre(nn.Module):
     """See `NoEmbedding`."""
 
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:  # noqa: ARG002, D102
+    @override
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         return frames

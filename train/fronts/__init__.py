@@ -7,11 +7,12 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import nn
+from typing_extensions import override
 
-from featurestore.codec import Frames, bytes_per_frame
-from featurestore.config import Component
-from featurestore.errors import SerError
-from featurestore.plan import Seconds
+from featurestore.format.codec import Frames, bytes_per_frame
+from featurestore.format.plan import Seconds
+from featurestore.shared.config import Component
+from featurestore.shared.errors import SerError
 from train.align import Alignment, align_nearest
 from train.layers import LayerSum
 from train.sources import Source, moments_of, standardised
@@ -90,10 +91,12 @@ class Layered(Front):
     """By which mean and deviation each layer and channel is standardised: of the training part, of the speaker, of the
     corpus, of the utterance, or none."""
 
-    def check(self, source: Source) -> None:  # noqa: D102
+    @override
+    def check(self, source: Source) -> None:
         check_speakers(source, self.normalize)
 
-    def read(self, source: Source, name: str) -> Frames:  # noqa: D102
+    @override
+    def read(self, source: Source, name: str) -> Frames:
         frames = source.read(name)
         if self.normalize == "utterance":
             return standardised(frames, *source.own_moments(name))
@@ -129,12 +132,15 @@ class LayeredModule(FrontModule):
         super().__init__()
         self.layers, self.dim, self._fits = LayerSum(layers, dim, learned, top), dim, by_training_part
 
-    def fit(self, source: Source, names: list[str]) -> None:  # noqa: D102
+    @override
+    def fit(self, source: Source, names: list[str]) -> None:
         if self._fits:
             self.layers.normalise_by(*source.moments(names))
 
-    def layer_weights(self) -> torch.Tensor | None:  # noqa: D102
+    @override
+    def layer_weights(self) -> torch.Tensor | None:
         return self.layers.weights().detach() if self.layers.logits.requires_grad else None
 
-    def forward(self, utterances: list[Frames], kept: torch.Tensor | None = None) -> torch.Tensor:  # noqa: D102
+    @override
+    def forward(self, utterances: list[Frames], kept: torch.Tensor | None = None) -> torch.Tensor:
         return self.layers(utterances, kept)

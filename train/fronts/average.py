@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing_extensions import override
+
 from train.fronts import FrontModule, Layered
 from train.sources import Source
 
@@ -9,5 +11,6 @@ from train.sources import Source
 class Average(Layered):
     """The mean of the layers."""
 
-    def build(self, source: Source) -> FrontModule:  # noqa: D102
+    @override
+    def build(self, source: Source) -> FrontModule:
         return self.module(source, learned=False)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pydantic import Field
+from typing_extensions import override
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.fronts import FrontModule, Layered
 from train.sources import Source
 
@@ -15,10 +16,12 @@ class WeightedLayers(Layered):
     top: int | None = Field(default=None, ge=1)
     """How many layers count, those with the largest weights, which are learned of all; all of them when absent."""
 
-    def check(self, source: Source) -> None:  # noqa: D102
+    @override
+    def check(self, source: Source) -> None:
         super().check(source)
         if self.top is not None and self.top > source.count:
             raise SerError(f"{source.name} has {source.count} layers, found front.top={self.top}")
 
-    def build(self, source: Source) -> FrontModule:  # noqa: D102
+    @override
+    def build(self, source: Source) -> FrontModule:
         return self.module(source, learned=True, top=self.top)

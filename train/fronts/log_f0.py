@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
+from typing_extensions import override
 
-from featurestore.codec import Floats, Frames
-from featurestore.errors import SerError
-from featurestore.plan import Seconds
+from featurestore.format.codec import Floats, Frames
+from featurestore.format.plan import Seconds
+from featurestore.shared.errors import SerError
 from train.align import Alignment, align_pitch
 from train.fronts import Front, FrontModule, Normalize, by_frame, check_speakers
 from train.labels import EXAMPLES, some
@@ -25,7 +26,8 @@ class LogF0(Front):
     """By which mean and deviation of the voiced frames log-F0 is standardised: of the training part, of the speaker, of
     the corpus, of the utterance; ``none``: F0 in hundreds of Hz."""
 
-    def check(self, source: Source) -> None:  # noqa: D102
+    @override
+    def check(self, source: Source) -> None:
         check_speakers(source, self.normalize)
         spec = source.spec
         if spec.channels[:2] != ("f0", "voiced") or source.count != 1:
@@ -34,7 +36,8 @@ class LogF0(Front):
                 f"{source.name} holds {held}, expected f0 in Hz and voiced: choose another feature, or front"
             )
 
-    def survey(self, source: Source, names: list[str]) -> list[str]:  # noqa: D102
+    @override
+    def survey(self, source: Source, names: list[str]) -> list[str]:
         bad, voiced = [], False
         for name in names:
             f0 = source.read(name).decode()[0, :, 0]
@@ -46,7 +49,8 @@ class LogF0(Front):
             )
         return [] if voiced else [f"no frame of {source.name} is voiced: the fusion has nothing to work with"]
 
-    def read(self, source: Source, name: str) -> Frames:  # noqa: D102
+    @override
+    def read(self, source: Source, name: str) -> Frames:
         f0 = _f0(source, name)
         heard = f0 > 0
         if self.normalize == "none":
@@ -58,10 +62,12 @@ class LogF0(Front):
             height = np.where(heard, (height - mean) / sd, 0.0)
         return _contour(height, heard)
 
-    def align(self, frames: Frames, times: Seconds, clock: Seconds) -> Alignment:  # noqa: D102
+    @override
+    def align(self, frames: Frames, times: Seconds, clock: Seconds) -> Alignment:
         return align_pitch(frames.values[0, :, 1] > 0, times, clock)
 
-    def build(self, source: Source) -> FrontModule:  # noqa: ARG002, D102
+    @override
+    def build(self, source: Source) -> FrontModule:
         return HeightAndVoicing(self.normalize == "train")
 
 
@@ -78,13 +84,15 @@ class HeightAndVoicing(FrontModule):
         self.register_buffer("sd", torch.ones(()))
         self._fits = by_training_part
 
-    def fit(self, source: Source, names: list[str]) -> None:  # noqa: D102
+    @override
+    def fit(self, source: Source, names: list[str]) -> None:
         if self._fits:
             mean, sd = _voiced_moments(source, tuple(names))
             self.mean.fill_(mean)
             self.sd.fill_(sd)
 
-    def forward(self, utterances: list[Frames], kept: torch.Tensor | None = None) -> torch.Tensor:  # noqa: D102
+    @override
+    def forward(self, utterances: list[Frames], kept: torch.Tensor | None = None) -> torch.Tensor:
         packed = torch.from_numpy(np.concatenate([frames.values[0] for frames in utterances])).to(self.mean.device)
         height, voiced = packed.unbind(dim=-1)
         heard = torch.stack([(height - self.mean) / self.sd * voiced, voiced], dim=-1)

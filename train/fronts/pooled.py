@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import numpy as np
+from typing_extensions import override
 
-from featurestore.codec import Frames, bytes_per_frame
+from featurestore.format.codec import Frames, bytes_per_frame
 from train.fronts import Front, FrontModule, LayeredModule
 from train.sources import AT_ONCE, Source
 
@@ -21,15 +22,18 @@ class Pooled(Front):
     learned: bool = True
     """Whether the weights of the layers are learned; otherwise all are equal."""
 
-    def read(self, source: Source, name: str) -> Frames:  # noqa: D102
+    @override
+    def read(self, source: Source, name: str) -> Frames:
         mean, sd = source.own_moments(name)
         values = np.concatenate([mean, sd], axis=-1)[:, None]
         return Frames(np.ascontiguousarray(values), "float32", values.shape[-1])
 
-    def frame_bytes(self, source: Source) -> int:  # noqa: D102
+    @override
+    def frame_bytes(self, source: Source) -> int:
         return bytes_per_frame("float32", source.count, 2 * source.spec.dim)
 
-    def build(self, source: Source) -> FrontModule:  # noqa: D102
+    @override
+    def build(self, source: Source) -> FrontModule:
         return PooledModule(
             source.count, 2 * source.spec.dim, learned=self.learned, by_training_part=self.normalize == "train"
         )
@@ -38,7 +42,8 @@ class Pooled(Front):
 class PooledModule(LayeredModule):
     """See `Pooled`."""
 
-    def fit(self, source: Source, names: list[str]) -> None:  # noqa: D102
+    @override
+    def fit(self, source: Source, names: list[str]) -> None:
         if not self._fits:
             return
         count, total, squares = 0, 0.0, 0.0

@@ -7,9 +7,10 @@ from typing import Self
 
 import torch
 from pydantic import Field, model_validator
+from typing_extensions import override
 
-from featurestore.codec import Frames
-from featurestore.errors import SerError
+from featurestore.format.codec import Frames
+from featurestore.shared.errors import SerError
 from train.curves.norm import read_norm
 from train.fronts import FrontModule, Layered, LayeredModule, by_frame
 from train.sources import Source
@@ -34,7 +35,8 @@ class Standardize(Layered):
             raise ValueError(f"found norm beside normalize={self.normalize}: expected one of them")
         return self
 
-    def check(self, source: Source) -> None:  # noqa: D102
+    @override
+    def check(self, source: Source) -> None:
         super().check(source)
         if source.count != 1:
             raise SerError(
@@ -42,7 +44,8 @@ class Standardize(Layered):
                 "take front=layer_sum"
             )
 
-    def build(self, source: Source) -> FrontModule:  # noqa: D102
+    @override
+    def build(self, source: Source) -> FrontModule:
         layered = self.module(source, learned=False)
         return layered if self.normalize == "none" else Bounded(layered, self.bound, self.norm)
 
@@ -54,12 +57,14 @@ class Bounded(FrontModule):
         super().__init__()
         self.layered, self.dim, self.bound, self.norm = layered, layered.dim, bound, norm
 
-    def fit(self, source: Source, names: list[str]) -> None:  # noqa: D102
+    @override
+    def fit(self, source: Source, names: list[str]) -> None:
         if self.norm is None:
             self.layered.fit(source, names)
         else:
             self.layered.layers.normalise_by(*read_norm(self.norm, self.dim))
 
-    def forward(self, utterances: list[Frames], kept: torch.Tensor | None = None) -> torch.Tensor:  # noqa: D102
+    @override
+    def forward(self, utterances: list[Frames], kept: torch.Tensor | None = None) -> torch.Tensor:
         bounded = self.layered(utterances).clamp(-self.bound, self.bound)
         return bounded if kept is None else bounded * by_frame(kept, utterances)

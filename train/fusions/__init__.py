@@ -8,8 +8,8 @@ from typing import ClassVar
 
 from torch import nn
 
-from featurestore.config import Component
-from featurestore.errors import SerError
+from featurestore.shared.config import Component
+from featurestore.shared.errors import SerError
 
 
 class FusionModule(nn.Module):

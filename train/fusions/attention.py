@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812, the field's name for it
 from pydantic import Field
 from torch import nn
+from typing_extensions import override
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.fusions import Fusion, FusionModule, check_heads, one_width
 from train.sequences import Sequences
 
@@ -26,14 +27,17 @@ class Attention(Fusion):
     """``first``: the query is brought onto the clock of the first stream; ``own``: it keeps its own, as text must."""
 
     @property
-    def own_clocks(self) -> bool:  # noqa: D102
+    @override
+    def own_clocks(self) -> bool:
         return self.clocks == "own"
 
     @property
-    def clock(self) -> int:  # noqa: D102
+    @override
+    def clock(self) -> int:
         return 1 if self.own_clocks else 0
 
-    def build(self, widths: Mapping[str, int]) -> FusionModule:  # noqa: D102
+    @override
+    def build(self, widths: Mapping[str, int]) -> FusionModule:
         width = one_width(self, widths)
         check_heads(self.heads, width)
         if self.own_clocks and len(widths) != 2:
@@ -50,7 +54,8 @@ class QueryAttention(FusionModule):
         self.norm = nn.LayerNorm(width) if settings.residual else None
         self.dim = width
 
-    def forward(self, streams: dict[str, Sequences]) -> Sequences:  # noqa: D102
+    @override
+    def forward(self, streams: dict[str, Sequences]) -> Sequences:
         first, *others = streams.values()
         query = others[0].values if len(others) == 1 else torch.stack([other.values for other in others]).sum(dim=0)
         answer = attend(self.attention, query, first)

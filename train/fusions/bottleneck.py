@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import torch
 from pydantic import Field
 from torch import nn
+from typing_extensions import override
 
 from train.fusions import Fusion, FusionModule, check_heads, one_width
 from train.layers import WIDEST
@@ -31,7 +32,8 @@ class Bottleneck(Fusion):
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of what each part gives that a training step leaves out."""
 
-    def build(self, widths: Mapping[str, int]) -> FusionModule:  # noqa: D102
+    @override
+    def build(self, widths: Mapping[str, int]) -> FusionModule:
         width = one_width(self, widths)
         check_heads(self.heads, width)
         return ThroughTokens(width, len(widths), self)
@@ -54,7 +56,8 @@ class ThroughTokens(FusionModule):
         )
         self.dim = streams * width
 
-    def forward(self, streams: dict[str, Sequences]) -> Sequences:  # noqa: D102
+    @override
+    def forward(self, streams: dict[str, Sequences]) -> Sequences:
         values, masks = zip(*streams.values(), strict=True)
         count, shared = len(self.tokens), self.tokens.expand(len(masks[0]), -1, -1)
         absent = [nn.functional.pad(~mask, (count, 0), value=False) for mask in masks]

@@ -13,6 +13,7 @@ from typing import ClassVar
 import torch
 from pydantic import Field
 from torch import nn
+from typing_extensions import override
 
 from train.fusions import Fusion, FusionModule, check_heads, one_width
 from train.fusions.attention import attend
@@ -34,7 +35,8 @@ class CoAttention(Fusion):
     dropout: float = Field(default=0.3, ge=0, lt=1)
     """Share of what each part gives that a training step leaves out."""
 
-    def build(self, widths: Mapping[str, int]) -> FusionModule:  # noqa: D102
+    @override
+    def build(self, widths: Mapping[str, int]) -> FusionModule:
         width = one_width(self, widths)
         check_heads(self.heads, width)
         return CoAttentionLayers(width, self)
@@ -50,7 +52,8 @@ class CoAttentionLayers(FusionModule):
         )
         self.dim = 2 * width
 
-    def forward(self, streams: dict[str, Sequences]) -> Sequences:  # noqa: D102
+    @override
+    def forward(self, streams: dict[str, Sequences]) -> Sequences:
         first, second = streams.values()
         for of_first, of_second in zip(self.firsts, self.seconds, strict=True):
             first, second = of_first(first, second), of_second(second, first)
@@ -69,6 +72,7 @@ class AskedLayer(nn.Module):
             nn.Linear(width, settings.hidden, bias=False), nn.GELU(), nn.Linear(settings.hidden, width, bias=False)
         )
 
-    def forward(self, own: Sequences, other: Sequences) -> Sequences:  # noqa: D102
+    @override
+    def forward(self, own: Sequences, other: Sequences) -> Sequences:
         values = self.norms[0](own.values + self.dropout(attend(self.attention, other.values, own)))
         return Sequences(self.norms[1](values + self.dropout(self.each(values))), own.mask)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from pydantic import Field
+from typing_extensions import override
 
 from train.fusions import Fusion, FusionModule
 from train.layers import WIDEST
@@ -18,10 +19,12 @@ class Concat(Fusion):
     width: int = Field(default=32, gt=0, le=WIDEST)
     """Channels of each stream after the first, where the stream has no width of its own."""
 
-    def width_of_others(self, width: int) -> int:  # noqa: ARG002, D102
+    @override
+    def width_of_others(self, width: int) -> int:
         return self.width
 
-    def build(self, widths: Mapping[str, int]) -> FusionModule:  # noqa: D102
+    @override
+    def build(self, widths: Mapping[str, int]) -> FusionModule:
         return Concatenation(sum(widths.values()))
 
 
@@ -32,6 +35,7 @@ class Concatenation(FusionModule):
         super().__init__()
         self.dim = dim
 
-    def forward(self, streams: dict[str, Sequences]) -> Sequences:  # noqa: D102
+    @override
+    def forward(self, streams: dict[str, Sequences]) -> Sequences:
         first = next(iter(streams.values()))
         return Sequences(torch.cat([stream.values for stream in streams.values()], dim=-1), first.mask)

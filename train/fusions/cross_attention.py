@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 from pydantic import Field
 from torch import nn
+from typing_extensions import override
 
 from train.fusions import Fusion, FusionModule, check_heads, one_width
 from train.fusions.attention import attend
@@ -26,7 +27,8 @@ class CrossAttention(Fusion):
     heads: int = Field(default=8, gt=0)
     """Number of attention heads; divides the width of the streams."""
 
-    def build(self, widths: Mapping[str, int]) -> FusionModule:  # noqa: D102
+    @override
+    def build(self, widths: Mapping[str, int]) -> FusionModule:
         width = one_width(self, widths)
         check_heads(self.heads, width)
         return BothWays(width, self.heads)
@@ -41,7 +43,8 @@ class BothWays(FusionModule):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.dim = 2 * width
 
-    def forward(self, streams: dict[str, Sequences]) -> Sequences:  # noqa: D102
+    @override
+    def forward(self, streams: dict[str, Sequences]) -> Sequences:
         first, second = streams.values()
         found = []
         pairs = ((first, second), (second, first))

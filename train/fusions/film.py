@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import nn
+from typing_extensions import override
 
 from train.fusions import Fusion, FusionModule
 from train.sequences import Sequences
@@ -17,7 +18,8 @@ from train.sequences import Sequences
 class FiLM(Fusion):
     """``(1 + scale) * first + shift``, both linear in the others side by side."""
 
-    def build(self, widths: Mapping[str, int]) -> FusionModule:  # noqa: D102
+    @override
+    def build(self, widths: Mapping[str, int]) -> FusionModule:
         first, *others = widths.values()
         return FeatureWiseMap(first, sum(others))
 
@@ -30,7 +32,8 @@ class FeatureWiseMap(FusionModule):
         self.conditions = nn.Linear(others, 2 * width)
         self.dim = width
 
-    def forward(self, streams: dict[str, Sequences]) -> Sequences:  # noqa: D102
+    @override
+    def forward(self, streams: dict[str, Sequences]) -> Sequences:
         first, *others = streams.values()
         scale, shift = self.conditions(torch.cat([other.values for other in others], dim=-1)).chunk(2, dim=-1)
         return Sequences((1 + scale) * first.values + shift, first.mask)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import nn
+from typing_extensions import override
 
 from train.fusions import Fusion, FusionModule, one_width
 from train.sequences import Sequences
@@ -18,7 +19,8 @@ from train.sequences import Sequences
 class Gated(Fusion):
     """The sum of tanh(linear) of each stream, times its share."""
 
-    def build(self, widths: Mapping[str, int]) -> FusionModule:  # noqa: D102
+    @override
+    def build(self, widths: Mapping[str, int]) -> FusionModule:
         return GatedUnit(one_width(self, widths), len(widths))
 
 
@@ -31,7 +33,8 @@ class GatedUnit(FusionModule):
         self.gates = nn.Linear(streams * width, streams * width)
         self.dim = width
 
-    def forward(self, streams: dict[str, Sequences]) -> Sequences:  # noqa: D102
+    @override
+    def forward(self, streams: dict[str, Sequences]) -> Sequences:
         values = [stream.values for stream in streams.values()]
         mapped = torch.stack([one(value).tanh() for one, value in zip(self.maps, values, strict=True)], dim=-2)
         shares = self.gates(torch.cat(values, dim=-1)).unflatten(-1, (len(values), self.dim)).softmax(dim=-2)

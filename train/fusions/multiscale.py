@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 import torch
 from pydantic import Field, model_validator
 from torch import nn
+from typing_extensions import override
 
 from train.curves.multiscale import PARTS, Attending, TokenStream, cropped, pyramid, some_streams, spread
 from train.fusions import Fusion, FusionModule
@@ -58,10 +59,12 @@ class Multiscale(Fusion):
         return self
 
     @property
-    def own_clocks(self) -> bool:  # noqa: D102
+    @override
+    def own_clocks(self) -> bool:
         return True
 
-    def build(self, widths: Mapping[str, int]) -> FusionModule:  # noqa: D102
+    @override
+    def build(self, widths: Mapping[str, int]) -> FusionModule:
         return MultiscaleTokens(widths, self)
 
 
@@ -87,7 +90,8 @@ class MultiscaleTokens(FusionModule):
         self.alone = _layers(len(widths), settings.alone, sizes)
         self.together = _layers(len(widths), settings.together if len(widths) > 1 else 0, sizes)
 
-    def forward(self, streams: dict[str, Sequences]) -> Sequences:  # noqa: D102
+    @override
+    def forward(self, streams: dict[str, Sequences]) -> Sequences:
         there = self._there(streams)
         counts = self._counts(streams)
         found = [

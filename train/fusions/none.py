@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from typing_extensions import override
+
 from train.fusions import Fusion, FusionModule
 from train.sequences import Sequences
 
@@ -15,7 +17,8 @@ class NoFusion(Fusion):
     least: ClassVar[int] = 1
     most: ClassVar[int | None] = 1
 
-    def build(self, widths: Mapping[str, int]) -> FusionModule:  # noqa: D102
+    @override
+    def build(self, widths: Mapping[str, int]) -> FusionModule:
         return OneStream(*widths.values())
 
 
@@ -26,6 +29,7 @@ class OneStream(FusionModule):
         super().__init__()
         self.dim = width
 
-    def forward(self, streams: dict[str, Sequences]) -> Sequences:  # noqa: D102
+    @override
+    def forward(self, streams: dict[str, Sequences]) -> Sequences:
         (only,) = streams.values()
         return only

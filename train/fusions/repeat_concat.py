@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from pydantic import Field
+from typing_extensions import override
 
 from train.fusions import Fusion, FusionModule
 from train.layers import WIDEST
@@ -20,13 +21,16 @@ class RepeatConcat(Fusion):
     """Channels of each stream after the first, where the stream has no width of its own."""
 
     @property
-    def own_clocks(self) -> bool:  # noqa: D102
+    @override
+    def own_clocks(self) -> bool:
         return True
 
-    def width_of_others(self, width: int) -> int:  # noqa: ARG002, D102
+    @override
+    def width_of_others(self, width: int) -> int:
         return self.width
 
-    def build(self, widths: Mapping[str, int]) -> FusionModule:  # noqa: D102
+    @override
+    def build(self, widths: Mapping[str, int]) -> FusionModule:
         return RepeatedMeans(sum(widths.values()))
 
 
@@ -37,7 +41,8 @@ class RepeatedMeans(FusionModule):
         super().__init__()
         self.dim = dim
 
-    def forward(self, streams: dict[str, Sequences]) -> Sequences:  # noqa: D102
+    @override
+    def forward(self, streams: dict[str, Sequences]) -> Sequences:
         first, *others = streams.values()
         means = [masked_mean(other.values, other.mask)[:, None].expand(-1, first.mask.shape[1], -1) for other in others]
         return Sequences(torch.cat([first.values, *means], dim=-1), first.mask)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import nn
+from typing_extensions import override
 
 from train.fusions import Fusion, FusionModule, one_width
 from train.sequences import Sequences
@@ -14,7 +15,8 @@ from train.sequences import Sequences
 class ScalarMix(Fusion):
     """The sum of the streams, each as its embedding maps it, by a softmax of one number each; equal to begin with."""
 
-    def build(self, widths: Mapping[str, int]) -> FusionModule:  # noqa: D102
+    @override
+    def build(self, widths: Mapping[str, int]) -> FusionModule:
         return Mix(one_width(self, widths), len(widths))
 
 
@@ -26,6 +28,7 @@ class Mix(FusionModule):
         self.logits = nn.Parameter(torch.zeros(streams))
         self.dim = width
 
-    def forward(self, streams: dict[str, Sequences]) -> Sequences:  # noqa: D102
+    @override
+    def forward(self, streams: dict[str, Sequences]) -> Sequences:
         values = torch.stack([stream.values for stream in streams.values()], dim=-1)
         return Sequences(values @ self.logits.softmax(dim=0).to(values.dtype), next(iter(streams.values())).mask)

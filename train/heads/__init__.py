@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 from torch import nn
 
-from featurestore.config import Component
+from featurestore.shared.config import Component
 
 
 class Head(Component, ABC):

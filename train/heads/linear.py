@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import nn
+from typing_extensions import override
 
 from train.heads import Head
 
@@ -10,5 +11,6 @@ from train.heads import Head
 class Linear(Head):
     """Linear, as in system after system of the field."""
 
-    def build(self, dim: int, outputs: int) -> nn.Module:  # noqa: D102
+    @override
+    def build(self, dim: int, outputs: int) -> nn.Module:
         return nn.Linear(dim, outputs)

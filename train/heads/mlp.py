@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 from torch import nn
+from typing_extensions import override
 
 from train.heads import Head
 from train.layers import WIDEST
@@ -17,7 +18,8 @@ class MLP(Head):
     dropout: float = Field(default=0.5, ge=0, lt=1)
     """Share of hidden units that each training step leaves out."""
 
-    def build(self, dim: int, outputs: int) -> nn.Module:  # noqa: D102
+    @override
+    def build(self, dim: int, outputs: int) -> nn.Module:
         return nn.Sequential(
             nn.Linear(dim, self.hidden), nn.ReLU(), nn.Dropout(self.dropout), nn.Linear(self.hidden, outputs)
         )

@@ -8,9 +8,10 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
+from typing_extensions import override
 
-from featurestore.config import Component
-from featurestore.errors import SerError
+from featurestore.shared.config import Component
+from featurestore.shared.errors import SerError
 
 Kind = Literal["regression", "classification", "votes"]
 LossOf = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -56,15 +57,18 @@ class WeightedLoss(Loss):
     def weighted(self, predicted: torch.Tensor, true: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
         """Return the loss with weights of the classes, (classes,), or none."""
 
-    def __call__(self, predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:  # noqa: D102
+    @override
+    def __call__(self, predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
         return self.weighted(predicted, true, None)
 
-    def check(self, classes: Sequence[str]) -> None:  # noqa: D102
+    @override
+    def check(self, classes: Sequence[str]) -> None:
         unknown = sorted(set(self.weights) - set(classes)) if isinstance(self.weights, dict) else []
         if unknown:
             raise SerError(f"loss.weights names {', '.join(unknown)}; the classes are {', '.join(classes)}")
 
-    def of_classes(self, classes: Sequence[str], counts: torch.Tensor) -> LossOf:  # noqa: D102
+    @override
+    def of_classes(self, classes: Sequence[str], counts: torch.Tensor) -> LossOf:
         if self.weights is None:
             return self
         if isinstance(self.weights, dict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+from typing_extensions import override
 
 from train.losses import Kind, Loss
 
@@ -16,7 +17,8 @@ class CCC(Loss):
 
     task: ClassVar[Kind] = "regression"
 
-    def __call__(self, predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:  # noqa: D102
+    @override
+    def __call__(self, predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
         there = true.isfinite()
         count = there.sum(dim=0).clamp(min=1)
         p, t = torch.where(there, predicted, 0), torch.where(there, true, 0)

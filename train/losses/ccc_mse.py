@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 from pydantic import Field
+from typing_extensions import override
 
 from train.losses import Kind, Loss
 from train.losses.ccc import CCC
@@ -20,5 +21,6 @@ class CCCAndMSE(Loss):
     share: float = Field(default=0.5, ge=0, le=1)
     """Of 1 - CCC."""
 
-    def __call__(self, predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:  # noqa: D102
+    @override
+    def __call__(self, predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
         return self.share * CCC()(predicted, true) + (1 - self.share) * MSE()(predicted, true)

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 from pydantic import Field
+from typing_extensions import override
 
 from train.losses import Kind, WeightedLoss
 
@@ -18,5 +19,6 @@ class CrossEntropy(WeightedLoss):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of each target that is spread over all classes."""
 
-    def weighted(self, predicted: torch.Tensor, true: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:  # noqa: D102
+    @override
+    def weighted(self, predicted: torch.Tensor, true: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
         return torch.nn.functional.cross_entropy(predicted, true, weights, label_smoothing=self.label_smoothing)

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import torch
 from pydantic import Field
+from typing_extensions import override
 
 from train.losses import Kind, WeightedLoss
 
@@ -27,7 +28,8 @@ class Focal(WeightedLoss):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of each target that is spread over all classes, each of which then counts by its share."""
 
-    def weighted(self, predicted: torch.Tensor, true: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:  # noqa: D102
+    @override
+    def weighted(self, predicted: torch.Tensor, true: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
         logs, classes = predicted.log_softmax(dim=-1), predicted.shape[-1]
         shares = torch.nn.functional.one_hot(true, classes) * (1 - self.label_smoothing)
         shares = shares + self.label_smoothing / classes

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+from typing_extensions import override
 
 from train.losses import Kind, Loss
 
@@ -14,5 +15,6 @@ class KL(Loss):
 
     task: ClassVar[Kind] = "votes"
 
-    def __call__(self, predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:  # noqa: D102
+    @override
+    def __call__(self, predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.kl_div(predicted.log_softmax(dim=-1), true, reduction="batchmean")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+from typing_extensions import override
 
 from train.losses import Kind, Loss
 
@@ -14,7 +15,8 @@ class MAE(Loss):
 
     task: ClassVar[Kind] = "regression"
 
-    def __call__(self, predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:  # noqa: D102
+    @override
+    def __call__(self, predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
         there = true.isfinite()
         error = torch.where(there, predicted - torch.where(there, true, 0), 0)
         return error.abs().sum() / there.sum().clamp(min=1)

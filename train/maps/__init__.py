@@ -10,9 +10,9 @@ from pathlib import Path
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from featurestore.config import suggest
-from featurestore.errors import SerError
-from featurestore.strict_yaml import parse
+from featurestore.shared.config import suggest
+from featurestore.shared.errors import SerError
+from featurestore.shared.strict_yaml import parse
 from train.labels import as_names
 
 FOLDER = Path(__file__).parent

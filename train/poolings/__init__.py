@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from featurestore.config import Component
+from featurestore.shared.config import Component
 
 
 class PoolingModule(nn.Module):

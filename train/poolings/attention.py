@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from pydantic import Field
 from torch import nn
+from typing_extensions import override
 
 from train.layers import WIDEST
 from train.poolings import Pooling, PoolingModule
@@ -20,7 +21,8 @@ class Attention(Pooling):
     hidden: int | None = Field(default=None, gt=0, le=WIDEST)
     """Units of a layer, tanh, before the score; the score is linear when absent."""
 
-    def build(self, dim: int) -> PoolingModule:  # noqa: D102
+    @override
+    def build(self, dim: int) -> PoolingModule:
         return AttentionPooling(dim, self.hidden)
 
 
@@ -35,7 +37,8 @@ class AttentionPooling(PoolingModule):
         nn.init.zeros_(self.score.weight)
         nn.init.zeros_(self.score.bias)
 
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:  # noqa: D102
+    @override
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         return torch.bmm(self.weights(frames, mask)[:, None], frames)[:, 0]
 
     def weights(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import torch
 from pydantic import Field
+from typing_extensions import override
 
 from train.layers import WIDEST
 from train.poolings import Pooling, PoolingModule
@@ -24,7 +25,8 @@ class AttentiveStatistics(Pooling):
     hidden: int = Field(default=128, gt=0, le=WIDEST)
     """Units of the network, tanh, that gives the score of a frame."""
 
-    def build(self, dim: int) -> PoolingModule:  # noqa: D102
+    @override
+    def build(self, dim: int) -> PoolingModule:
         return AttentiveStatisticsPooling(dim, self.hidden)
 
 
@@ -35,7 +37,8 @@ class AttentiveStatisticsPooling(AttentionPooling):
         super().__init__(dim, hidden)
         self.dim = 2 * dim
 
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:  # noqa: D102
+    @override
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         weights = self.weights(frames, mask)[:, None]
         mean = torch.bmm(weights, frames)
         variance = torch.bmm(weights, (frames - mean).square())

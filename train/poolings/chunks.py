@@ -6,8 +6,9 @@ from typing import Self
 
 import torch
 from pydantic import Field, model_validator
+from typing_extensions import override
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.curves.attentions import ChunkAttention
 from train.curves.attentions.mean import Mean as EvenAttention
 from train.curves.chunks import chunk_frames, chunk_starts, count_chunks, cut
@@ -56,7 +57,8 @@ class Chunks(Pooling):
             raise SerError("pooling=chunks needs frames with a clock, or pooling.frames: the first stream has no clock")
         return self if self.frames else self.model_copy(update={"frames": chunk_frames(self.seconds, hop)})
 
-    def build(self, dim: int) -> PoolingModule:  # noqa: D102
+    @override
+    def build(self, dim: int) -> PoolingModule:
         return ChunkPooling(dim, self)
 
 
@@ -79,6 +81,7 @@ class ChunkPooling(PoolingModule):
         vectors, weights = self.attention(pooled)
         return torch.cat([vectors, weights[..., None]], dim=-1)
 
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:  # noqa: D102
+    @override
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         found = self.by_chunk(frames, mask)
         return torch.bmm(found[..., -1][:, None], found[..., :-1])[:, 0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from pydantic import Field
 from torch import nn
+from typing_extensions import override
 
 from train.layers import WIDEST
 from train.poolings import Pooling, PoolingModule
@@ -20,7 +21,8 @@ class LSTM(Pooling):
     dropout: float = Field(default=0.5, ge=0, lt=1)
     """Share of the channels between its layers that each training step leaves out."""
 
-    def build(self, dim: int) -> PoolingModule:  # noqa: D102
+    @override
+    def build(self, dim: int) -> PoolingModule:
         return LastState(dim, self.hidden or dim, self.layers, self.dropout)
 
 
@@ -32,7 +34,8 @@ class LastState(PoolingModule):
         self.dim = hidden
         self.lstm = nn.LSTM(dim, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
 
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:  # noqa: D102
+    @override
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         states, _ = self.lstm(frames)  # it looks at nothing that comes later, so the padding changes no state before
         last = (mask.sum(dim=1) - 1).clamp(min=0)
         found: torch.Tensor = states[torch.arange(len(states), device=states.device), last]

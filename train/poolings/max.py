@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from typing_extensions import override
 
 from train.poolings import Pooling, PoolingModule
 
@@ -10,7 +11,8 @@ from train.poolings import Pooling, PoolingModule
 class Max(Pooling):
     """The largest value of each channel."""
 
-    def build(self, dim: int) -> PoolingModule:  # noqa: D102
+    @override
+    def build(self, dim: int) -> PoolingModule:
         return MaxPooling(dim)
 
 
@@ -21,5 +23,6 @@ class MaxPooling(PoolingModule):
         super().__init__()
         self.dim = dim
 
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:  # noqa: D102
+    @override
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         return frames.masked_fill(~mask[..., None], -torch.inf).amax(dim=1)

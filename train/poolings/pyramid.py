@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from pydantic import field_validator
+from typing_extensions import override
 
 from train.poolings import Pooling, PoolingModule
 
@@ -27,7 +28,8 @@ class Pyramid(Pooling):
             raise ValueError(f"expected one or more numbers of parts, {MOST_PARTS} in all, found {list(levels)}")
         return levels
 
-    def build(self, dim: int) -> PoolingModule:  # noqa: D102
+    @override
+    def build(self, dim: int) -> PoolingModule:
         return PyramidPooling(dim, self.levels)
 
 
@@ -38,7 +40,8 @@ class PyramidPooling(PoolingModule):
         super().__init__()
         self.levels, self.dim = levels, dim * sum(levels)
 
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:  # noqa: D102
+    @override
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         shares = torch.cat([part_shares(mask, parts) for parts in self.levels], dim=1)
         return torch.bmm(shares.to(frames.dtype), frames).flatten(1)
 

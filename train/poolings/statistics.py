@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from typing_extensions import override
 
 from train.poolings import Pooling, PoolingModule, masked_mean
 
@@ -12,7 +13,8 @@ SMALLEST_VARIANCE = 1e-6  # the gradient of a square root has no end at zero
 class Statistics(Pooling):
     """Mean and standard deviation, side by side."""
 
-    def build(self, dim: int) -> PoolingModule:  # noqa: D102
+    @override
+    def build(self, dim: int) -> PoolingModule:
         return StatisticsPooling(dim)
 
 
@@ -23,7 +25,8 @@ class StatisticsPooling(PoolingModule):
         super().__init__()
         self.dim = 2 * dim
 
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:  # noqa: D102
+    @override
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         mean = masked_mean(frames, mask)
         variance = masked_mean((frames - mean[:, None]).square(), mask)
         return torch.cat([mean, variance.clamp(min=SMALLEST_VARIANCE).sqrt()], dim=-1)

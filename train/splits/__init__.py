@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from featurestore.config import Component
-from featurestore.errors import SerError
+from featurestore.shared.config import Component
+from featurestore.shared.errors import SerError
 from train.labels import as_names
 
 

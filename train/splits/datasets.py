@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 from pydantic import Field
+from typing_extensions import override
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.splits import Fold, Splits, group_column
 
 
@@ -26,7 +27,8 @@ class Datasets(Splits):
     adapt: int | None = Field(default=None, ge=2)
     """Number of parts of whole speakers into which each dataset that tests is divided."""
 
-    def folds(self, table: pd.DataFrame) -> list[Fold]:  # noqa: D102
+    @override
+    def folds(self, table: pd.DataFrame) -> list[Fold]:
         datasets = group_column(table, "dataset")
         known = list(dict.fromkeys(datasets))
         train = [name for name in known if name not in self.test] if self.train is None else list(self.train)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pandas as pd
+from typing_extensions import override
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.labels import as_names
 from train.splits import Fold, Splits
 
@@ -12,7 +13,8 @@ from train.splits import Fold, Splits
 class Given(Splits):
     """One fold, from the column ``split``."""
 
-    def folds(self, table: pd.DataFrame) -> list[Fold]:  # noqa: D102
+    @override
+    def folds(self, table: pd.DataFrame) -> list[Fold]:
         split = as_names(table["split"]) if "split" in table else pd.Series("", table.index)
         parts = {part: table.index[split == part].tolist() for part in ("train", "dev", "test")}
         empty = [part for part, names in parts.items() if not names]

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from pydantic import Field
+from typing_extensions import override
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.labels import as_names
 from train.splits import Apart, Fold, Splits, group_column, rolling_folds, whole_groups
 
@@ -33,10 +34,12 @@ class KFold(Splits):
     """A column whose values the parts have in similar shares, such as emotion; of numbers, fifths of them."""
 
     @property
-    def apart(self) -> Apart:  # noqa: D102
+    @override
+    def apart(self) -> Apart:
         return whole_groups(self.group)
 
-    def folds(self, table: pd.DataFrame) -> list[Fold]:  # noqa: D102
+    @override
+    def folds(self, table: pd.DataFrame) -> list[Fold]:
         groups = group_column(table, self.group)
         if groups.nunique() < self.k:
             raise SerError(f"{self.k} folds need at least as many {self.group}s, the store has {groups.nunique()}")

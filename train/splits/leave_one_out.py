@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 from pydantic import Field
+from typing_extensions import override
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.splits import Apart, Fold, Splits, group_column, rolling_folds, whole_groups
 
 
@@ -18,10 +19,12 @@ class LeaveOneOut(Splits):
     """How many of them are dev."""
 
     @property
-    def apart(self) -> Apart:  # noqa: D102
+    @override
+    def apart(self) -> Apart:
         return whole_groups(self.group)
 
-    def folds(self, table: pd.DataFrame) -> list[Fold]:  # noqa: D102
+    @override
+    def folds(self, table: pd.DataFrame) -> list[Fold]:
         groups = group_column(table, self.group)
         parts = [[group] for group in sorted(groups.unique())]
         if len(parts) < self.dev_groups + 2:

@@ -6,6 +6,7 @@ Source: S. Varma and R. Simon (2006), Bias in error estimation when using cross-
 from __future__ import annotations
 
 import pandas as pd
+from typing_extensions import override
 
 from train.splits import Apart, Fold, Splits
 from train.splits.kfold import KFold
@@ -20,16 +21,20 @@ class Nested(Splits):
     """How their train and dev part is divided again, into train, dev and test."""
 
     @property
-    def unsafe(self) -> str | None:  # noqa: D102
+    @override
+    def unsafe(self) -> str | None:
         return self.outer.unsafe or self.within.unsafe
 
     @property
-    def apart(self) -> Apart:  # noqa: D102
+    @override
+    def apart(self) -> Apart:
         return self.outer.apart
 
-    def folds(self, table: pd.DataFrame) -> list[Fold]:  # noqa: D102
+    @override
+    def folds(self, table: pd.DataFrame) -> list[Fold]:
         return self.outer.folds(table)
 
-    def inner(self, table: pd.DataFrame, fold: Fold) -> list[Fold]:  # noqa: D102
+    @override
+    def inner(self, table: pd.DataFrame, fold: Fold) -> list[Fold]:
         rest = table.loc[table.index.isin([*fold.train, *fold.dev])]
         return self.within.folds(rest)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from pydantic import Field
+from typing_extensions import override
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.splits import Fold, Splits, rolling_folds
 
 
@@ -19,10 +20,12 @@ class Random(Splits):
     """Of the order."""
 
     @property
-    def unsafe(self) -> str | None:  # noqa: D102
+    @override
+    def unsafe(self) -> str | None:
         return "random_splits"
 
-    def folds(self, table: pd.DataFrame) -> list[Fold]:  # noqa: D102
+    @override
+    def folds(self, table: pd.DataFrame) -> list[Fold]:
         if len(table) < self.k:
             raise SerError(f"{self.k} folds need at least as many utterances, the store has {len(table)}")
         order = np.random.default_rng(self.seed).permutation(len(table))

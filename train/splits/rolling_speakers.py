@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from pydantic import Field
+from typing_extensions import override
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.splits import Fold, Splits, group_column, rolling_folds
 
 
@@ -19,7 +20,8 @@ class RollingSpeakers(Splits):
     k: int = Field(default=5, ge=3)
     """Number of groups, and of folds."""
 
-    def folds(self, table: pd.DataFrame) -> list[Fold]:  # noqa: D102
+    @override
+    def folds(self, table: pd.DataFrame) -> list[Fold]:
         speakers = group_column(table, "speaker")
         names = sorted(speakers.unique())
         if len(names) < self.k:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 import pandas as pd
+from typing_extensions import override
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.splits import PAIRS, Apart, Fold, Splits, group_column, rolling_folds
 
 
@@ -20,10 +21,12 @@ class Sessions(Splits):
     session that is held out each speaker is the test part once, the others of it are dev, a fold a speaker."""
 
     @property
-    def apart(self) -> Apart:  # noqa: D102
+    @override
+    def apart(self) -> Apart:
         return {self.column: [pair for pair in PAIRS if self.dev == "next" or pair != "dev/test"]}
 
-    def folds(self, table: pd.DataFrame) -> list[Fold]:  # noqa: D102
+    @override
+    def folds(self, table: pd.DataFrame) -> list[Fold]:
         sessions = group_column(table, self.column)
         names = sorted(sessions.unique())
         least = 3 if self.dev == "next" else 2

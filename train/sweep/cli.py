@@ -10,9 +10,9 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from featurestore.command import INCOMPLETE, run, say, say_table
-from featurestore.config import load
-from featurestore.errors import ConfigError
+from featurestore.shared.command import INCOMPLETE, run, say, say_table
+from featurestore.shared.config import load
+from featurestore.shared.errors import ConfigError
 
 app = App(name="ser-sweep", version_flags=[], default_parameter=Parameter(negative=()))
 

@@ -11,8 +11,8 @@ import numpy as np
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from featurestore.config import Config, load
-from featurestore.errors import ConfigError
+from featurestore.shared.config import Config, load
+from featurestore.shared.errors import ConfigError
 from train.config import TrainConfig
 
 Levels = dict[str, str]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.compare import Comparison, compare_outcomes
 from train.outcomes import Outcome
 from train.sweep.config import Variant

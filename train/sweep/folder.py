@@ -12,8 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from featurestore.command import printable
-from featurestore.errors import SerError
+from featurestore.shared.command import printable
+from featurestore.shared.errors import SerError
 from train.corpora import AnyStore, open_stores
 from train.files import append_line, read_note, write_whole
 from train.folder import RunFolder

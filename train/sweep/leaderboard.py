@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.files import write_whole
 from train.folder import RunFolder
 from train.sweep.config import Variant

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from featurestore.command import printable, progress
+from featurestore.shared.command import printable, progress
 from train.live import describe_seconds
 from train.sweep.config import Variant
 from train.sweep.folder import SweepFolder

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.compare import Comparison, compare_outcomes
 from train.outcomes import Outcome, check_seeds
 from train.sweep.config import Levels, Variant

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.config import TrainConfig
 from train.corpora import open_stores
 from train.examples import Hearing, load_examples

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.audit import Audit, audit
 from train.config import TrainConfig
 from train.corpora import AnyStore, open_stores

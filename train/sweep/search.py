@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featurestore.command import progress
-from featurestore.errors import SerError
+from featurestore.shared.command import progress
+from featurestore.shared.errors import SerError
 from train.audit import audit
 from train.folder import RunFolder
 from train.run import Say

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from featurestore.config import Component
+from featurestore.shared.config import Component
 from train.labels import Scale
 from train.losses import LossOf
 from train.metrics import Floats, Groups, Measured, Metric

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import pandas as pd
 import torch
 from pydantic import field_validator
+from typing_extensions import override
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.labels import as_names, first_of
 from train.losses import Kind, Loss, LossOf
 from train.losses.cross_entropy import CrossEntropy
@@ -49,7 +50,8 @@ class Classification(Task):
     """What is minimised."""
 
     @property
-    def columns(self) -> tuple[str, ...]:  # noqa: D102
+    @override
+    def columns(self) -> tuple[str, ...]:
         return (self.target,)
 
     @field_validator("loss")
@@ -59,7 +61,8 @@ class Classification(Task):
             raise ValueError(f"{loss.name} is a loss of {loss.task}, expected one of {cls.kind_of_loss}")
         return loss
 
-    def learn(self, table: pd.DataFrame, scales: object, place: str) -> Goal:  # noqa: ARG002, D102
+    @override
+    def learn(self, table: pd.DataFrame, scales: object, place: str) -> Goal:
         return ClassificationGoal(self, self.classes_of(table))
 
     def classes_of(self, table: pd.DataFrame) -> list[str]:
@@ -76,7 +79,8 @@ class Classification(Task):
         self.loss.check(classes)
         return classes
 
-    def goal(self, described: Mapping[str, Any]) -> Goal:  # noqa: D102
+    @override
+    def goal(self, described: Mapping[str, Any]) -> Goal:
         return ClassificationGoal(self, list(described["classes"]))
 
 
@@ -105,16 +109,20 @@ class ClassificationGoal(Goal):
         self.task, self.classes, self.target = task, classes, task.target
         self.outputs, self.metrics = len(classes), {self.target: "UAR"}
 
-    def truth(self, table: pd.DataFrame) -> pd.DataFrame:  # noqa: D102
+    @override
+    def truth(self, table: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame({self.target: as_names(table[self.target])})
 
-    def targets(self, table: pd.DataFrame) -> torch.Tensor:  # noqa: D102
+    @override
+    def targets(self, table: pd.DataFrame) -> torch.Tensor:
         return torch.from_numpy(pd.Index(self.classes).get_indexer(pd.Index(as_names(table[self.target]))))
 
-    def missing(self, targets: torch.Tensor) -> dict[str, torch.Tensor]:  # noqa: D102
+    @override
+    def missing(self, targets: torch.Tensor) -> dict[str, torch.Tensor]:
         return {self.target: targets < 0}
 
-    def check(self, folds: list[dict[str, torch.Tensor]]) -> list[str]:  # noqa: D102
+    @override
+    def check(self, folds: list[dict[str, torch.Tensor]]) -> list[str]:
         present = [{part: set(values[values >= 0].tolist()) for part, values in fold.items()} for fold in folds]
         tested = set().union(*(fold["test"] for fold in present))
         if len(tested) < 2:
@@ -136,10 +144,12 @@ class ClassificationGoal(Goal):
         found = [self.classes[i] for i in classes]
         return f"one {self.target}, {found[0]}" if found else f"no {self.target}"
 
-    def loss(self, output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:  # noqa: D102
+    @override
+    def loss(self, output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return self._of_labelled(self.task.loss, output, targets)
 
-    def fitted(self, targets: torch.Tensor) -> LossOf:  # noqa: D102
+    @override
+    def fitted(self, targets: torch.Tensor) -> LossOf:
         labels = self.labels(targets)
         counts = torch.bincount(labels[labels >= 0], minlength=self.outputs)
         return partial(self._of_labelled, self.task.loss.of_classes(self.classes, counts))
@@ -148,26 +158,32 @@ class ClassificationGoal(Goal):
         there = targets >= 0
         return loss(output[there], targets[there]) if bool(there.any()) else output.sum() * 0
 
-    def represent(self, output: torch.Tensor) -> torch.Tensor:  # noqa: D102
+    @override
+    def represent(self, output: torch.Tensor) -> torch.Tensor:
         return output.double().softmax(dim=-1)
 
-    def measured(self, targets: torch.Tensor, predicted: torch.Tensor, groups: Groups) -> dict[str, Measured]:  # noqa: D102
+    @override
+    def measured(self, targets: torch.Tensor, predicted: torch.Tensor, groups: Groups) -> dict[str, Measured]:
         there = (targets >= 0).numpy()
         true, probabilities = targets.numpy()[there], predicted.double().numpy()[there]
         sums = class_sums(true, probabilities, groups[there], int(groups.max()) + 1)
         return {self.target: Measured(sums, METRICS)}
 
-    def decode(self, predicted: torch.Tensor) -> dict[str, Any]:  # noqa: D102
+    @override
+    def decode(self, predicted: torch.Tensor) -> dict[str, Any]:
         return {self.target: [self.classes[i] for i in predicted.argmax(dim=-1).tolist()]}
 
-    def scores(self, predicted: torch.Tensor) -> dict[tuple[str, str], Any]:  # noqa: D102
+    @override
+    def scores(self, predicted: torch.Tensor) -> dict[tuple[str, str], Any]:
         columns = predicted.double().numpy().T
         return {(self.target, name): column for name, column in zip(self.classes, columns, strict=True)}
 
-    def spread(self, members: torch.Tensor) -> dict[str, Any]:  # noqa: D102
+    @override
+    def spread(self, members: torch.Tensor) -> dict[str, Any]:
         chosen = members.mean(dim=0).argmax(dim=-1)
         agreeing = (members.argmax(dim=-1) == chosen).double().mean(dim=0)
         return {f"{self.target}_agreement": agreeing.numpy()}
 
-    def described(self) -> dict[str, Any]:  # noqa: D102
+    @override
+    def described(self) -> dict[str, Any]:
         return {"classes": self.classes}

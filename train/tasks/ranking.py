@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 import torch
 from pydantic import Field, field_validator, model_validator
+from typing_extensions import override
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.curves.heads import by_place
 from train.curves.ordering import kendall_of, order_sums, pairwise_accuracy_of, spearman_of
 from train.curves.pairs import Pairs
@@ -44,7 +45,8 @@ class Ranking(Task):
     on."""
 
     @property
-    def columns(self) -> tuple[str, ...]:  # noqa: D102
+    @override
+    def columns(self) -> tuple[str, ...]:
         return self.targets
 
     @field_validator("targets")
@@ -60,12 +62,14 @@ class Ranking(Task):
             raise ValueError(f"expected pairs of each of {', '.join(self.targets)}, found of {', '.join(self.pairs)}")
         return self
 
-    def learn(self, table: pd.DataFrame, scales: Mapping[str, Scale], place: str) -> Goal:  # noqa: D102
+    @override
+    def learn(self, table: pd.DataFrame, scales: Mapping[str, Scale], place: str) -> Goal:
         ranges = {target: declared_scale(target, {}, scales, place) for target in self.targets}
         raters = max(ratings_of(table, target).shape[1] for target in self.targets)
         return RankingGoal(self, ranges, raters, _hashes(self.pairs))
 
-    def goal(self, described: Mapping[str, Any]) -> Goal:  # noqa: D102
+    @override
+    def goal(self, described: Mapping[str, Any]) -> Goal:
         ranges = {target: (low, high) for target, (low, high) in described["ranges"].items()}
         return RankingGoal(self, ranges, described["raters"], dict(described["pairs_sha256"]))
 
@@ -89,10 +93,12 @@ class RankingGoal(Goal):
         self.task, self.ranges, self.raters, self._hashes = task, ranges, raters, hashes
         self.outputs, self.metrics = len(ranges), dict.fromkeys(ranges, "pairwise_accuracy")
 
-    def truth(self, table: pd.DataFrame) -> pd.DataFrame:  # noqa: D102
+    @override
+    def truth(self, table: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame({target: numbers(table, target, scale) for target, scale in self.ranges.items()})
 
-    def targets(self, table: pd.DataFrame) -> torch.Tensor:  # noqa: D102
+    @override
+    def targets(self, table: pd.DataFrame) -> torch.Tensor:
         consensus, ratings = (
             self.truth(table).to_numpy(copy=True),
             np.full((len(table), self.outputs, self.raters), np.nan),
@@ -116,10 +122,12 @@ class RankingGoal(Goal):
             raise SerError(f"{', '.join(changed)} has changed since the run began")
         return [Pairs.read(self.task.pairs[target]) for target in self.ranges if self.task.pairs]
 
-    def missing(self, targets: torch.Tensor) -> dict[str, torch.Tensor]:  # noqa: D102
+    @override
+    def missing(self, targets: torch.Tensor) -> dict[str, torch.Tensor]:
         return dict(zip(self.ranges, targets[:, : self.outputs].isnan().T, strict=True))
 
-    def check(self, folds: list[dict[str, torch.Tensor]]) -> list[str]:  # noqa: D102
+    @override
+    def check(self, folds: list[dict[str, torch.Tensor]]) -> list[str]:
         remarks = []
         for number, fold in enumerate(folds):
             for column, target in enumerate(self.ranges):
@@ -165,7 +173,8 @@ class RankingGoal(Goal):
         every = torch.cat(losses)
         return every.mean() if len(every) else output.sum() * 0
 
-    def represent(self, output: torch.Tensor) -> torch.Tensor:  # noqa: D102
+    @override
+    def represent(self, output: torch.Tensor) -> torch.Tensor:
         return output.double()
 
     def measured(self, targets: torch.Tensor, predicted: torch.Tensor, groups: Groups) -> dict[str, Measured]:
@@ -189,11 +198,13 @@ class RankingGoal(Goal):
         places = by_place(predicted, self.outputs).numpy()[:, 1:]
         return rank_columns(places, list(self.ranges)) if places.shape[1] else {}
 
-    def spread(self, members: torch.Tensor) -> dict[str, Any]:  # noqa: D102
+    @override
+    def spread(self, members: torch.Tensor) -> dict[str, Any]:
         deviation = members[..., : self.outputs].double().std(dim=0, correction=0).numpy()
         return {f"{target}_sd": column for target, column in zip(self.ranges, deviation.T, strict=True)}
 
-    def described(self) -> dict[str, Any]:  # noqa: D102
+    @override
+    def described(self) -> dict[str, Any]:
         ranges = {target: list(scale) for target, scale in self.ranges.items()}
         return {"ranges": ranges, "raters": self.raters, "pairs_sha256": self._hashes}
 

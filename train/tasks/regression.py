@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import torch
 from pydantic import Field, field_validator, model_validator
+from typing_extensions import override
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.labels import TOLERANCE, Scale, numbers
 from train.losses import Loss
 from train.losses.ccc import CCC
@@ -30,7 +31,8 @@ class Regression(Task):
     """The range of a column, where the dataset declares none, or another one."""
 
     @property
-    def columns(self) -> tuple[str, ...]:  # noqa: D102
+    @override
+    def columns(self) -> tuple[str, ...]:
         return self.targets
 
     @field_validator("targets")
@@ -54,10 +56,12 @@ class Regression(Task):
             raise ValueError(f"{loss.name} is a loss of {loss.task}, expected one of regression")
         return loss
 
-    def learn(self, table: pd.DataFrame, scales: Mapping[str, Scale], place: str) -> Goal:  # noqa: ARG002, D102
+    @override
+    def learn(self, table: pd.DataFrame, scales: Mapping[str, Scale], place: str) -> Goal:
         return RegressionGoal(self, {one: declared_scale(one, self.ranges, scales, place) for one in self.targets})
 
-    def goal(self, described: Mapping[str, Any]) -> Goal:  # noqa: D102
+    @override
+    def goal(self, described: Mapping[str, Any]) -> Goal:
         return RegressionGoal(self, {target: (low, high) for target, (low, high) in described["ranges"].items()})
 
 
@@ -94,16 +98,20 @@ class RegressionGoal(Goal):
         self.task, self.ranges = task, ranges
         self.outputs, self.metrics = len(ranges), dict.fromkeys(ranges, "CCC")
 
-    def truth(self, table: pd.DataFrame) -> pd.DataFrame:  # noqa: D102
+    @override
+    def truth(self, table: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame({target: numbers(table, target, scale) for target, scale in self.ranges.items()})
 
-    def targets(self, table: pd.DataFrame) -> torch.Tensor:  # noqa: D102
+    @override
+    def targets(self, table: pd.DataFrame) -> torch.Tensor:
         return torch.from_numpy((self.truth(table).to_numpy() - self._low) / self._width).float()
 
-    def missing(self, targets: torch.Tensor) -> dict[str, torch.Tensor]:  # noqa: D102
+    @override
+    def missing(self, targets: torch.Tensor) -> dict[str, torch.Tensor]:
         return dict(zip(self.ranges, targets.isnan().T, strict=True))
 
-    def check(self, folds: list[dict[str, torch.Tensor]]) -> list[str]:  # noqa: D102
+    @override
+    def check(self, folds: list[dict[str, torch.Tensor]]) -> list[str]:
         remarks = []
         for column, target in enumerate(self.ranges):
             parts = [{part: values[:, column] for part, values in fold.items()} for fold in folds]
@@ -124,7 +132,8 @@ class RegressionGoal(Goal):
                     )
         return remarks
 
-    def loss(self, output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:  # noqa: D102
+    @override
+    def loss(self, output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return self.task.loss(output, targets)
 
     def represent(self, output: torch.Tensor) -> torch.Tensor:
@@ -142,15 +151,18 @@ class RegressionGoal(Goal):
             found[target] = Measured(sums, {"CCC": ccc_of, "PCC": pcc_of, **errors, "R2": r2_of})
         return found
 
-    def decode(self, predicted: torch.Tensor) -> dict[str, Any]:  # noqa: D102
+    @override
+    def decode(self, predicted: torch.Tensor) -> dict[str, Any]:
         values = self._low + self._width * predicted.double().numpy()
         return dict(zip(self.ranges, values.T, strict=True))
 
-    def spread(self, members: torch.Tensor) -> dict[str, Any]:  # noqa: D102
+    @override
+    def spread(self, members: torch.Tensor) -> dict[str, Any]:
         deviation = self._width * members.double().std(dim=0, correction=0).numpy()
         return {f"{target}_sd": column for target, column in zip(self.ranges, deviation.T, strict=True)}
 
-    def described(self) -> dict[str, Any]:  # noqa: D102
+    @override
+    def described(self) -> dict[str, Any]:
         return {"ranges": {target: list(scale) for target, scale in self.ranges.items()}}
 
     @cached_property

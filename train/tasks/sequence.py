@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import torch
 from pydantic import Field
+from typing_extensions import override
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.curves.curve import curves_of
 from train.curves.heads import by_place
 from train.curves.preferences import ratings_of
@@ -37,11 +38,13 @@ class Sequence(Regression):
     share: float = Field(default=0.5, ge=0, le=1)
     """Of the loss of the chunks; the rest is that of the utterance."""
 
-    def learn(self, table: pd.DataFrame, scales: Mapping[str, Scale], place: str) -> Goal:  # noqa: ARG002, D102
+    @override
+    def learn(self, table: pd.DataFrame, scales: Mapping[str, Scale], place: str) -> Goal:
         ranges = {target: declared_scale(target, self.ranges, scales, place) for target in self.targets}
         return SequenceGoal(self, ranges, "" if self.ranks is None else ranks_sha256(self.ranks, self.targets))
 
-    def goal(self, described: Mapping[str, Any]) -> Goal:  # noqa: D102
+    @override
+    def goal(self, described: Mapping[str, Any]) -> Goal:
         ranges = {target: (low, high) for target, (low, high) in described["ranges"].items()}
         return SequenceGoal(self, ranges, described["ranks_sha256"])
 
@@ -62,14 +65,16 @@ class SequenceGoal(RegressionGoal):
         super().__init__(task, ranges)
         self.sha256, self.fold = sha256, fold
 
-    def of_fold(self, fold: int) -> Goal:  # noqa: D102
+    @override
+    def of_fold(self, fold: int) -> Goal:
         if self.task.ranks is None:
             return self
         if ranks_sha256(self.task.ranks, self.task.targets) != self.sha256:
             raise SerError(f"the ranks in {self.task.ranks} have changed since the run began")
         return SequenceGoal(self.task, self.ranges, self.sha256, fold)
 
-    def targets(self, table: pd.DataFrame) -> torch.Tensor:  # noqa: D102
+    @override
+    def targets(self, table: pd.DataFrame) -> torch.Tensor:
         whole = super().targets(table)
         if self.fold is None or self.task.ranks is None:
             return whole
@@ -81,10 +86,12 @@ class SequenceGoal(RegressionGoal):
         chunks = torch.from_numpy(np.stack(curves, axis=-1)).float().flatten(1)
         return torch.cat([whole, chunks], dim=1)
 
-    def missing(self, targets: torch.Tensor) -> dict[str, torch.Tensor]:  # noqa: D102
+    @override
+    def missing(self, targets: torch.Tensor) -> dict[str, torch.Tensor]:
         return super().missing(targets[:, : self.outputs])
 
-    def check(self, folds: list[dict[str, torch.Tensor]]) -> list[str]:  # noqa: D102
+    @override
+    def check(self, folds: list[dict[str, torch.Tensor]]) -> list[str]:
         return super().check([{part: values[:, : self.outputs] for part, values in fold.items()} for fold in folds])
 
     def loss(self, output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -100,7 +107,8 @@ class SequenceGoal(RegressionGoal):
         """Return the sums and metrics of each target, of the utterances alone."""
         return super().measured(targets[:, : self.outputs], predicted[:, : self.outputs], groups)
 
-    def decode(self, predicted: torch.Tensor) -> dict[str, Any]:  # noqa: D102
+    @override
+    def decode(self, predicted: torch.Tensor) -> dict[str, Any]:
         return super().decode(predicted[..., : self.outputs])
 
     def curves(self, predicted: torch.Tensor) -> dict[str, Any]:
@@ -113,8 +121,10 @@ class SequenceGoal(RegressionGoal):
             for column, (target, (low, high)) in enumerate(self.ranges.items())
         }
 
-    def described(self) -> dict[str, Any]:  # noqa: D102
+    @override
+    def described(self) -> dict[str, Any]:
         return {**super().described(), "ranks_sha256": self.sha256}
 
-    def spread(self, members: torch.Tensor) -> dict[str, Any]:  # noqa: D102
+    @override
+    def spread(self, members: torch.Tensor) -> dict[str, Any]:
         return super().spread(members[..., : self.outputs])

@@ -11,8 +11,9 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 from pydantic import Field
+from typing_extensions import override
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.labels import first_of
 from train.losses import Kind, Loss
 from train.losses.kl import KL
@@ -36,10 +37,12 @@ class Votes(Classification):
     """The category that is meant by a word of the raters, where it is another one; empty to leave such votes out."""
 
     @property
-    def columns(self) -> tuple[str, ...]:  # noqa: D102
+    @override
+    def columns(self) -> tuple[str, ...]:
         return (self.target, self.ratings)
 
-    def learn(self, table: pd.DataFrame, scales: object, place: str) -> Goal:  # noqa: ARG002, D102
+    @override
+    def learn(self, table: pd.DataFrame, scales: object, place: str) -> Goal:
         goal = VotesGoal(self, self.classes_of(table))
         unknown = sorted({word for row in table[self.ratings] for word in goal.votes(row)} - {*goal.classes, ""})
         if unknown:
@@ -53,7 +56,8 @@ class Votes(Classification):
             )
         return goal
 
-    def goal(self, described: Mapping[str, Any]) -> Goal:  # noqa: D102
+    @override
+    def goal(self, described: Mapping[str, Any]) -> Goal:
         return VotesGoal(self, list(described["classes"]))
 
 
@@ -78,7 +82,8 @@ class VotesGoal(ClassificationGoal):
             words = [word for word in words if word]
             yield from ((word, 1 / len(words)) for word in words)
 
-    def targets(self, table: pd.DataFrame) -> torch.Tensor:  # noqa: D102
+    @override
+    def targets(self, table: pd.DataFrame) -> torch.Tensor:
         shares = np.stack([self._shares(row) for row in table[self.task.ratings]])
         return torch.cat([super().targets(table)[:, None].float(), torch.from_numpy(shares).float()], dim=1)
 
@@ -87,18 +92,22 @@ class VotesGoal(ClassificationGoal):
         counts = np.array([votes.get(name, 0.0) for name in self.classes])
         return counts / counts.sum() if counts.any() else np.full(len(counts), np.nan)
 
-    def labels(self, targets: torch.Tensor) -> torch.Tensor:  # noqa: D102
+    @override
+    def labels(self, targets: torch.Tensor) -> torch.Tensor:
         return targets if targets.ndim == 1 else targets[:, 0].long()
 
-    def missing(self, targets: torch.Tensor) -> dict[str, torch.Tensor]:  # noqa: D102
+    @override
+    def missing(self, targets: torch.Tensor) -> dict[str, torch.Tensor]:
         return {self.target: targets[:, 1].isnan()}
 
-    def check(self, folds: list[dict[str, torch.Tensor]]) -> list[str]:  # noqa: D102
+    @override
+    def check(self, folds: list[dict[str, torch.Tensor]]) -> list[str]:
         return super().check([{part: self.labels(values) for part, values in fold.items()} for fold in folds])
 
     def _of_labelled(self, loss: Any, output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         there = targets[:, 1].isfinite()
         return loss(output[there], targets[there, 1:]) if bool(there.any()) else output.sum() * 0
 
-    def measured(self, targets: torch.Tensor, predicted: torch.Tensor, groups: Groups) -> dict[str, Measured]:  # noqa: D102
+    @override
+    def measured(self, targets: torch.Tensor, predicted: torch.Tensor, groups: Groups) -> dict[str, Measured]:
         return super().measured(self.labels(targets), predicted, groups)

@@ -6,8 +6,9 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import nn
+from typing_extensions import override
 
-from featurestore.config import Component
+from featurestore.shared.config import Component
 from train.sequences import Sequences
 
 
@@ -22,7 +23,8 @@ class TemporalModule(nn.Module):
 
     dim: int
 
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> Sequences:  # noqa: D102
+    @override
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> Sequences:
         raise NotImplementedError
 
 

@@ -6,6 +6,7 @@ import torch
 from pydantic import Field
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from typing_extensions import override
 
 from train.layers import WIDEST
 from train.sequences import Sequences
@@ -22,7 +23,8 @@ class BiLSTM(Temporal):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of channels that a training step leaves out between layers, in each frame anew."""
 
-    def build(self, dim: int) -> TemporalModule:  # noqa: D102
+    @override
+    def build(self, dim: int) -> TemporalModule:
         return BothDirections(dim, self)
 
 
@@ -37,7 +39,8 @@ class BothDirections(TemporalModule):
         )
         self.dim = 2 * settings.hidden
 
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> Sequences:  # noqa: D102
+    @override
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> Sequences:
         lengths = mask.sum(dim=1).cpu()
         packed = pack_padded_sequence(frames, lengths, batch_first=True, enforce_sorted=False)
         values, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=mask.shape[1])

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from pydantic import field_validator
 from torch import nn
+from typing_extensions import override
 
 from train.sequences import Sequences
 from train.temporal import Temporal, TemporalModule
@@ -34,10 +35,12 @@ class Chain(Temporal):
         return steps
 
     @property
-    def every(self) -> int:  # noqa: D102
+    @override
+    def every(self) -> int:
         return math.prod(step.every for step in self.steps)
 
-    def build(self, dim: int) -> TemporalModule:  # noqa: D102
+    @override
+    def build(self, dim: int) -> TemporalModule:
         return InTurn(dim, self)
 
 
@@ -51,7 +54,8 @@ class InTurn(TemporalModule):
             steps.append(step.build(steps[-1].dim if steps else dim))
         self.steps, self.dim = nn.ModuleList(steps), steps[-1].dim
 
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> Sequences:  # noqa: D102
+    @override
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> Sequences:
         found = Sequences(frames, mask)
         for step in self.steps:
             found = step(*found)

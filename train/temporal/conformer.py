@@ -14,6 +14,7 @@ from __future__ import annotations
 import torch
 from pydantic import Field, field_validator
 from torch import nn
+from typing_extensions import override
 
 from train.layers import WIDEST
 from train.masked import MaskedBatchNorm, positions
@@ -45,7 +46,8 @@ class Conformer(Temporal):
             raise ValueError(f"kernel is {kernel}, expected an odd number")
         return kernel
 
-    def build(self, dim: int) -> TemporalModule:  # noqa: D102
+    @override
+    def build(self, dim: int) -> TemporalModule:
         check_heads("conformer", self.heads, self.width)
         return Blocks(dim, self)
 
@@ -59,7 +61,8 @@ class Blocks(TemporalModule):
         self.blocks = nn.ModuleList(ConformerBlock(settings) for _ in range(settings.layers))
         self.dim = settings.width
 
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> Sequences:  # noqa: D102
+    @override
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> Sequences:
         hidden = self.to_width(frames)
         hidden = hidden + positions(mask.shape[1], self.dim, hidden)
         for block in self.blocks:
@@ -79,7 +82,8 @@ class ConformerBlock(nn.Module):
         self.convolution = Convolution(width, settings.kernel, dropout)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:  # noqa: D102
+    @override
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         frames = frames + self.first(frames) / 2
         asking = self.before_attention(frames)
         answer, _ = self.attention(asking, asking, asking, key_padding_mask=~mask, need_weights=False)
@@ -100,7 +104,8 @@ class Convolution(nn.Module):
         self.out = nn.Linear(width, width, bias=False)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:  # noqa: D102
+    @override
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         hidden = nn.functional.glu(self.gated(self.norm(frames)), dim=-1) * mask[..., None]
         hidden = self.depthwise(hidden.transpose(1, 2)).transpose(1, 2)
         return self.dropout(self.out(nn.functional.silu(self.batch_norm(hidden, mask))))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from pydantic import Field, field_validator
 from torch import nn
+from typing_extensions import override
 
 from train.layers import WIDEST
 from train.sequences import Sequences
@@ -33,7 +34,8 @@ class DilatedCNN(Temporal):
             raise ValueError(f"kernel is {kernel}, expected an odd number")
         return kernel
 
-    def build(self, dim: int) -> TemporalModule:  # noqa: D102
+    @override
+    def build(self, dim: int) -> TemporalModule:
         return DilatedConvolutions(dim, self)
 
 
@@ -52,7 +54,8 @@ class DilatedConvolutions(TemporalModule):
         self.dropout = nn.Dropout1d(settings.dropout)
         self.dim = width
 
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> Sequences:  # noqa: D102
+    @override
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> Sequences:
         hidden = self.to_width(frames)
         for norm, convolution in zip(self.norms, self.convolutions, strict=True):
             channels = (norm(hidden) * mask[..., None]).transpose(1, 2)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from pydantic import Field, field_validator
 from torch import nn
+from typing_extensions import override
 
 from train.layers import WIDEST
 from train.masked import MaskedBatchNorm
@@ -45,10 +46,12 @@ class MelCNN(Temporal):
         return kernels
 
     @property
-    def every(self) -> int:  # noqa: D102
+    @override
+    def every(self) -> int:
         return int(2 ** len(self.channels))
 
-    def build(self, dim: int) -> TemporalModule:  # noqa: D102
+    @override
+    def build(self, dim: int) -> TemporalModule:
         return SpectrogramBlocks(dim, self)
 
 
@@ -64,7 +67,8 @@ class SpectrogramBlocks(TemporalModule):
             before, bands = count * len(kernels), -(-bands // 2)
         self.dim = before * bands
 
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> Sequences:  # noqa: D102
+    @override
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> Sequences:
         image = frames[:, None]
         for block in self.blocks:
             image, mask = block(image, mask)
@@ -82,7 +86,8 @@ class SpectrogramBlock(nn.Module):
         self.excite = SqueezeExcitation(after, settings.squeeze) if settings.squeeze else None
         self.dropout = nn.Dropout2d(settings.dropout)
 
-    def forward(self, image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # noqa: D102
+    @override
+    def forward(self, image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         image = image * mask[:, None, :, None]
         image = torch.cat([convolution(image) for convolution in self.convolutions], dim=1)
         image = self.norm(image.transpose(1, 2), mask).transpose(1, 2).relu() * mask[:, None, :, None]
@@ -100,6 +105,7 @@ class SqueezeExcitation(nn.Module):
         few = max(1, channels // squeeze)
         self.shares = nn.Sequential(nn.Linear(channels, few), nn.ReLU(), nn.Linear(few, channels), nn.Sigmoid())
 
-    def forward(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:  # noqa: D102
+    @override
+    def forward(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         means = image.sum(dim=(2, 3)) / (mask.sum(dim=1, keepdim=True) * image.shape[3])
         return image * self.shares(means)[:, :, None, None]

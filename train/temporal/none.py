@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from typing_extensions import override
 
 from train.sequences import Sequences
 from train.temporal import Temporal, TemporalModule
@@ -11,7 +12,8 @@ from train.temporal import Temporal, TemporalModule
 class NoTemporal(Temporal):
     """Frames as they are."""
 
-    def build(self, dim: int) -> TemporalModule:  # noqa: D102
+    @override
+    def build(self, dim: int) -> TemporalModule:
         return AsTheyAre(dim)
 
 
@@ -22,5 +24,6 @@ class AsTheyAre(TemporalModule):
         super().__init__()
         self.dim = dim
 
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> Sequences:  # noqa: D102
+    @override
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> Sequences:
         return Sequences(frames, mask)

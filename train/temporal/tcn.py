@@ -13,6 +13,7 @@ from itertools import pairwise
 import torch
 from pydantic import Field
 from torch import nn
+from typing_extensions import override
 
 from train.layers import WIDEST
 from train.masked import MaskedBatchNorm, backwards
@@ -34,7 +35,8 @@ class TCN(Temporal):
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of channels that a training step leaves out, the same in all frames of an utterance."""
 
-    def build(self, dim: int) -> TemporalModule:  # noqa: D102
+    @override
+    def build(self, dim: int) -> TemporalModule:
         return BothEnds(dim, self)
 
 
@@ -48,7 +50,8 @@ class BothEnds(TemporalModule):
         self.shares = nn.Parameter(torch.full((blocks,), 1 / blocks))
         self.dim = settings.filters
 
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> Sequences:  # noqa: D102
+    @override
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> Sequences:
         total = torch.zeros((), device=frames.device)
         ends = zip(self.forth(frames * mask[..., None], mask), self.back(backwards(frames, mask), mask), strict=True)
         for share, (forth, back) in zip(self.shares, ends, strict=True):
@@ -65,7 +68,8 @@ class OneEnd(nn.Module):
         dilations = [2**power for power in range(settings.dilations)] * settings.stacks
         self.blocks = nn.ModuleList(GatedBlock(settings, dilation) for dilation in dilations)
 
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:  # noqa: D102
+    @override
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
         found = [self.to_width(frames) * mask[..., None]]
         for block in self.blocks:
             found.append(block(found[-1], mask))
@@ -85,7 +89,8 @@ class GatedBlock(nn.Module):
         self.norms = nn.ModuleList(MaskedBatchNorm(width) for _ in range(2))
         self.dropout = nn.Dropout1d(settings.dropout)
 
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:  # noqa: D102
+    @override
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         hidden = frames
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             channels = nn.functional.pad(hidden.transpose(1, 2), (self.ahead, 0))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from pydantic import Field
 from torch import nn
+from typing_extensions import override
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.layers import WIDEST
 from train.masked import positions
 from train.sequences import Sequences
@@ -27,7 +28,8 @@ class Transformer(Temporal):
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of what each part gives that a training step leaves out."""
 
-    def build(self, dim: int) -> TemporalModule:  # noqa: D102
+    @override
+    def build(self, dim: int) -> TemporalModule:
         check_heads("transformer", self.heads, self.width)
         return Encoder(dim, self)
 
@@ -46,7 +48,8 @@ class Encoder(TemporalModule):
             nn.init.xavier_uniform_(matrix)  # the layers are copies of one, and would begin the same
         self.dim = settings.width
 
-    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> Sequences:  # noqa: D102
+    @override
+    def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> Sequences:
         wide = self.to_width(frames)
         placed = wide + positions(mask.shape[1], self.dim, wide)
         return Sequences(self.encoder(placed, src_key_padding_mask=~mask), mask)

@@ -25,7 +25,7 @@ from speech import speech
 from ways import WAYS, States, padding
 
 from extract.audio import SAMPLING_RATE, Wave
-from featurestore.command import run, say, say_table
+from featurestore.shared.command import run, say, say_table
 
 app = App(name="bench", help=__doc__)
 REFERENCE = "file by file"

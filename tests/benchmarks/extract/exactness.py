@@ -25,7 +25,7 @@ from extract.audio import SAMPLING_RATE, Wave
 from extract.encoders.checkpoint import find, load_model
 from extract.features.encoder import Encoder
 from extract.selftest import compute_shuffled, errors, speech_for, within_limits
-from featurestore.command import run, say, say_table
+from featurestore.shared.command import run, say, say_table
 
 app = App(name="exactness", help=__doc__)
 EXTRACTORS = {

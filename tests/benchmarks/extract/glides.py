@@ -17,7 +17,7 @@ from extract.audio import SAMPLING_RATE, Wave
 from extract.encoders.backbone import FRAME_SAMPLES
 from extract.encoders.waveform import WaveformBackbone
 from extract.features.pitch import Pitch
-from featurestore.command import run, say, say_table
+from featurestore.shared.command import run, say, say_table
 from train.align import align_pitch
 
 app = App(name="glides", help=__doc__)

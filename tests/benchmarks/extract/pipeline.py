@@ -13,7 +13,7 @@ from ways import our_encoder
 from extract.audio import SAMPLING_RATE, Wave
 from extract.config import ExtractConfig
 from extract.run import extract
-from featurestore.config import load
+from featurestore.shared.config import load
 
 
 def whole(checkpoint: str, waves: Sequence[Wave], folder: Path, rounds: int) -> str:

@@ -22,7 +22,7 @@ from pipeline import write_dataset
 from speech import speech
 
 from extract.audio import SAMPLING_RATE
-from featurestore.command import run, say
+from featurestore.shared.command import run, say
 
 app = App(name="workers", help=__doc__)
 

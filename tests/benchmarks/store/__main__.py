@@ -22,7 +22,7 @@ from states import Data, make_raw, make_store
 from warm import warm
 from writing import sizes, writing
 
-from featurestore.command import run, say
+from featurestore.shared.command import run, say
 
 app = App(name="bench", help=__doc__)
 

@@ -16,10 +16,10 @@ from report import Check, Figure
 from states import HOP, MEAN_SECONDS, SHARD_SECONDS
 
 import featurestore
-from featurestore.plan import FeaturePlan, FeatureSpec, Plan
-from featurestore.store import Store
-from featurestore.verify import verify
-from featurestore.writer import StoreWriter
+from featurestore.access.store import Store
+from featurestore.access.writer import StoreWriter
+from featurestore.format.plan import FeaturePlan, FeatureSpec, Plan
+from featurestore.operations.verify import verify
 
 FRAMES, DIM, FEATURE = 16, 4, "small"
 IN_SHARD = round(SHARD_SECONDS / MEAN_SECONDS)

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from featurestore.command import say, say_table
+from featurestore.shared.command import say, say_table
 
 PACKAGES = ("numpy", "h5py", "zarr", "zarrs", "tensorstore", "safetensors", "lhotse", "lilcom", "google-crc32c")
 COLOURS = {"ours": "tab:blue", "others": "tab:orange", "raw": "tab:gray"}

@@ -13,8 +13,8 @@ from states import HOP, SHARD_SECONDS, Data, draw_lengths, make_store
 from warm import measure_warm
 from ways import SHUFFLES, SMALL_STORE
 
-from featurestore.batches import batch_order
-from featurestore.plan import Ints, assign_shards
+from featurestore.access.batch_order import batch_order
+from featurestore.format.plan import Ints, assign_shards
 
 PART = "shard-local shuffle"
 SMALL_SHARDS = 64

@@ -15,10 +15,10 @@ import numpy.typing as npt
 import pandas as pd
 
 import featurestore
-from featurestore.codec import Dtype, Floats
-from featurestore.feature_shard import FeatureShard
-from featurestore.plan import FeaturePlan, FeatureSpec, Plan
-from featurestore.writer import StoreWriter
+from featurestore.access.feature_shard import FeatureShard
+from featurestore.access.writer import StoreWriter
+from featurestore.format.codec import Dtype, Floats
+from featurestore.format.plan import FeaturePlan, FeatureSpec, Plan
 
 LAYERS, DIM, HOP, RATE = 25, 1024, 0.02, 50
 LAYER = 12

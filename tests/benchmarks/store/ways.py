@@ -188,7 +188,7 @@ class Ours(Way):
         return batches
 
 
-def _into_buffer(part: featurestore.feature.FeatureStore, data: Data) -> Read:
+def _into_buffer(part: featurestore.access.feature.FeatureStore, data: Data) -> Read:
     buffer = aligned(data.largest + 16 * ROW_BYTES).view(np.float16)
 
     def read(rows: Sequence[int], layer: int | None) -> None:

@@ -15,8 +15,8 @@ from report import Check, Figure
 from states import FEATURE, HOP, RATE, SHARD_SECONDS, Data, fill_store, make_store, plan_store
 
 import featurestore
-from featurestore.codec import Dtype, Floats, Frames, encode, pool
-from featurestore.feature_shard import FeatureShard
+from featurestore.access.feature_shard import FeatureShard
+from featurestore.format.codec import Dtype, Floats, Frames, encode, pool
 
 DTYPES: tuple[Dtype, ...] = ("float16", "int8")
 MOST_GB = {"int8": 4.8, "float16": 9.2, "int4": 2.5}

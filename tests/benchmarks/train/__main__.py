@@ -25,7 +25,7 @@ from turns import Candidate, take_turns
 from whole import cold as cold_figures
 from whole import folds as folds_figures
 
-from featurestore.command import run, say
+from featurestore.shared.command import run, say
 
 app = App(name="bench", help=__doc__)
 BEFORE = "f9501e5"

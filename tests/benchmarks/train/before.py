@@ -10,7 +10,7 @@ from laps import Laps
 from train.loop import fit
 
 import featurestore
-from featurestore.config import load
+from featurestore.shared.config import load
 from train.config import TrainConfig
 from train.examples import load_examples
 from train.memory import keep_freed_memory

@@ -13,7 +13,7 @@ from typing import Any
 from report import Check, Figure, rounded
 from turns import GIGA, Candidate, ratios
 
-from featurestore.command import say
+from featurestore.shared.command import say
 
 LEAST = {
     ("7 x 512", "before"): 1.3,

@@ -6,7 +6,7 @@ import sys
 import time
 
 import featurestore
-from featurestore.config import load
+from featurestore.shared.config import load
 from train.config import TrainConfig
 from train.run import run
 

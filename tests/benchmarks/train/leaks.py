@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[3]))
 
 import featurestore
 from extract.audio import read_wave
-from featurestore.store import Store
+from featurestore.access.store import Store
 from tests.train.planted import COPIES, every_pair, write_store
 from train.audit.findings import Audited
 from train.audit.near_duplicates import LEAST_SECONDS, find_copies

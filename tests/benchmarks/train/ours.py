@@ -8,7 +8,7 @@ import torch
 from laps import Laps
 
 import featurestore
-from featurestore.config import load
+from featurestore.shared.config import load
 from train.config import TrainConfig
 from train.examples import load_examples
 from train.memory import keep_freed_memory

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from states import DIM, HOP, LAYERS, MOST_SECONDS, RATE, draw_lengths
 
-from featurestore.feature_shard import FeatureShard
-from featurestore.plan import FeaturePlan, FeatureSpec, Plan
-from featurestore.writer import StoreWriter
+from featurestore.access.feature_shard import FeatureShard
+from featurestore.access.writer import StoreWriter
+from featurestore.format.plan import FeaturePlan, FeatureSpec, Plan
 
 SPEAKERS, SHARD_SECONDS = 10, 164.0
 FRAME_BYTES = LAYERS * DIM

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from featurestore.config import Component
+from featurestore.shared.config import Component
 
 
 class Task(Component):

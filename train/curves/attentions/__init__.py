@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import nn
 
-from featurestore.config import Component
+from featurestore.shared.config import Component
 
 
 class ChunkAttentionModule(nn.Module):

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.curves.attentions import ChunkAttention, ChunkAttentionModule, even
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from featurestore.command import printable
+from featurestore.shared.command import printable
 from train.comparison_tables import once, rule
 from train.sweep.methods import Found
 from train.sweep.report.figures import figures

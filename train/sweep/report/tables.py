@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from featurestore.errors import SerError
+from featurestore.shared.errors import SerError
 from train.compare import Comparison
 from train.sweep.config import Factor, Variant
 from train.sweep.effects import Effect, effects_of

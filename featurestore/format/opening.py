@@ -1,0 +1,81 @@
+"""Which backend a store has: the suffix of its path says it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from featurestore.format.backend import Backend
+from featurestore.format.files import Files
+from featurestore.format.local_files import LocalFiles
+from featurestore.format.remote_files import RemoteFiles
+from featurestore.format.zarr import ZarrBackend
+from featurestore.shared.errors import StoreError
+
+HDF5_SUFFIXES = (".h5", ".hdf5")
+
+
+def open_backend(path: str | Path, partial: bool = False) -> Backend:
+    """Return the backend of the store at ``path``, which need not exist.
+
+    Args:
+        path: of the store, or its URL.
+        partial: also see what is written already of an HDF5 file that is to take the place of the one there; of a first
+            one it is seen anyway.
+
+    Raises:
+        StoreError: if the suffix is that of no backend.
+    """
+    files = open_files(path)
+    if not _is_hdf5(path, files):
+        return ZarrBackend(files)
+    from featurestore.format.hdf5 import Hdf5Backend, refuse_journal  # here, since h5py takes its time
+
+    backend = Hdf5Backend(files)
+    if isinstance(files, LocalFiles):
+        refuse_journal(Path(os.path.realpath(files.root)))
+    if isinstance(files, LocalFiles) and (partial or not backend.exists()):
+        from featurestore.format.draft import DraftBackend
+
+        draft = DraftBackend(Path(files.root))
+        reason = draft.contradiction() if draft.begun() else ""
+        if reason and not backend.exists():
+            raise StoreError(reason)
+        return draft if draft.begun() and not reason else backend
+    return backend
+
+
+def open_backend_to_write(path: str | Path) -> ZarrBackend:
+    """Return the backend with which the store at ``path`` is written.
+
+    Raises:
+        StoreError: if the suffix is that of no backend, or the store is not on this machine.
+    """
+    files = open_files(path)
+    if not isinstance(files, LocalFiles):
+        raise StoreError(f"{path} can be read, not written: write the store to this machine's disk and copy it")
+    if _is_hdf5(path, files):
+        from featurestore.format.draft import DraftBackend
+
+        return DraftBackend(Path(files.root))
+    return ZarrBackend(files)
+
+
+def _is_hdf5(path: str | Path, files: Files) -> bool:
+    suffix = Path(files.root).suffix
+    if suffix not in ("", ".zarr", *HDF5_SUFFIXES):
+        known = ", ".join((".zarr", *HDF5_SUFFIXES))
+        raise StoreError(f"{path} ends in {suffix!r}; expected one of {known}")
+    return suffix in HDF5_SUFFIXES
+
+
+def open_files(path: str | Path) -> Files:
+    """Return the files below a path or URL.
+
+    >>> open_files("stores/emotale.zarr").place("zarr.json"), open_files("memory://a.zarr/").place("zarr.json")
+    ('stores/emotale.zarr/zarr.json', 'memory://a.zarr/zarr.json')
+    """
+    root = str(path)
+    if "://" in root and not root.startswith("file://"):
+        return RemoteFiles(root.rstrip("/"))
+    return LocalFiles(str(Path(root.removeprefix("file://"))))

@@ -1,0 +1,26 @@
+"""Where models run: the device that users name, or the first GPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from featurestore.shared.errors import SerError
+
+
+def find_device(torch: Any, name: str | None) -> Any:
+    """Return a device that can be used; the first GPU, or the CPU where there is none, where ``name`` is None.
+
+    Args:
+        torch: the module, which this package does without.
+        name: ``cpu``, ``cuda``, ``cuda:1`` …
+
+    Raises:
+        SerError: if it cannot be used.
+    """
+    try:
+        probe = torch.zeros(1, device=name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        probe.tolist()  # some devices hold no values
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = str(error).splitlines()[0]
+        raise SerError(f"device={name} cannot be used: {reason}; choose another, e.g. cpu") from None
+    return probe.device
