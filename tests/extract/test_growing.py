@@ -1,9 +1,6 @@
 """Planned before anything runs, in less room, in either form, and grown by further utterances and datasets."""
 
-import os
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -17,6 +14,7 @@ from featurestore.config import load
 from featurestore.errors import SerError, StoreError
 from featurestore.layout import feature_bytes
 from featurestore.verify import repair, verify
+from tests.extract.samples import ser_extract
 
 ENCODER = "hubert-tiny-untrained"
 
@@ -29,11 +27,6 @@ def asked(root, store, *overrides, features="pitch", dataset="csv"):
 
 def files(path):
     return {str(f.relative_to(path)): f.read_bytes() for f in path.rglob("*") if f.is_file()}
-
-
-def ser_extract(*arguments, **environment):
-    command = [sys.executable, "-c", "from extract.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
 
 
 def test_the_plan_says_what_would_be_done_and_writes_nothing(labelled, tmp_path):

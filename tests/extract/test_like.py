@@ -20,7 +20,7 @@ from extract.run import extract
 from featurestore.config import load
 from featurestore.errors import SerError
 from tests.benchmarks.extract.models import build, save
-from tests.extract.samples import FAMILIES
+from tests.extract.samples import FAMILIES, ser_extract
 from tests.extract.test_text import write_checkpoint
 
 SETTINGS = [
@@ -37,11 +37,6 @@ SETTINGS = [
     "formants={}",
     "opensmile.level=functionals",
 ]
-
-
-def ser_extract(*arguments, **how):
-    command = [sys.executable, "-c", "from extract.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **how)
 
 
 @pytest.fixture
@@ -193,7 +188,7 @@ def test_code_in_the_folder_of_a_checkpoint_never_runs(model_type, recordings):
     ]
     for asked in features:
         arguments = ["--dataset", "folder", "--root", recordings / "new", *asked, "--store", recordings / "b.zarr"]
-        result = ser_extract(*arguments, input="y\n" * 100)
+        result = ser_extract(*arguments, stdin="y\n" * 100)
         assert result.returncode == 1
         assert len(result.stderr.splitlines()) == 1, result.stderr
         assert "[y/N]" not in result.stdout + result.stderr

@@ -22,6 +22,7 @@ import numpy as np
 from tests.featurestore import probing
 from tests.featurestore.lookup3 import metadata_blocks, with_checksum
 from tests.featurestore.toy import Toy
+from tests.processes import limit_memory
 
 KINDS = {"toy.zarr": {}, "packed.zarr": {"compress": "zstd"}, "toy.h5": {}}
 SECONDS = 20
@@ -295,7 +296,7 @@ def main(folder: Path, seeds: range) -> None:
     warnings.simplefilter("ignore", RuntimeWarning)  # of scales that are damaged, and no numbers any more
     originals(folder)
     whole = {name: probing.read_all(folder / name).values for name in KINDS}
-    probing.limit_memory()
+    limit_memory(probing.MEMORY)
     for seed in seeds:
         rng = Random(seed)
         name = rng.choice(list(KINDS))
