@@ -28,8 +28,6 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 FRESH = multiprocessing.get_context("forkserver")
 """Where processes come from that know nothing of the tests before."""
-SECONDS = 200
-"""After which a command that hangs is ended."""
 NAMES = {"extract": "ser-extract", "featurestore": "ser-store", "train": "ser-train"}
 _warm = ["pytest"]  # the main module of the process that asks
 
@@ -57,14 +55,15 @@ class Done:
 
 
 class Command:
-    """A command of this repository, as a process of its own.
+    """A command of this repository, or a program of its tests, as a process of its own.
 
     Args:
         stage: the package of the command.
+        module: with the function ``main`` of the program; of the command when absent.
     """
 
-    def __init__(self, stage: str) -> None:
-        self._stage = stage
+    def __init__(self, stage: str, module: str | None = None) -> None:
+        self._name, self._module = NAMES[stage], module or f"{stage}.cli"
         begin_with(f"tests.{stage}.warm")
 
     def start(
@@ -74,6 +73,7 @@ class Command:
         stdin: str = "",
         env: dict[str, str] | None = None,
         memory: int | None = None,
+        seconds: int = 200,
         **limits: int,
     ) -> Running:
         """Start it in the current folder; warnings are errors.
@@ -84,6 +84,7 @@ class Command:
             stdin: what it reads.
             env: variables of the environment beside those that there are.
             memory: bytes that it may take beyond those that it begins with.
+            seconds: after which it is ended.
             limits: of `resource`, such as FSIZE.
         """
         ensure_server()
@@ -91,8 +92,8 @@ class Command:
         out, err, given = (Path(folder.name) / name for name in ("out", "err", "in"))
         given.write_text(stdin)
         files = (given, stdout or out, err)
-        arguments = (self._stage, [*map(str, words)], files, {**os.environ, **(env or {})}, memory, limits)
-        process = FRESH.Process(target=_become, args=arguments)
+        argv, variables = [self._name, *map(str, words)], {**os.environ, **(env or {})}
+        process = FRESH.Process(target=_become, args=(self._module, argv, files, variables, memory, seconds, limits))
         process.start()
         return Running(process, folder, out, err)
 
@@ -104,9 +105,9 @@ class Command:
 
     def anew(self, *words: object, env: dict[str, str] | None = None) -> Done:
         """Return how it ended where nothing had been imported, as where a user gives it."""
-        command = [sys.executable, "-W", "error", "-c", f"from {self._stage}.cli import main; main()", *map(str, words)]
+        command = [sys.executable, "-W", "error", "-c", f"from {self._module} import main; main()"]
         given = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
-        ended = subprocess.run(command, env=given, capture_output=True, text=True, check=False)
+        ended = subprocess.run([*command, *map(str, words)], env=given, capture_output=True, text=True, check=False)
         return Done(ended.returncode, ended.stdout, ended.stderr)
 
 
@@ -147,11 +148,12 @@ def limit_memory(more: int) -> None:
 
 
 def _become(
-    stage: str,
-    words: list[str],
+    module: str,
+    argv: list[str],
     files: tuple[Path, Path, Path],
-    environment: dict[str, str],
+    variables: dict[str, str],
     memory: int | None,
+    seconds: int,
     limits: dict[str, int],
 ) -> None:
     """Become a command: this process does nothing else, and ends as one of that name would."""
@@ -165,23 +167,24 @@ def _become(
         stream = io.TextIOWrapper(io.FileIO(descriptor, "w", closefd=False), "utf-8", line_buffering=True)
         setattr(sys, name, stream)
     os.environ.clear()
-    os.environ.update(environment)
-    sys.argv = [NAMES[stage], *words]
+    os.environ.update(variables)
+    sys.argv = argv
     sys.modules["__main__"] = types.ModuleType("__main__")  # nothing that its own processes would import
-    signal.alarm(SECONDS)
+    signal.alarm(seconds)
     warnings.resetwarnings()
     warnings.simplefilter("error")
     if memory is not None:
         limit_memory(memory)
     for name, limit in limits.items():
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (limit, limit))
-    os._exit(_ended(stage))
+    os._exit(_ended(module))
 
 
-def _ended(stage: str) -> int:
+def _ended(module: str) -> int:
     """Run the command, do what an interpreter does at its end, and return its exit code."""
     try:
-        importlib.import_module(f"{stage}.cli").main()
+        importlib.import_module(module).main()
+        code = 0
     except SystemExit as end:
         code = int(end.code or 0)
     except BaseException:

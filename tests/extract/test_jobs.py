@@ -39,10 +39,10 @@ def files(path):
 
 @pytest.fixture
 def many(tmp_path):
-    """Clips of 10 s, one of them broken, one missing."""
+    """Clips of 4 s, one of them broken, one missing."""
     rows = [f"clip{i},clip{i}.wav,3,3,train" for i in range(24)]
     for i in range(23):
-        soundfile.write(tmp_path / f"clip{i}.wav", noise(160_000, seed=i), 16_000)
+        soundfile.write(tmp_path / f"clip{i}.wav", noise(64_000, seed=i), 16_000)
     (tmp_path / "clip7.wav").write_bytes(b"")
     (tmp_path / "labels.csv").write_text("\n".join(["name,audio_path,V,A,split_set", *rows]))
     return tmp_path / "labels.csv"
@@ -115,10 +115,10 @@ def test_an_error_in_a_worker_is_one_line_that_says_where(labelled, tmp_path):
 
 
 def test_a_worker_that_is_killed_costs_its_shard_alone(many, tmp_path):
-    extract(asked(many, tmp_path / "one.zarr", "shard_seconds=10", "workers=1"))
+    extract(asked(many, tmp_path / "one.zarr", "shard_seconds=4", "workers=1"))
     store = tmp_path / "two.zarr"
     arguments = [f"--{key}={value}" for key, value in {"dataset": "csv", "root": many, "store": store}.items()]
-    running = ser_extract.start(*arguments, "--workers=2", "shard_seconds=10", *FEATURES)
+    running = ser_extract.start(*arguments, "--workers=2", "shard_seconds=4", *FEATURES)
     records = store / "features" / ENCODER / "shards"
     workers: list[psutil.Process] = []
     while not (len(workers) == 2 and records.exists() and len(list(records.glob("*.json"))) >= 2):
@@ -133,8 +133,8 @@ def test_a_worker_that_is_killed_costs_its_shard_alone(many, tmp_path):
 
 def test_features_of_a_gpu_and_of_the_cores_are_done_side_by_side(many, tmp_path):
     """Parts of each shard here, the others in two processes: the same bytes, whoever has a GPU."""
-    extract(asked(many, tmp_path / "one.zarr", "shard_seconds=30", "workers=1"))
-    config = asked(many, tmp_path / "two.zarr", "shard_seconds=30")
+    extract(asked(many, tmp_path / "one.zarr", "shard_seconds=12", "workers=1"))
+    config = asked(many, tmp_path / "two.zarr", "shard_seconds=12")
     source = read_source(config)
     writer = StoreWriter(config.store_path())
     with writer.lock():

@@ -85,6 +85,7 @@ def test_settings_that_are_found_out_are_the_same_again(recordings, family, trim
     same(old, new)
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_workers_need_no_such_store(recordings):
     _, old = made(recordings / "old", recordings / "a.zarr", "logmel.n_mels=40", "pitch.floor=60")
     _, new = made(

@@ -259,6 +259,7 @@ def test_transcripts_become_a_store(said, roberta, tmp_path, suffix):
     }
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_workers_of_another_folder_write_the_same(said, roberta, tmp_path, monkeypatch):
     """The checkpoint is named relative to the folder where the command is given."""
     monkeypatch.chdir(Path(roberta).parent)

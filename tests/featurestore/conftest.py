@@ -15,7 +15,6 @@ from tests.featurestore.strangers import given, home, stores, victim  # noqa: F4
 from tests.featurestore.toy import DTYPES, FORMS, Toy
 from tests.processes import Command
 
-collect_ignore = ["killed_writer.py", "small_change.py"]  # scripts
 SER_STORE = Command("featurestore")
 
 

@@ -290,14 +290,16 @@ def judge(path: Path, original: dict[str, Any]) -> str:
     return f"verify finds nothing, but {(other + lost)[:4]} are not what was written" if other or lost else ""
 
 
-def main(folder: Path, seeds: range) -> None:
+def main() -> None:
     """Print a line of JSON as each seed begins, and one with what is wrong with it."""
+    folder, first, count = Path(sys.argv[1]), *map(int, sys.argv[2:4])
+    faulthandler.enable()
     warnings.simplefilter("error")
     warnings.simplefilter("ignore", RuntimeWarning)  # of scales that are damaged, and no numbers any more
     originals(folder)
     whole = {name: probing.read_all(folder / name).values for name in KINDS}
     limit_memory(probing.MEMORY)
-    for seed in seeds:
+    for seed in range(first, first + count):
         rng = Random(seed)
         name = rng.choice(list(KINDS))
         path = folder / "changed" / name
@@ -314,5 +316,4 @@ def main(folder: Path, seeds: range) -> None:
 
 
 if __name__ == "__main__":
-    faulthandler.enable()
-    main(Path(sys.argv[1]), range(int(sys.argv[2]), int(sys.argv[2]) + int(sys.argv[3])))
+    main()
