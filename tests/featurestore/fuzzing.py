@@ -19,6 +19,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from featurestore.forms import zarr
 from tests.featurestore import probing
 from tests.featurestore.lookup3 import metadata_blocks, with_checksum
 from tests.featurestore.toy import Toy
@@ -297,6 +298,7 @@ def main() -> None:
     warnings.simplefilter("error")
     warnings.simplefilter("ignore", RuntimeWarning)  # of scales that are damaged, and no numbers any more
     originals(folder)
+    zarr.PATIENCE = (0.0,)  # nobody else changes the store
     whole = {name: probing.read_all(folder / name).values for name in KINDS}
     limit_memory(probing.MEMORY)
     for seed in range(first, first + count):

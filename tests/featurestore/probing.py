@@ -21,6 +21,7 @@ import featurestore.batches
 import featurestore.forms.packing
 from featurestore import cli
 from featurestore.errors import StoreError
+from featurestore.forms import zarr
 from featurestore.statistics import corpus_statistics
 from featurestore.store import Store
 from featurestore.verify import verify, verify_utterance
@@ -165,6 +166,7 @@ def _child(work: Callable[..., Any], arguments: tuple[Any, ...], writer: Any, se
     faulthandler.enable(2)
     faulthandler.dump_traceback_later(seconds, exit=True, file=2)
     os.fsync = lambda _: None  # what is tested here is not what survives a power cut
+    zarr.PATIENCE = (0.0,)  # nobody else changes the store
     limit_memory(MEMORY)
     work(*arguments)
 
