@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import faulthandler
 import json
-import shutil
+import os
 import sys
 import traceback
 import warnings
@@ -44,7 +44,7 @@ def originals(folder: Path) -> None:
 def mutate(path: Path, rng: Random) -> str:
     """Change one thing of a store, and return what."""
     if path.is_dir():
-        file = rng.choice(sorted(file for file in path.rglob("*") if file.is_file()))
+        file = rng.choice(files_of(path))
         place = file.relative_to(path).as_posix()
         change = _mutated_json if file.suffix == ".json" and rng.random() < 0.6 else _mutated_bytes
         said, content = change(file.read_bytes(), rng)
@@ -300,21 +300,35 @@ def main() -> None:
     originals(folder)
     zarr.PATIENCE = (0.0,)  # nobody else changes the store
     whole = {name: probing.read_all(folder / name).values for name in KINDS}
+    written = {name: contents(folder / name) for name in KINDS}
     limit_memory(probing.MEMORY)
     for seed in range(first, first + count):
         rng = Random(seed)
         name = rng.choice(list(KINDS))
-        path = folder / "changed" / name
-        shutil.rmtree(path.parent, ignore_errors=True)
-        path.parent.mkdir()
-        (shutil.copytree if (folder / name).is_dir() else shutil.copy)(folder / name, path)
+        path = folder / name
         said = f"{name}: {mutate(path, rng)}"
+        changed = contents(path)
         print(json.dumps([seed, said, None]), flush=True)
         faulthandler.dump_traceback_later(SECONDS, exit=True)
         wrong = judge(path, whole[name])
         faulthandler.cancel_dump_traceback_later()
+        if contents(path) != changed:
+            wrong += "reading has changed the store"
+        for file in changed:
+            if changed[file] != written[name][file]:
+                file.write_bytes(written[name][file])
         if wrong:
             print(json.dumps([seed, said, wrong]), flush=True)
+
+
+def contents(path: Path) -> dict[Path, bytes]:
+    """Return the bytes of every file of a store."""
+    return {file: file.read_bytes() for file in ([path] if path.is_file() else files_of(path))}
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Return the files of a store that is a folder, in order."""
+    return sorted(Path(place, name) for place, _, names in os.walk(folder) for name in names)
 
 
 if __name__ == "__main__":
