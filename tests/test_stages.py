@@ -1,25 +1,18 @@
 """From a raw dataset to figures: the two commands, one after the other."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from tests.extract.layouts import record, write
-from tests.extract.samples import noise
+from tests.extract.samples import noise, ser_extract
+from tests.processes import Command
 
 EMOTIONS = ("neu", "hap", "ang", "sad", "fru", "exc")
+ser_train = Command("train")
 QUICK = ["width=8", "optim.epochs=2", "workers=1", "unsafe.same_audio=true", "unsafe.near_duplicates=true"]
-
-
-def command(stage, *arguments):
-    words = [sys.executable, "-W", "error", "-c", f"from {stage}.cli import main; main()", *map(str, arguments)]
-    result = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert result.returncode in (0, 3), result.stderr
-    return result
 
 
 def iemocap(root):
@@ -52,8 +45,10 @@ def ravdess(root):
 def test_categories_of_a_raw_layout(tmp_path, dataset, make, target, splits, utterances, classes):
     root, store = make(tmp_path / "raw"), tmp_path / "store.zarr"
     encoder = ["--encoder", "hubert-tiny-untrained", "--features", "pitch", "--allow-partial"]
-    command("extract", "--dataset", dataset, "--root", root, *encoder, "--store", store)
-    command("train", "--store", store, f"targets=[{target}]", *splits, *QUICK, f"runs={tmp_path / 'runs'}")
+    made = ser_extract("--dataset", dataset, "--root", root, *encoder, "--store", store)
+    assert made.returncode in (0, 3), made.stderr
+    trained = ser_train("--store", store, f"targets=[{target}]", *splits, *QUICK, f"runs={tmp_path / 'runs'}")
+    assert trained.returncode == 0, trained.stderr
     (folder,) = tmp_path.glob("runs/*/*/attention/exp_1")
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["metrics"] == {target: "UAR"}

@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from textwrap import shorten, wrap
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
@@ -90,12 +91,7 @@ class Item:
             what: is asked for.
             chosen: a regular expression of the names that users choose.
         """
-        pattern = ""
-        for number, step in enumerate(self.steps, 1):
-            name = rf"\.(?:{chosen if step is CHOSEN else re.escape(step.name)})"
-            on_the_way = step.kind == "part" and number < len(self.steps)
-            pattern += f"(?:{name})?" if on_the_way or step is CHOSEN else name
-        return re.fullmatch(pattern, f".{what}") is not None
+        return _called(self.steps, chosen).fullmatch(f".{what}") is not None
 
     def ends_with(self, what: str) -> bool:
         """Return whether ``what`` is the end of its key or address, or what its kind of parts is called in errors."""
@@ -107,6 +103,17 @@ class Item:
         """Return whether ``other`` is a setting of this section or part, and not of a part that is chosen in it."""
         inner = other.steps[len(self.steps) :]
         return (*self.steps, *inner) == other.steps and bool(inner) and all(step.kind != "part" for step in inner)
+
+
+@cache
+def _called(steps: tuple[Step, ...], chosen: str) -> re.Pattern[str]:
+    """Return what matches the names of `Item.is_called`, each after a dot."""
+    pattern = ""
+    for number, step in enumerate(steps, 1):
+        name = rf"\.(?:{chosen if step is CHOSEN else re.escape(step.name)})"
+        on_the_way = step.kind == "part" and number < len(steps)
+        pattern += f"(?:{name})?" if on_the_way or step is CHOSEN else name
+    return re.compile(pattern)
 
 
 def _keys(steps: Sequence[Step]) -> list[Step]:

@@ -10,7 +10,10 @@ import pytest
 
 from extract.features import Feature
 from tests.benchmarks.extract.models import PRE_NORM
+from tests.processes import Command
 
+ser_extract = Command("extract")
+"""The command, in a process of its own."""
 SHARED = Path(__file__).parents[3] / "shared"
 EMODB_CLIPS = ("03a01Fa", "03a01Wc", "08b09Na", "10a07Ta", "16b10Lb")
 EMOTALE_CLIPS = ("DK_001_A_1", "DK_003_N_2", "EN_018_S_3")

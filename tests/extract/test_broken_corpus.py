@@ -1,14 +1,11 @@
 """One dataset of everything that can be wrong with a file: nothing stops the run, all is named with its reason."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import soundfile
 
 import featurestore
-from tests.extract.samples import noise
+from tests.extract.samples import noise, ser_extract
 
 RATE = 16_000
 LONG = "a_very_long_name_" * 14
@@ -99,8 +96,7 @@ def extracted(tmp_path_factory):
         "--features",
         "pitch,logmel",
     ]
-    command = [sys.executable, "-c", "from extract.cli import main; main()", *arguments, "--store", folder / "s.zarr"]
-    result = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+    result = ser_extract(*arguments, "--store", folder / "s.zarr")
     return result, featurestore.open(folder / "s.zarr")
 
 

@@ -12,17 +12,9 @@ import pytest
 import soundfile
 
 import featurestore
-from tests.extract.samples import noise
+from tests.extract.samples import noise, ser_extract
 
 ENCODER = ["--encoder", "hubert-tiny-untrained"]
-
-
-def command(*arguments):
-    return [sys.executable, "-c", "from extract.cli import main; main()", *map(str, arguments)]
-
-
-def ser_extract(*arguments):
-    return subprocess.run(command(*arguments), capture_output=True, text=True, check=False)
 
 
 def shards(store):
@@ -33,9 +25,8 @@ def shards(store):
 
 def test_a_dataset_becomes_a_store(labelled, tmp_path):
     store = tmp_path / "s.zarr"
-    result = ser_extract(
-        "--dataset", "csv", "--root", labelled, *ENCODER, "--features", "pitch,logmel", "--store", store
-    )
+    asked = ("--dataset", "csv", "--root", labelled, *ENCODER, "--features", "pitch,logmel", "--store", store)
+    result = ser_extract.anew(*asked)
     assert result.returncode == 0, result.stderr
     opened = featurestore.open(store)
     assert {name: spec.layers for name, spec in opened.features.items()} == {
@@ -153,9 +144,8 @@ def test_errors_are_one_line(labelled, arguments, message):
 
 
 def test_a_checkpoint_that_cannot_be_had_offline_is_one_line(labelled):
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(labelled.parent / "cache")}
-    arguments = command("--dataset", "csv", "--root", labelled, "--encoder", "hubert-base")
-    result = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
+    environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(labelled.parent / "cache")}
+    result = ser_extract.anew("--dataset", "csv", "--root", labelled, "--encoder", "hubert-base", env=environment)
     assert result.returncode == 1
     assert "the checkpoint facebook/hubert-base-ls960 cannot be loaded" in result.stderr
     assert "hf download facebook/hubert-base-ls960" in result.stderr
@@ -178,11 +168,11 @@ def test_killed_half_way_it_resumes_to_the_same_bytes(labelled, tmp_path, form):
         file.writelines(f"more{i},clip{i % 4}.wav,3,3,train,s0,\n" for i in range(12))
     base = ["--dataset", "csv", "--root", labelled, *ENCODER, "--features", "pitch", "shard_seconds=2"]
     assert ser_extract(*base, "--store", reference).returncode == 0
-    process = subprocess.Popen(command(*base, "--store", store))
-    while len(list(growing.glob("features/*/shards/*.json"))) < 5 and process.poll() is None:
+    running = ser_extract.start(*base, "--store", store)
+    while len(list(growing.glob("features/*/shards/*.json"))) < 5 and not running.ended():
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    running.send(signal.SIGKILL)
+    assert running.wait().returncode == -signal.SIGKILL
     assert not list(growing.glob("features/*/manifest.json"))
     there = re.search(rf"s{form} has ([0-9.]+) [kM]?B of it", ser_extract(*base, "--store", store, "--plan").stdout)
     assert there is not None
@@ -192,7 +182,7 @@ def test_killed_half_way_it_resumes_to_the_same_bytes(labelled, tmp_path, form):
 
 
 def test_help_is_instant():
-    result = ser_extract("--help")
+    result = ser_extract.anew("--help")
     assert result.returncode == 0
     assert "--encoder" in result.stdout
     code = "import sys, extract.cli; assert not {'torch', 'transformers', 'pandas', 'parselmouth'} & set(sys.modules)"
@@ -218,8 +208,7 @@ def test_a_full_disk_loses_nothing(labelled, tmp_path):
     """A limit on the size of files stands for the disk: the error is said, and the command can be given again."""
     store = tmp_path / "s.zarr"
     base = ["--dataset", "csv", "--root", labelled, "--features", "logmel", "--store", store]
-    limited = ["bash", "-c", 'ulimit -f 32; exec "$@"', "bash", *command(*base)]
-    result = subprocess.run(limited, capture_output=True, text=True, check=False)
+    result = ser_extract(*base, FSIZE=32_000)
     assert result.returncode == 1
     said = result.stderr.strip().splitlines()
     assert ser_extract(*base).returncode == 0

@@ -1,9 +1,6 @@
 """Planned before anything runs, in less room, in either form, and grown by further utterances and datasets."""
 
-import os
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -18,6 +15,7 @@ from featurestore.operations.repair import repair
 from featurestore.operations.verify import verify
 from featurestore.shared.config import load
 from featurestore.shared.errors import SerError, StoreError
+from tests.extract.samples import ser_extract
 
 ENCODER = "hubert-tiny-untrained"
 
@@ -30,11 +28,6 @@ def asked(root, store, *overrides, features="pitch", dataset="csv"):
 
 def files(path):
     return {str(f.relative_to(path)): f.read_bytes() for f in path.rglob("*") if f.is_file()}
-
-
-def ser_extract(*arguments, **environment):
-    command = [sys.executable, "-c", "from extract.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
 
 
 def test_the_plan_says_what_would_be_done_and_writes_nothing(labelled, tmp_path):

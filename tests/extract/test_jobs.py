@@ -3,8 +3,6 @@
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections import deque
 from itertools import count
@@ -24,9 +22,10 @@ from extract.work import READING, WRITING, Spent, do_jobs
 from featurestore.access.writer import StoreWriter
 from featurestore.shared.config import load
 from featurestore.shared.errors import ConfigError, SerError
-from tests.extract.samples import noise
+from tests.extract.samples import noise, ser_extract
 
 ENCODER = "hubert-tiny-untrained"
+pytestmark = pytest.mark.usefixtures("warm_workers")
 NO_DASHBOARD = {"dashboard": False, "dashboard_address": "localhost:0"}  # its usual port may be taken
 FEATURES = ["pitch={}", "logmel={}", f"encoder.checkpoint={ENCODER}"]
 
@@ -41,10 +40,10 @@ def files(path):
 
 @pytest.fixture
 def many(tmp_path):
-    """Clips of 10 s, one of them broken, one missing."""
+    """Clips of 4 s, one of them broken, one missing."""
     rows = [f"clip{i},clip{i}.wav,3,3,train" for i in range(24)]
     for i in range(23):
-        soundfile.write(tmp_path / f"clip{i}.wav", noise(160_000, seed=i), 16_000)
+        soundfile.write(tmp_path / f"clip{i}.wav", noise(64_000, seed=i), 16_000)
     (tmp_path / "clip7.wav").write_bytes(b"")
     (tmp_path / "labels.csv").write_text("\n".join(["name,audio_path,V,A,split_set", *rows]))
     return tmp_path / "labels.csv"
@@ -94,25 +93,20 @@ def test_a_scheduler_that_goes_away_is_said(many, tmp_path):
     store = tmp_path / "s.zarr"
     with LocalCluster(n_workers=1, threads_per_worker=1, scheduler_kwargs=NO_DASHBOARD) as cluster:
         arguments = ["--dataset=csv", f"--root={many}", f"--encoder={ENCODER}", f"--store={store}", "shard_seconds=2"]
-        command = [sys.executable, "-c", "from extract.cli import main; main()", *arguments]
-        process = subprocess.Popen(
-            [*command, f"--scheduler={cluster.scheduler_address}"], stderr=subprocess.PIPE, text=True
-        )
+        running = ser_extract.start(*arguments, f"--scheduler={cluster.scheduler_address}")
         records = store / "features" / ENCODER / "shards"
         while not (records.exists() and list(records.glob("*.json"))):
-            assert process.poll() is None, "it ended before the scheduler did"
+            assert not running.ended(), "it ended before the scheduler did"
             time.sleep(0.01)
-    _, said = process.communicate()
-    assert process.returncode == 1
-    assert said.splitlines()[-1].startswith("ser-extract: lost the scheduler tcp://")
+    done = running.wait()
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("ser-extract: lost the scheduler tcp://")
 
 
 def test_an_error_in_a_worker_is_one_line_that_says_where(labelled, tmp_path):
     """A limit on the size of files stands for a full disk."""
     arguments = ["--dataset=csv", f"--root={labelled}", "--features=logmel", f"--store={tmp_path / 's.zarr'}"]
-    command = [sys.executable, "-c", "from extract.cli import main; main()", *arguments, "--workers=2"]
-    limited = ["bash", "-c", 'ulimit -f 16; exec "$@"', "bash", *command, "shard_seconds=2"]
-    ended = subprocess.run(limited, capture_output=True, text=True, check=False)
+    ended = ser_extract(*arguments, "--workers=2", "shard_seconds=2", FSIZE=16_000)
     *progress, said = ended.stderr.splitlines()
     assert (ended.returncode, ended.stdout) == (1, "")
     assert all(line.startswith("extract: ") for line in progress), ended.stderr
@@ -122,28 +116,26 @@ def test_an_error_in_a_worker_is_one_line_that_says_where(labelled, tmp_path):
 
 
 def test_a_worker_that_is_killed_costs_its_shard_alone(many, tmp_path):
-    extract(asked(many, tmp_path / "one.zarr", "shard_seconds=10", "workers=1"))
+    extract(asked(many, tmp_path / "one.zarr", "shard_seconds=4", "workers=1"))
     store = tmp_path / "two.zarr"
     arguments = [f"--{key}={value}" for key, value in {"dataset": "csv", "root": many, "store": store}.items()]
-    command = [sys.executable, "-c", "from extract.cli import main; main()", *arguments, "--workers=2"]
-    started = subprocess.Popen([*command, "shard_seconds=10", *FEATURES], stdout=subprocess.PIPE, text=True)
+    running = ser_extract.start(*arguments, "--workers=2", "shard_seconds=4", *FEATURES)
     records = store / "features" / ENCODER / "shards"
     workers: list[psutil.Process] = []
     while not (len(workers) == 2 and records.exists() and len(list(records.glob("*.json"))) >= 2):
-        assert started.poll() is None, "it ended before a worker could be killed"
+        assert not running.ended(), "it ended before a worker could be killed"
         time.sleep(0.01)
-        children = psutil.Process(started.pid).children(recursive=True)
+        children = psutil.Process(running.pid).children(recursive=True)
         workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
     os.kill(workers[0].pid, signal.SIGKILL)
-    output, _ = started.communicate(timeout=120)
-    assert started.returncode == 3, output  # two utterances have no audio
+    assert running.wait().returncode == 3  # two utterances have no audio
     assert files(tmp_path / "one.zarr") == files(store)
 
 
 def test_features_of_a_gpu_and_of_the_cores_are_done_side_by_side(many, tmp_path):
     """Parts of each shard here, the others in two processes: the same bytes, whoever has a GPU."""
-    extract(asked(many, tmp_path / "one.zarr", "shard_seconds=30", "workers=1"))
-    config = asked(many, tmp_path / "two.zarr", "shard_seconds=30")
+    extract(asked(many, tmp_path / "one.zarr", "shard_seconds=12", "workers=1"))
+    config = asked(many, tmp_path / "two.zarr", "shard_seconds=12")
     source = read_source(config)
     writer = StoreWriter(config.store_path())
     with writer.lock():

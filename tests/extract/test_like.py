@@ -20,7 +20,7 @@ from extract.run import extract
 from featurestore.shared.config import load
 from featurestore.shared.errors import SerError
 from tests.benchmarks.extract.models import build, save
-from tests.extract.samples import FAMILIES
+from tests.extract.samples import FAMILIES, ser_extract
 from tests.extract.test_text import write_checkpoint
 
 SETTINGS = [
@@ -37,11 +37,6 @@ SETTINGS = [
     "formants={}",
     "opensmile.level=functionals",
 ]
-
-
-def ser_extract(*arguments, **how):
-    command = [sys.executable, "-c", "from extract.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **how)
 
 
 @pytest.fixture
@@ -90,6 +85,7 @@ def test_settings_that_are_found_out_are_the_same_again(recordings, family, trim
     same(old, new)
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_workers_need_no_such_store(recordings):
     _, old = made(recordings / "old", recordings / "a.zarr", "logmel.n_mels=40", "pitch.floor=60")
     _, new = made(
@@ -193,7 +189,7 @@ def test_code_in_the_folder_of_a_checkpoint_never_runs(model_type, recordings):
     ]
     for asked in features:
         arguments = ["--dataset", "folder", "--root", recordings / "new", *asked, "--store", recordings / "b.zarr"]
-        result = ser_extract(*arguments, input="y\n" * 100)
+        result = ser_extract(*arguments, stdin="y\n" * 100)
         assert result.returncode == 1
         assert len(result.stderr.splitlines()) == 1, result.stderr
         assert "[y/N]" not in result.stdout + result.stderr

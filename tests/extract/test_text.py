@@ -2,8 +2,6 @@
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +22,7 @@ from featurestore.operations.copying import copy_stores
 from featurestore.shared.config import load
 from featurestore.shared.errors import SerError, StoreError
 from tests.benchmarks.extract.models import build
+from tests.extract.samples import ser_extract
 
 SMALL = {
     "hidden_size": 32,
@@ -232,10 +231,8 @@ def said(tmp_path, spoken):
 @pytest.mark.parametrize("suffix", [".zarr", ".h5"])
 def test_transcripts_become_a_store(said, roberta, tmp_path, suffix):
     store = tmp_path / f"s{suffix}"
-    code = "from extract.cli import main; main()"
     options = ["--dataset", "csv", "--root", said, "--features", "text,words,logmel", "--store", store]
-    command = [sys.executable, "-c", code, *options, f"text.checkpoint={roberta}"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = ser_extract(*options, f"text.checkpoint={roberta}")
     assert result.returncode == 3, result.stderr
     opened = featurestore.open(store)
     text, words = opened.feature("text"), opened.feature("words")
@@ -262,6 +259,7 @@ def test_transcripts_become_a_store(said, roberta, tmp_path, suffix):
     }
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_workers_of_another_folder_write_the_same(said, roberta, tmp_path, monkeypatch):
     """The checkpoint is named relative to the folder where the command is given."""
     monkeypatch.chdir(Path(roberta).parent)

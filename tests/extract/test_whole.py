@@ -1,8 +1,5 @@
 """Files that are cut or damaged are never accepted in silence, and those that are whole are not refused."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import soundfile
@@ -11,7 +8,7 @@ import featurestore
 from extract.audio import NO_LENGTH, AudioError, count_samples, read_recording
 from extract.audio_files import suffixes
 from extract.whole import NotWholeError, check_mp3, check_ogg
-from tests.extract.samples import SHARED, noise, shared
+from tests.extract.samples import SHARED, noise, ser_extract, shared
 
 SECONDS = 3
 WAVE = noise(SECONDS * 16_000) * np.abs(np.sin(np.linspace(0, 20, SECONDS * 16_000))).astype(np.float32)
@@ -182,9 +179,7 @@ def test_what_is_not_whole_fails_by_name_and_the_rest_goes_on(tmp_path, workers)
         "--store",
         tmp_path / "s.h5",
     ]
-    command = [sys.executable, "-c", "from extract.cli import main; main()", *map(str, arguments)]
-    command += [f"workers={workers}", "shard_seconds=2"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = ser_extract(*arguments, f"workers={workers}", "shard_seconds=2")
     assert result.returncode == 3, result.stderr
     store = featurestore.open(tmp_path / "s.h5")
     for feature in ("logmel", "mfcc"):

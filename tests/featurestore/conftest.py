@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,8 +13,9 @@ import pytest
 import featurestore
 from tests.featurestore.strangers import given, home, stores, victim  # noqa: F401, fixtures
 from tests.featurestore.toy import DTYPES, FORMS, Toy
+from tests.processes import Command
 
-collect_ignore = ["killed_writer.py", "small_change.py"]  # scripts
+SER_STORE = Command("featurestore")
 
 
 @pytest.fixture(scope="session")
@@ -62,15 +62,10 @@ def tree() -> Callable[[Path], dict[str, bytes]]:
     return read
 
 
-@pytest.fixture
-def ser_store(environment: dict[str, str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+@pytest.fixture(scope="session")
+def ser_store() -> Command:
     """The command ser-store, in a process of its own."""
-
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", "from featurestore.cli import main; main()", *map(str, arguments)]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-
-    return run
+    return SER_STORE
 
 
 @pytest.fixture

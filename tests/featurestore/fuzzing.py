@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import faulthandler
 import json
-import shutil
+import os
 import sys
 import traceback
 import warnings
@@ -19,9 +19,11 @@ from typing import Any
 import h5py
 import numpy as np
 
+from featurestore.format import zarr
 from tests.featurestore import probing
 from tests.featurestore.lookup3 import metadata_blocks, with_checksum
 from tests.featurestore.toy import Toy
+from tests.processes import limit_memory
 
 KINDS = {"toy.zarr": {}, "packed.zarr": {"compress": "zstd"}, "toy.h5": {}}
 SECONDS = 20
@@ -42,7 +44,7 @@ def originals(folder: Path) -> None:
 def mutate(path: Path, rng: Random) -> str:
     """Change one thing of a store, and return what."""
     if path.is_dir():
-        file = rng.choice(sorted(file for file in path.rglob("*") if file.is_file()))
+        file = rng.choice(files_of(path))
         place = file.relative_to(path).as_posix()
         change = _mutated_json if file.suffix == ".json" and rng.random() < 0.6 else _mutated_bytes
         said, content = change(file.read_bytes(), rng)
@@ -289,29 +291,45 @@ def judge(path: Path, original: dict[str, Any]) -> str:
     return f"verify finds nothing, but {(other + lost)[:4]} are not what was written" if other or lost else ""
 
 
-def main(folder: Path, seeds: range) -> None:
+def main() -> None:
     """Print a line of JSON as each seed begins, and one with what is wrong with it."""
+    folder, first, count = Path(sys.argv[1]), *map(int, sys.argv[2:4])
+    faulthandler.enable()
     warnings.simplefilter("error")
     warnings.simplefilter("ignore", RuntimeWarning)  # of scales that are damaged, and no numbers any more
     originals(folder)
+    zarr.PATIENCE = (0.0,)  # nobody else changes the store
     whole = {name: probing.read_all(folder / name).values for name in KINDS}
-    probing.limit_memory()
-    for seed in seeds:
+    written = {name: contents(folder / name) for name in KINDS}
+    limit_memory(probing.MEMORY)
+    for seed in range(first, first + count):
         rng = Random(seed)
         name = rng.choice(list(KINDS))
-        path = folder / "changed" / name
-        shutil.rmtree(path.parent, ignore_errors=True)
-        path.parent.mkdir()
-        (shutil.copytree if (folder / name).is_dir() else shutil.copy)(folder / name, path)
+        path = folder / name
         said = f"{name}: {mutate(path, rng)}"
+        changed = contents(path)
         print(json.dumps([seed, said, None]), flush=True)
         faulthandler.dump_traceback_later(SECONDS, exit=True)
         wrong = judge(path, whole[name])
         faulthandler.cancel_dump_traceback_later()
+        if contents(path) != changed:
+            wrong += "reading has changed the store"
+        for file in changed:
+            if changed[file] != written[name][file]:
+                file.write_bytes(written[name][file])
         if wrong:
             print(json.dumps([seed, said, wrong]), flush=True)
 
 
+def contents(path: Path) -> dict[Path, bytes]:
+    """Return the bytes of every file of a store."""
+    return {file: file.read_bytes() for file in ([path] if path.is_file() else files_of(path))}
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Return the files of a store that is a folder, in order."""
+    return sorted(Path(place, name) for place, _, names in os.walk(folder) for name in names)
+
+
 if __name__ == "__main__":
-    faulthandler.enable()
-    main(Path(sys.argv[1]), range(int(sys.argv[2]), int(sys.argv[2]) + int(sys.argv[3])))
+    main()

@@ -1,6 +1,6 @@
 """Writes the toy store in processes that kill themselves before a random operation on a file, until one is done.
 
-python killed_writer.py STORE SEED
+Its arguments are the store and a seed.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import random
 import sys
 from pathlib import Path
 
-from sudden_death import kill_after
-from toy import Toy
+from tests.featurestore.sudden_death import kill_after
+from tests.featurestore.toy import Toy
 
 
 def main() -> None:
@@ -29,7 +29,3 @@ def main() -> None:
         kills += 1
     print(kills)
     sys.exit(os.waitstatus_to_exitcode(status))
-
-
-if __name__ == "__main__":
-    main()

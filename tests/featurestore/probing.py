@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import io
-import multiprocessing
 import os
-import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,18 +22,18 @@ import featurestore.format.packing
 from featurestore import cli
 from featurestore.access.statistics import corpus_statistics
 from featurestore.access.store import Store
+from featurestore.format import zarr
 from featurestore.operations.verify import verify, verify_utterance
 from featurestore.shared.errors import StoreError
 from tests.featurestore.toy import Toy
+from tests.processes import FRESH, begin_with, ensure_server, limit_memory
 
 ANSWERS = (StoreError, OSError)
 """The errors in which reading may end."""
 MEMORY = 1 << 30
 """Bytes that reading a small store may take."""
 SECONDS = 30
-FRESH = multiprocessing.get_context("forkserver")
-"""Where processes come from that are small and know nothing of the tests before."""
-FRESH.set_forkserver_preload(["tests.featurestore.warm"])
+begin_with("tests.featurestore.warm")
 COMMANDS = (
     "info STORE",
     "list STORE",
@@ -144,20 +142,13 @@ def as_plain(table: Any) -> dict[str, Any]:
     }
 
 
-def limit_memory(more: int = MEMORY) -> None:
-    """Let this process take no more than so many bytes beyond what it has."""
-    taken = int(
-        next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmData" in line).split()[1]
-    )
-    resource.setrlimit(resource.RLIMIT_DATA, (taken * 1024 + more,) * 2)
-
-
 def in_child(work: Callable[..., Any], *arguments: Any, seconds: int = SECONDS) -> str:
     """Return what ``work`` prints in a process of its own, which may take so many seconds, and `MEMORY`.
 
     Raises:
         AssertionError: with the output, if it ended in an error that nobody caught, in a signal, or not at all.
     """
+    ensure_server()
     reader, writer = FRESH.Pipe(duplex=False)
     child = FRESH.Process(target=_child, args=(work, arguments, writer, seconds))
     child.start()
@@ -175,7 +166,8 @@ def _child(work: Callable[..., Any], arguments: tuple[Any, ...], writer: Any, se
     faulthandler.enable(2)
     faulthandler.dump_traceback_later(seconds, exit=True, file=2)
     os.fsync = lambda _: None  # what is tested here is not what survives a power cut
-    limit_memory()
+    zarr.PATIENCE = (0.0,)  # nobody else changes the store
+    limit_memory(MEMORY)
     work(*arguments)
 
 

@@ -1,8 +1,7 @@
 """Makes a small change to copies of a store, each ended at another instant or by another limit, and checks each copy.
 
-python small_change.py STORE kill|size|room
-
-Prints ``before``, ``after`` or what is wrong for each, with the exit status of the process and what it said.
+Its arguments are the store and kill, size or room. It prints for each ``before``, ``after`` or what is wrong, with the
+exit status of the process and what it said.
 """
 
 from __future__ import annotations
@@ -14,14 +13,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from sudden_death import kill_after
-from toy import Toy
 
 import featurestore
 from featurestore.access.writer import StoreWriter
 from featurestore.operations.repair import repair
 from featurestore.operations.verify import verify
 from featurestore.shared.errors import StoreError
+from tests.featurestore.sudden_death import kill_after
+from tests.featurestore.toy import Toy
 
 NEW = ["label", "note"]
 
@@ -77,7 +76,3 @@ def main() -> None:
         shutil.rmtree(copy.parent)
         if status == 0:
             return
-
-
-if __name__ == "__main__":
-    main()

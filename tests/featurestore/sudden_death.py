@@ -31,4 +31,4 @@ def kill_after(operations: int) -> None:
             count()
 
     sys.addaudithook(heard)
-    os.fsync, os.pwrite = counted(os.fsync), counted(os.pwrite)
+    os.fsync, os.pwrite = counted(lambda _: None), counted(os.pwrite)  # a kill is no power cut

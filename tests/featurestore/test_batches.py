@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import featurestore
 from featurestore.access.batch_order import batch_order
 from featurestore.access.batches import read_ahead
+from tests.processes import FRESH, ensure_server
 
 lengths_of = st.lists(st.integers(1, 300), min_size=1, max_size=200)
 
@@ -199,13 +200,15 @@ class Batches(torch.utils.data.IterableDataset):
             ]
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize("context", [get_context("fork"), FRESH], ids=["fork", "fresh"])
 @pytest.mark.parametrize("dataset", [Utterances, Batches])
 def test_workers_of_a_data_loader_read_the_same(toy, written, dataset, context):
+    """Where they have all that this process has, and where they have what the dataset takes with it."""
+    ensure_server()
     store = featurestore.open(written)
     expected = {name: store[name]["states"] for name in toy.readable}  # files are open before the workers start
     loader = torch.utils.data.DataLoader(
-        dataset(store, toy.readable), batch_size=None, num_workers=2, multiprocessing_context=get_context(context)
+        dataset(store, toy.readable), batch_size=None, num_workers=2, multiprocessing_context=context
     )
     found = [pair for item in loader for pair in (item if dataset is Batches else [item])]
     assert sorted(name for name, _ in found) == sorted(toy.readable)

@@ -2,8 +2,6 @@
 
 import pickle
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import h5py
@@ -18,6 +16,7 @@ from featurestore.operations.repair import repair
 from featurestore.operations.verify import verify, verify_utterance
 from featurestore.shared.errors import StoreError
 from tests.featurestore.toy import FRAMES, Toy, tampered
+from tests.processes import Command
 
 FEATURES = ("states", "pitch")
 
@@ -370,13 +369,12 @@ def test_a_lock_for_which_there_is_no_room_is_an_error_about_the_store(toy, moun
     assert path.read_bytes() == content
 
 
-SCRIPT = Path(__file__).with_name("small_change.py")
+small_change = Command("featurestore", "tests.featurestore.small_change")
 
 
-def changes(path, kind, environment):
+def changes(path, kind):
     """Return for each instant, or limit: the exit status, the state of the store, what is left beside it, a message."""
-    command = [sys.executable, SCRIPT, path, kind]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    result = small_change(path, kind)
     assert (result.returncode, result.stderr) == (0, "")
     return [line.split("\t")[1:] for line in result.stdout.splitlines()]
 
@@ -384,10 +382,10 @@ def changes(path, kind, environment):
 @pytest.mark.parametrize(
     ("kind", "least", "problem"), [("size", 1, "File too large"), ("room", 3, "No space left on device")]
 )
-def test_a_small_change_without_room_happens_or_not(toy, request, form, environment, kind, least, problem):
+def test_a_small_change_without_room_happens_or_not(toy, request, form, kind, least, problem):
     folder = request.getfixturevalue("mounted" if kind == "room" else "tmp_path")
     path = toy.write(folder / f"toy{form}")
-    *failed, last = changes(path, kind, environment)
+    *failed, last = changes(path, kind)
     assert last == ["0", "after", "0", ""]
     assert len(failed) >= least
     for status, state, beside, message in failed:
@@ -396,9 +394,9 @@ def test_a_small_change_without_room_happens_or_not(toy, request, form, environm
         assert "\\n" not in message
 
 
-def test_a_small_change_that_is_killed_happens_or_not(toy, tmp_path, form, environment):
+def test_a_small_change_that_is_killed_happens_or_not(toy, tmp_path, form):
     path = toy.write(tmp_path / f"toy{form}")
-    *killed, last = changes(path, "kill", environment)
+    *killed, last = changes(path, "kill")
     assert last == ["0", "after", "0", ""]
     assert len(killed) > 20
     assert {(status, beside) for status, _, beside, _ in killed} == {("-9", "0")}

@@ -1,31 +1,31 @@
 """Whatever is changed in a store: reading ends in an answer or in an error of ours, and verify misses nothing."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 from tests.featurestore.lookup3 import checksum, metadata_blocks
+from tests.processes import Command
 
 SEEDS, WORKERS = range(2000), 2
 
 
-def start(folder, seeds, environment):
+fuzzing = Command("featurestore", "tests.featurestore.fuzzing")
+
+
+def start(folder, seeds):
     folder.mkdir()
-    command = [sys.executable, "-m", "tests.featurestore.fuzzing", folder, str(seeds.start), str(len(seeds))]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return fuzzing.start(folder, seeds.start, len(seeds), seconds=900)
 
 
-def test_a_changed_store_is_read_as_it_was_or_refused(tmp_path, environment):
+def test_a_changed_store_is_read_as_it_was_or_refused(tmp_path):
     """Two thousand changes; python -m tests.featurestore.fuzzing FOLDER SEED 1 makes one of them again."""
     each = len(SEEDS) // WORKERS
-    workers = [start(tmp_path / str(w), SEEDS[w * each : (w + 1) * each], environment) for w in range(WORKERS)]
-    said = [worker.communicate() for worker in workers]  # all of them have ended before one is judged
-    for worker, (output, errors) in zip(workers, said, strict=True):
-        lines = [json.loads(line) for line in output.splitlines()]
+    workers = [start(tmp_path / str(w), SEEDS[w * each : (w + 1) * each]) for w in range(WORKERS)]
+    for done in [worker.wait() for worker in workers]:  # all of them have ended before one is judged
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
         assert [line for line in lines if line[2]] == []
-        assert worker.returncode == 0, f"it ended in {lines[-1:]}: {errors}"
+        assert done.returncode == 0, f"it ended in {lines[-1:]}: {done.stderr}"
         assert len(lines) == each
 
 

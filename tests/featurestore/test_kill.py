@@ -1,24 +1,21 @@
 """Killed at any instant and started again, a writer ends with the same bytes."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-SCRIPT = Path(__file__).with_name("killed_writer.py")
+from tests.processes import Command
+
+killed_writer = Command("featurestore", "tests.featurestore.killed_writer")
 KILLS = 50
 """At least so many in each form, over as many stores as that takes."""
 
 
-def test_killed_at_random_instants_it_resumes_to_the_same_bytes(toy, tmp_path, form, environment, tree):
+def test_killed_at_random_instants_it_resumes_to_the_same_bytes(toy, tmp_path, form, tree):
     whole = tree(toy.write(tmp_path / f"whole{form}", features=("states", "pitch")))
     kills, seed = 0, 0
     while kills < KILLS:
         path = tmp_path / f"{seed}" / f"toy{form}"
         path.parent.mkdir()
-        command = [sys.executable, SCRIPT, path, str(seed)]
-        result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+        result = killed_writer(path, seed)
         assert result.returncode == 0, result.stderr
         kills, seed = kills + int(result.stdout), seed + 1
         assert tree(path) == whole

@@ -1,7 +1,7 @@
 """A reader sees the labels of one moment, however often others change them meanwhile."""
 
-import subprocess
 import sys
+import time
 
 import pytest
 
@@ -10,37 +10,37 @@ from featurestore.access.writer import StoreWriter
 from featurestore.format import zarr
 from featurestore.format.opening import open_backend_to_write
 from featurestore.shared.errors import StoreError
+from tests.processes import Command
 
 COLUMNS = [f"label {i}" for i in range(40)]
-RELABEL = """
-import sys, time
-from featurestore.access.writer import StoreWriter
-writer, columns = StoreWriter(sys.argv[1]), [f"label {i}" for i in range(40)]
-for version in range(int(sys.argv[2])):
-    with writer.change_at_once():
-        writer.replace_table(writer.table.assign(**dict.fromkeys(columns, float(version))))
-    time.sleep(0.02)
-"""
+relabel = Command("featurestore", "tests.featurestore.test_one_moment")
 
 
-def test_labels_are_of_one_moment_while_they_are_replaced(toy, tmp_path, form, environment):
+def main():
+    """Change all labels of a store again and again, in a process of its own."""
+    writer = StoreWriter(sys.argv[1])
+    for version in range(8):
+        with writer.change_at_once():
+            writer.replace_table(writer.table.assign(**dict.fromkeys(COLUMNS, float(version))))
+        time.sleep(0.02)
+
+
+def test_labels_are_of_one_moment_while_they_are_replaced(toy, tmp_path, form):
     path = toy.write(tmp_path / f"toy{form}")
     writer = StoreWriter(path)
     with writer.change_at_once():
         writer.replace_table(writer.table.assign(**dict.fromkeys(COLUMNS, -1.0)))
-    command = [sys.executable, "-c", RELABEL, str(path), "15"]
-    seen = set()
-    with subprocess.Popen(command, env=environment) as relabelling:
-        while relabelling.poll() is None:
-            try:
-                table = featurestore.open(path).utterances
-            except StoreError as error:  # opened in the middle of a change, which the reader is told
-                assert "is being changed" in str(error)  # noqa: PT017
-                continue
-            values = {value for column in COLUMNS for value in table[column]}
-            assert len(values) == 1
-            seen |= values
-    assert relabelling.returncode == 0
+    seen, running = set(), relabel.start(path)
+    while not running.ended():
+        try:
+            table = featurestore.open(path).utterances
+        except StoreError as error:  # opened in the middle of a change, which the reader is told
+            assert "is being changed" in str(error)  # noqa: PT017
+            continue
+        values = {value for column in COLUMNS for value in table[column]}
+        assert len(values) == 1
+        seen |= values
+    assert running.wait().returncode == 0
     assert len(seen) > 2
 
 

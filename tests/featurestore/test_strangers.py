@@ -22,8 +22,9 @@ from featurestore.format.opening import open_backend_to_write
 from featurestore.operations.export import export_frames
 from featurestore.operations.verify import verify
 from featurestore.shared.errors import StoreError
-from tests.featurestore.probing import FRESH, as_plain, frames_of, in_child, read_all, read_many
+from tests.featurestore.probing import as_plain, frames_of, in_child, read_all, read_many
 from tests.featurestore.toy import FIRST, HOP, Toy
+from tests.processes import FRESH, ensure_server
 
 
 def linked(place, target):
@@ -460,5 +461,6 @@ def test_an_open_store_goes_on_reading_the_files_that_it_opened(given, name):
 def test_a_store_in_another_process_reads_the_same(given, name):
     store = featurestore.open(given / name)
     expected = store["a1"]["states"]
+    ensure_server()
     with ProcessPoolExecutor(1, FRESH) as pool:
         assert np.array_equal(pool.submit(frames_of, store, "a1").result(), expected)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import h5py
 import numpy as np
 import pytest
@@ -9,6 +11,15 @@ import pytest
 from tests.featurestore.lookup3 import metadata_blocks, with_checksum
 from tests.featurestore.probing import in_child, read_all
 from tests.featurestore.strangers import PRIVATE, in_file
+
+
+@pytest.fixture
+def given(stores, tmp_path):
+    """The folder that a stranger has sent, with the file alone."""
+    folder = tmp_path / "given"
+    folder.mkdir()
+    shutil.copy(stores / "toy.h5", folder)
+    return folder
 
 
 def as_external(file, name, home, count=9):

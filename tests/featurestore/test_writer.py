@@ -14,22 +14,9 @@ from featurestore.format.plan import FeaturePlan
 from featurestore.operations.verify import verify
 from featurestore.shared.errors import StoreError
 from tests.featurestore.toy import DIM, FAILED, FRAMES, LAYERS, PROVENANCE
+from tests.processes import Command
 
-WRITE = """
-import resource, sys
-sys.path.insert(0, sys.argv[2])
-from pathlib import Path
-from toy import Toy
-if len(sys.argv) > 3:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))
-Toy().write(Path(sys.argv[1]), features=("states", "pitch"))
-"""
-FOLDER = os.path.dirname(__file__)
-
-
-def write_elsewhere(path, environment, *limits):
-    command = [sys.executable, "-c", WRITE, path, FOLDER, *map(str, limits)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+write_elsewhere = Command("featurestore", "tests.featurestore.toy")
 
 
 def test_the_same_again_changes_nothing(toy, copied, tree):
@@ -261,31 +248,31 @@ def test_values_that_cannot_be_stored_are_a_failure_of_that_utterance(toy, tmp_p
 
 
 @pytest.mark.parametrize("limit", [300, 600, 900, 1200])
-def test_a_file_system_that_refuses_to_grow_a_file_loses_nothing(tmp_path, environment, form, toy, tree, limit):
+def test_a_file_system_that_refuses_to_grow_a_file_loses_nothing(tmp_path, form, toy, tree, limit):
     path, whole = tmp_path / f"toy{form}", toy.write(tmp_path / f"whole{form}", features=("states", "pitch"))
-    full = write_elsewhere(path, environment, limit)
+    full = write_elsewhere(path, FSIZE=limit)
     assert full.returncode != 0
     assert "File too large" in full.stderr or "StoreError" in full.stderr or "OSError" in full.stderr
-    assert write_elsewhere(path, environment).returncode == 0
+    assert write_elsewhere(path).returncode == 0
     assert tree(path) == tree(whole)
 
 
-def test_a_full_disk_loses_nothing(mounted, tmp_path, environment, form, toy, tree):
+def test_a_full_disk_loses_nothing(mounted, tmp_path, form, toy, tree):
     filler = mounted / "filler"
     filler.write_bytes(bytes((4 << 20) - 64_000))
     path = mounted / f"toy{form}"
-    full = write_elsewhere(path, environment)
+    full = write_elsewhere(path)
     assert "No space left on device" in full.stderr
     filler.unlink()
-    assert write_elsewhere(path, environment).returncode == 0
+    assert write_elsewhere(path).returncode == 0
     assert tree(path) == tree(toy.write(tmp_path / f"whole{form}", features=("states", "pitch")))
 
 
-def test_a_read_only_file_system_can_be_read(mounted, toy, form, environment):
+def test_a_read_only_file_system_can_be_read(mounted, toy, form):
     path = toy.write(mounted / f"toy{form}", features=("states", "pitch"))
     subprocess.run(["mount", "-o", "remount,ro", mounted], check=True)
     store = featurestore.open(path)
     assert np.allclose(store["a1"]["states"], toy.states["a1"], atol=2)
-    refused = write_elsewhere(path, environment)
+    refused = write_elsewhere(path)
     assert "Read-only file system" in refused.stderr
     subprocess.run(["mount", "-o", "remount,rw", mounted], check=True)

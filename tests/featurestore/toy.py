@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,6 +98,11 @@ class Toy:
                         shard.add(name, (self.pitch if feature == "pitch" else self.states)[name])
         if not writer.pending(feature):
             writer.commit(feature)
+
+
+def main() -> None:
+    """Write a whole store in a process of its own."""
+    Toy().write(Path(sys.argv[1]), features=("states", "pitch"))
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,13 @@
-"""Imported where processes are made for `probing.in_child`, so that each of them has imported everything."""
+"""All that reading and changing a store imports, some of it when something is first done, for `tests.processes`."""
 
 import contextlib
 import sys
 import tempfile
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dask
-import pytest  # noqa: F401, the main module of the process that asks
 
 from tests.featurestore import probing
 from tests.featurestore.toy import FORMS, Toy
@@ -19,3 +19,4 @@ with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as pool, das
         with contextlib.redirect_stdout(None):
             probing.use(Toy().write(Path(folder) / f"toy{suffix}"), Path(folder) / suffix, Path(folder) / "labels.csv")
 sys.argv[:] = argv
+assert threading.active_count() == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +17,12 @@ from featurestore.access.store import Store
 from featurestore.access.writer import StoreWriter
 from featurestore.format.codec import encode
 from featurestore.format.plan import FeaturePlan, FeatureSpec, Plan
-from tests.train.commands import Commands
+from tests.processes import Command
 from train.layers import LayerSum
 
 LAYERS, DIM, HOP = 3, 16, 0.02
 EMOTIONS = ("anger", "calm", "joy")
+SER_TRAIN = Command("train")
 
 
 @pytest.fixture(autouse=True)
@@ -108,11 +109,9 @@ def changed(store_path: Path, tmp_path: Path) -> Callable[[pd.DataFrame], Store]
 
 
 @pytest.fixture(scope="session")
-def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+def commands() -> Command:
     """Starts ser-train in processes."""
-    found = Commands(tmp_path_factory.mktemp("printed"))
-    yield found
-    found.close()
+    return SER_TRAIN
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """Labels, speakers and features that give no meaningful figure are refused; what may be meant is a warning."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -15,6 +13,7 @@ from featurestore.operations.copying import copy_stores
 from featurestore.shared.config import load
 from featurestore.shared.errors import SerError
 from tests.featurestore.toy import place_of
+from tests.processes import Command
 from train.class_plots import plot_confusion
 from train.config import TrainConfig
 from train.examples import load_examples, survey
@@ -23,6 +22,7 @@ from train.run import run
 from train.splits import Splits
 
 QUICK = ["splits.k=3", "width=8", "optim.epochs=1", "workers=1", "baseline=false", "plots=false"]
+ser_store = Command("featurestore")
 CATEGORIES = ["targets=[emotion]", "loss=cross_entropy"]
 
 
@@ -293,7 +293,7 @@ def test_skipped_utterances_are_grouped(store, changed, tmp_path):
 def test_labels_put_in_later_are_checked(copied, commands, tmp_path):
     (tmp_path / "labels.csv").write_text("name,V\nu001,99\nu002,inf\n")
     words = ["add-labels", copied, tmp_path / "labels.csv", "--replace"]
-    subprocess.run([sys.executable, "-c", "from featurestore.cli import main; main()", *map(str, words)], check=True)
+    assert ser_store(*words).returncode == 0
     result = commands.run("--store", copied, *QUICK, f"runs={tmp_path}")
     assert result.returncode == 1
     assert "label V of 2 utterances (u001, u002) is outside its scale, 1 to 5, e.g. 99" in result.stderr

@@ -170,7 +170,7 @@ def test_a_whole_file_takes_the_place_of_another(tmp_path):
 
 def test_a_lack_of_memory_is_one_line(commands, store_path, tmp_path):
     settings = ["width=8192", "fusion.heads=1", "splits.k=6", "workers=1", f"runs={tmp_path}"]
-    result = commands.run("--store", store_path, *settings, AS=2 << 30)
+    result = commands.run("--store", store_path, *settings, memory=1 << 30)
     assert (result.returncode, len(result.stderr.splitlines())) == (1, 1)
     assert result.stderr.startswith("ser-train: there is not enough memory: ")
 

@@ -123,6 +123,7 @@ def swept(store_path, tmp_path_factory):
     return folder
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_a_variant_has_the_bits_of_the_same_config_alone(swept, store, tmp_path):
     for variant in swept.variants:
         alone, _ = run(

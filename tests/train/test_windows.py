@@ -74,6 +74,7 @@ def test_an_epoch_trains_on_everything_once(examples, monkeypatch):
     assert sorted(np.concatenate(batches)) == list(range(96))
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_folds_that_pass_a_store_together_have_the_bits_of_each_alone(store, tmp_path):
     together, _ = run(store, config(f"runs={tmp_path}/together", "members=2"), lambda _: None)
     whole = pd.read_csv(together / "predictions.csv", index_col="name")
