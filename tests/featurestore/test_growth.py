@@ -127,7 +127,7 @@ def test_growth_that_contradicts_the_store_is_refused_and_changes_nothing(toy, c
         }
     before = tree(copied_toy)
     with pytest.raises(StoreError, match=message):
-        StoreWriter(copied_toy).grow(toy.plan_of(table, ranges=ranges), plans, SHARD_SECONDS)
+        grow(StoreWriter(copied_toy), toy.plan_of(table, ranges=ranges), plans, SHARD_SECONDS)
     assert tree(copied_toy) == before
 
 
@@ -151,7 +151,7 @@ def test_a_damaged_store_does_not_grow_and_gets_no_new_checksum(toy, copied_toy,
     with pytest.raises(
         StoreError, match=r"is damaged, its table|(start of states|attributes of pitch) in .* not as written"
     ):
-        StoreWriter(copied_toy).grow(toy.plan_of(table), plans, SHARD_SECONDS)
+        grow(StoreWriter(copied_toy), toy.plan_of(table), plans, SHARD_SECONDS)
     assert tree(copied_toy) == before
     if harm in ("root", "table/V"):
         with pytest.raises(StoreError, match="is damaged, its table"):
