@@ -231,6 +231,7 @@ def test_rankers_ranks_and_sequences(commands, rated_store, tmp_path):
     times = chunk_times(rated_store.feature("states").times(drawn), 10, 6)
     assert np.allclose(curves.loc[drawn, ["start", "time", "end"]], times, atol=1e-6)
     assert (whole / "plots" / f"curve_{drawn}.svg").exists()
+    assert drawn in (whole / "plots" / "curves.html").read_text(encoding="utf-8")
 
     again = train.Run.open(whole).curves(rated_store)
     assert len(again) == 6 * 96
@@ -241,6 +242,7 @@ def test_rankers_ranks_and_sequences(commands, rated_store, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / f"curve_{drawn}.png").exists()
+    assert drawn in (tmp_path / "out" / "curves.html").read_text(encoding="utf-8")
     written = pd.read_csv(tmp_path / "out" / "curves.csv", index_col=["name", "chunk"])
     assert written["A"].tolist() == mine.loc[drawn, "A"].tolist()
 

@@ -144,12 +144,12 @@ def curves(
     Args:
         run: The folder of a run with pooling=chunks and the task sequence or ranking.
         store: The feature store, or its URL: with the features of the run, in any data type.
-        out: A folder for curves.csv and the pictures.
+        out: A folder for curves.csv, the pictures, and curves.html, which says the time under the mouse.
         draw: Utterances that are drawn, below their level and pitch if the store has intensity or logmel, and pitch.
         device: cpu, cuda …; that of the run when absent.
     """
     import featurestore
-    from train.curves.pictures import draw_curve
+    from train.curves.drawn import draw_curves
     from train.curves.tables import FILE
     from train.files import write_whole
     from train.opened import Run
@@ -158,8 +158,7 @@ def curves(
     table = Run.open(run, device).curves(opened, list(draw) or None)
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / FILE, table.to_csv())
-    for name in draw:
-        draw_curve(out, opened, name, table.loc[[name]])
+    draw_curves(out, opened, {name: table.loc[[name]] for name in draw})
     say(f"{out / FILE}: {table.index.get_level_values('name').nunique()} utterances")
     return 0
 
