@@ -179,6 +179,7 @@ def test_the_loss_of_a_ranker_is_that_of_ranknet(rated_store):
     softplus = lambda x: np.log1p(np.exp(x))  # noqa: E731
     # the second is above the first; neither is told from the third, which half of the pairs find alike
     expected = np.mean([softplus(0.5 - 1.5), softplus(1.0 - -1.0)])
+    expected += 0.01 * np.mean([0.5, 1.0, 1.5, -1.0, 0.0, 0.0]) ** 2  # their level
     assert float(goal.loss(output, targets)) == pytest.approx(expected)
 
 
@@ -217,6 +218,7 @@ def test_rankers_ranks_and_sequences(commands, rated_store, tmp_path):
     for name in table.index[:5]:
         assert tested.loc[name, "A_rank"].tolist() == ranks[name].tolist()
 
+    results_of_ranker = results
     sequence = f"tasks.curve={{name: sequence, targets: [A, D], ranks: {folder / 'ranks'}}}"
     drawn = table.index[0]
     whole, results = trained(rated_store, tmp_path, sequence, *CHUNKS, f"curves_of=[{drawn}]")
@@ -245,6 +247,22 @@ def test_rankers_ranks_and_sequences(commands, rated_store, tmp_path):
     assert drawn in (tmp_path / "out" / "curves.html").read_text(encoding="utf-8")
     written = pd.read_csv(tmp_path / "out" / "curves.csv", index_col=["name", "chunk"])
     assert written["A"].tolist() == mine.loc[drawn, "A"].tolist()
+
+    done = commands.run("order", folder, whole, "--out", tmp_path / "order.csv")
+    assert done.returncode == 0, done.stderr
+    order = pd.read_csv(tmp_path / "order.csv", index_col=["target", "metric", "run"])
+    for metric, of in results_of_ranker["figures"]["model"]["A"].items():
+        mine = order.loc["A", metric, str(folder)]
+        assert mine[["value", "low", "high"]].tolist() == pytest.approx([of["value"], of["low"], of["high"]])
+        assert mine["less_first"] == 0
+    beside = order.loc["D", "Spearman", str(whole)]
+    assert beside["value"] == pytest.approx(spearmanr(predicted["D"], predicted["D_model"]).statistic)
+    less = beside["value"] - order.loc["D", "Spearman", str(folder)]["value"]
+    assert beside["less_first"] == pytest.approx(less)
+    assert beside["less_first_low"] <= less <= beside["less_first_high"]
+    assert "less the first" in done.stdout
+    done = commands.run("order", folder, "--threshold", "0.5")
+    assert "threshold=0.5: expected .5 < threshold <= 1" in done.stderr
 
     with pytest.raises(SerError, match="trained on other folds, perhaps on utterances that are tested here"):
         trained(rated_store, tmp_path, sequence, *CHUNKS, "splits.seed=6")
