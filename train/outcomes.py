@@ -96,7 +96,10 @@ def check_same_tests(outcomes: list[Outcome]) -> list[str]:
     first = outcomes[0]
     others = sorted({metric for one in outcomes for metric in one.metrics.values()} - set(METRIC))
     if others:
-        raise SerError(f"runs that are judged by {', '.join(others)} cannot be compared, only by {', '.join(METRIC)}")
+        raise SerError(
+            f"runs that are judged by {', '.join(others)} cannot be compared, only by {', '.join(METRIC)}: "
+            "ser-train order says which puts utterances in order better"
+        )
     targets = [
         target for target, metric in first.metrics.items() if all(one.metrics.get(target) == metric for one in outcomes)
     ]

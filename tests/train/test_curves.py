@@ -272,6 +272,7 @@ def test_rankers_ranks_and_sequences(commands, rated_store, tmp_path):
         trained(rated_store, tmp_path, sequence)
     done = commands.run("compare", folder, folder)
     assert "judged by pairwise_accuracy cannot be compared" in done.stderr
+    assert "ser-train order says" in done.stderr
 
 
 def test_the_targets_of_a_sequence_are_the_curves_of_its_fold(rated_store, tmp_path):
