@@ -21,6 +21,7 @@ from train.curves.attentions import ChunkAttention
 from train.curves.chunks import chunk_times
 from train.curves.curve import curves_of, smooth, trend
 from train.curves.ordering import kendall_of, order_sums, pairwise_accuracy_of, spearman_of
+from train.curves.page import curves_figure
 from train.curves.pairs import Pairs
 from train.curves.ranks import as_json, rank_sequence, read_ranks
 from train.examples import load_examples
@@ -401,9 +402,12 @@ def test_curves_of_unseen_speakers_follow_what_moves(moving_store, tmp_path):
     ranker = "tasks.order={name: ranking, targets: [A]}"
     chunks = "pooling={name: chunks, seconds: 0.5, longest: 3.0, density: 2}"
     words = ["streams.voice.feature=voice", "width=8", "fusion=none", "splits.k=3", "workers=1", "plots=false"]
-    config = load(TrainConfig, [], [*words, ranker, chunks, "optim.epochs=8", "baseline=false", f"runs={tmp_path}"])
-    folder, _ = run(store, config, lambda _: None)
+    words += ["curves_of=[m00]", "optim.epochs=8", "baseline=false", f"runs={tmp_path}"]
+    folder, _ = run(store, load(TrainConfig, [], [*words, ranker, chunks]), lambda _: None)
     curves, found = pd.read_csv(folder / "curves.csv", index_col=["name", "chunk"]), []
+    assert (folder / "plots" / "curves.html").exists()
+    (drawn,) = curves_figure(store, "m00", curves.loc["m00"]).data  # the store has neither level nor pitch
+    assert drawn.name == "A_rank"
     assert len(curves) == 72 * 12
     for name, curve in curves.groupby("name"):
         times = store.feature("voice").times(name)
