@@ -37,6 +37,12 @@ def as_label(name: str) -> str:
     return printable(name)[:LONGEST_LABEL].replace("$", r"\$")
 
 
+def stamp_of(folder: Path) -> str:
+    """Return what is to be said of what is drawn in a folder: that its run, there or above, is unsafe; else nothing."""
+    stamps = (place / UNSAFE for place in (folder, folder.parent))
+    return next((printable(file.read_text().strip()) for file in stamps if file.exists()), "")
+
+
 def save(figure: Figure, folder: Path, name: str) -> None:
     """Write a figure as ``NAME.png`` and ``NAME.svg``; of a name that holds a column's the odd characters are quoted.
 
@@ -45,9 +51,9 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     Raises:
         SerError: if it cannot be written.
     """
-    for place in (folder, folder.parent):
-        if (place / UNSAFE).exists():
-            figure.suptitle(printable((place / UNSAFE).read_text().strip()), color="red", fontsize=7)
+    stamp = stamp_of(folder)
+    if stamp:
+        figure.suptitle(stamp, color="red", fontsize=7)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # a letter that the font lacks is shown as a box
         figure.draw_without_rendering()

@@ -19,6 +19,8 @@ from train.tensors import read_tensors
 
 KEYS = ["name", "fold"]
 METRIC = {"CCC": ccc_of, "UAR": uar_of}
+OF_NUMBERS = ("CCC", "pairwise_accuracy")
+"""Metrics of targets that are numbers."""
 NOT_OF_A_MODEL = ("seed", "runs", "method", "workers", "scheduler", "device", "baseline", "plots", "log")
 """Settings by which runs of one method may differ."""
 
@@ -52,7 +54,7 @@ class Outcome:
         )
 
     def _numeric(self, target: str) -> list[str]:
-        return [target, f"{target}_model"] if self.metrics[target] == "CCC" else []
+        return [target, f"{target}_model"] if self.metrics[target] in OF_NUMBERS else []
 
     @property
     def seeds(self) -> range:
@@ -94,7 +96,10 @@ def check_same_tests(outcomes: list[Outcome]) -> list[str]:
     first = outcomes[0]
     others = sorted({metric for one in outcomes for metric in one.metrics.values()} - set(METRIC))
     if others:
-        raise SerError(f"runs that are judged by {', '.join(others)} cannot be compared, only by {', '.join(METRIC)}")
+        raise SerError(
+            f"runs that are judged by {', '.join(others)} cannot be compared, only by {', '.join(METRIC)}: "
+            "ser-train order says which puts utterances in order better"
+        )
     targets = [
         target for target, metric in first.metrics.items() if all(one.metrics.get(target) == metric for one in outcomes)
     ]
@@ -102,11 +107,16 @@ def check_same_tests(outcomes: list[Outcome]) -> list[str]:
         found = "; ".join(f"{one.path} {', '.join(one.metrics)}" for one in outcomes)
         raise SerError(f"the runs have no target in common: {found}")
     for other in outcomes[1:]:
-        _check_same_tests(first, other, targets)
+        check_same_labels(first, other, targets)
     return targets
 
 
-def _check_same_tests(first: Outcome, other: Outcome, targets: list[str]) -> None:
+def check_same_labels(first: Outcome, other: Outcome, targets: list[str]) -> None:
+    """Check that two runs have the same test parts, and the same labels of some targets in them.
+
+    Raises:
+        SerError: naming what differs.
+    """
     same = first.table.index.equals(other.table.index)
     names = [one.table.index.get_level_values("name") for one in (first, other)]
     for (mine, yours), (one, two) in ((names, (first, other)), (names[::-1], (other, first))) if not same else ():
@@ -126,7 +136,7 @@ def _check_same_tests(first: Outcome, other: Outcome, targets: list[str]) -> Non
     for target in targets:
         labels, others = first.table[target], other.table[target]
         equal = np.asarray(labels == others)
-        if first.metrics[target] == "CCC":
+        if first.metrics[target] in OF_NUMBERS:
             equal = np.isclose(labels, others, equal_nan=True)
         if not equal.all():
             raise SerError(

@@ -30,7 +30,23 @@ NAME = re.compile(r"^(?P<language>DK|EN)_(?P<speaker>\d{3})_[ABHNS]_(?P<sentence
 RATERS = ("a1", "a2", "a3")
 RATINGS = [f"{rater}_{target}" for rater in RATERS for target in "VAD"]
 SCALE = (1.0, 5.0)
-OWN = ("name", "path", "V", "A", "D", "emotion", "language", "speaker", "sentence", "gender", "age", "ratings")
+SENTENCES = {
+    "DK_1": "Dugen ligger på køleskabet.",
+    "DK_2": "Det sorte ark papir er placeret deroppe ved siden af tømmerstykket.",
+    "DK_3": "De bar det bare ovenpå og nu skal de ned igen.",
+    "DK_4": "Det vil være på det sted, hvor vi altid opbevarer det.",
+    "DK_5": "Om syv timer er det morgen.",
+    "EN_1": "The tablecloth is lying on the fridge.",
+    "EN_2": "The black sheet of paper is located up there besides the piece of timber.",
+    "EN_3": "They just carried it upstairs and now they are going down again.",
+    "EN_4": "It will be in the place where we always store it.",
+    "EN_5": "In seven hours it will be morning.",
+}
+"""By language and number, as its page gives them; they say nothing of the emotion."""
+OWN = (
+    *("name", "path", "language", "speaker", "sentence", "transcript", "gender", "age"),
+    *("V", "A", "D", "emotion", "ratings"),
+)
 """Columns that the dataset makes itself."""
 
 
@@ -72,8 +88,14 @@ class EmoTale(Dataset):
         """Return the table with what follows from its columns, and from the table of speakers if there is one."""
         means = {target: table[[f"{rater}_{target}" for rater in RATERS]].mean(axis=1) for target in "VAD"}
         emotion = table["gt_emotion"].map(self.EMOTIONS).fillna("")
-        path = "wav/" + table["file"]
-        table = table.assign(path=path, emotion=emotion, ratings=table.apply(_ratings, axis=1), **means)
+        said = (table["language"] + "_" + table["sentence"]).map(SENTENCES).fillna("")
+        table = table.assign(
+            path="wav/" + table["file"],
+            emotion=emotion,
+            transcript=said,
+            ratings=table.apply(_ratings, axis=1),
+            **means,
+        )
         file = self.folder() / "speaker_info.csv"
         if not os.path.exists(file):
             return table

@@ -100,6 +100,12 @@ def test_emotale_ratings(emotale):
     assert table.loc["EN_018_S_3", ["a1_V", "a3_D"]].tolist() == [2.5, 3.5]
     assert table["emotion"].tolist() == ["anger", "neutral", "sadness"]
     assert table["language"].tolist() == ["DK", "DK", "EN"]
+    dk, dk_too, en = table["transcript"]
+    assert (dk, dk_too) == (
+        "Dugen ligger på køleskabet.",
+        "Det sorte ark papir er placeret deroppe ved siden af tømmerstykket.",
+    )
+    assert en == "They just carried it upstairs and now they are going down again."
 
 
 def test_emotale_speakers(emotale):

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,8 @@ from featurestore.format.plan import FeaturePlan, FeatureSpec, Plan
 from tests.processes import Command
 from train.layers import LayerSum
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
 LAYERS, DIM, HOP = 3, 16, 0.02
 EMOTIONS = ("anger", "calm", "joy")
 SER_TRAIN = Command("train")
@@ -127,3 +130,41 @@ def rated_store(store: Store, changed: Callable[[pd.DataFrame], Store]) -> Store
         for row in range(len(table))
     ]
     return changed(table.assign(ratings=[json.dumps(one) for one in ratings]))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed")
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def browsed(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Opens an HTML file, waits for some elements, and notes what it asks for and what goes wrong."""
+    pages = []
+
+    def open_file(path: Path, *selectors: str) -> Any:
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        pages.append(page)
+        page.asked, page.wrong = [], []
+        page.on("request", lambda request: page.asked.append(request.url))
+        page.on("pageerror", lambda error: page.wrong.append(str(error)))
+        page.on("console", lambda line: page.wrong.append(line.text) if line.type == "error" else None)
+        page.goto(path.as_uri())
+        for selector in selectors:
+            page.wait_for_selector(selector)
+        return page
+
+    yield open_file
+    for page in pages:
+        page.close()
+
+
+def from_network(page: Any) -> list[str]:
+    """Return the addresses that an opened page asked for, beyond what it brings itself."""
+    return [url for url in page.asked if not url.startswith(("file:", "blob:", "data:"))]

@@ -21,6 +21,7 @@ from train.curves.attentions import ChunkAttention
 from train.curves.chunks import chunk_times
 from train.curves.curve import curves_of, smooth, trend
 from train.curves.ordering import kendall_of, order_sums, pairwise_accuracy_of, spearman_of
+from train.curves.page import curves_figure
 from train.curves.pairs import Pairs
 from train.curves.ranks import as_json, rank_sequence, read_ranks
 from train.examples import load_examples
@@ -179,6 +180,7 @@ def test_the_loss_of_a_ranker_is_that_of_ranknet(rated_store):
     softplus = lambda x: np.log1p(np.exp(x))  # noqa: E731
     # the second is above the first; neither is told from the third, which half of the pairs find alike
     expected = np.mean([softplus(0.5 - 1.5), softplus(1.0 - -1.0)])
+    expected += 0.01 * np.mean([0.5, 1.0, 1.5, -1.0, 0.0, 0.0]) ** 2  # their level
     assert float(goal.loss(output, targets)) == pytest.approx(expected)
 
 
@@ -217,6 +219,7 @@ def test_rankers_ranks_and_sequences(commands, rated_store, tmp_path):
     for name in table.index[:5]:
         assert tested.loc[name, "A_rank"].tolist() == ranks[name].tolist()
 
+    results_of_ranker = results
     sequence = f"tasks.curve={{name: sequence, targets: [A, D], ranks: {folder / 'ranks'}}}"
     drawn = table.index[0]
     whole, results = trained(rated_store, tmp_path, sequence, *CHUNKS, f"curves_of=[{drawn}]")
@@ -231,6 +234,7 @@ def test_rankers_ranks_and_sequences(commands, rated_store, tmp_path):
     times = chunk_times(rated_store.feature("states").times(drawn), 10, 6)
     assert np.allclose(curves.loc[drawn, ["start", "time", "end"]], times, atol=1e-6)
     assert (whole / "plots" / f"curve_{drawn}.svg").exists()
+    assert drawn in (whole / "plots" / "curves.html").read_text(encoding="utf-8")
 
     again = train.Run.open(whole).curves(rated_store)
     assert len(again) == 6 * 96
@@ -241,8 +245,25 @@ def test_rankers_ranks_and_sequences(commands, rated_store, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / f"curve_{drawn}.png").exists()
+    assert drawn in (tmp_path / "out" / "curves.html").read_text(encoding="utf-8")
     written = pd.read_csv(tmp_path / "out" / "curves.csv", index_col=["name", "chunk"])
     assert written["A"].tolist() == mine.loc[drawn, "A"].tolist()
+
+    done = commands.run("order", folder, whole, "--out", tmp_path / "order.csv")
+    assert done.returncode == 0, done.stderr
+    order = pd.read_csv(tmp_path / "order.csv", index_col=["target", "metric", "run"])
+    for metric, of in results_of_ranker["figures"]["model"]["A"].items():
+        mine = order.loc["A", metric, str(folder)]
+        assert mine[["value", "low", "high"]].tolist() == pytest.approx([of["value"], of["low"], of["high"]])
+        assert mine["less_first"] == 0
+    beside = order.loc["D", "Spearman", str(whole)]
+    assert beside["value"] == pytest.approx(spearmanr(predicted["D"], predicted["D_model"]).statistic)
+    less = beside["value"] - order.loc["D", "Spearman", str(folder)]["value"]
+    assert beside["less_first"] == pytest.approx(less)
+    assert beside["less_first_low"] <= less <= beside["less_first_high"]
+    assert "less the first" in done.stdout
+    done = commands.run("order", folder, "--threshold", "0.5")
+    assert "threshold=0.5: expected .5 < threshold <= 1" in done.stderr
 
     with pytest.raises(SerError, match="trained on other folds, perhaps on utterances that are tested here"):
         trained(rated_store, tmp_path, sequence, *CHUNKS, "splits.seed=6")
@@ -252,6 +273,7 @@ def test_rankers_ranks_and_sequences(commands, rated_store, tmp_path):
         trained(rated_store, tmp_path, sequence)
     done = commands.run("compare", folder, folder)
     assert "judged by pairwise_accuracy cannot be compared" in done.stderr
+    assert "ser-train order says" in done.stderr
 
 
 def test_the_targets_of_a_sequence_are_the_curves_of_its_fold(rated_store, tmp_path):
@@ -380,9 +402,12 @@ def test_curves_of_unseen_speakers_follow_what_moves(moving_store, tmp_path):
     ranker = "tasks.order={name: ranking, targets: [A]}"
     chunks = "pooling={name: chunks, seconds: 0.5, longest: 3.0, density: 2}"
     words = ["streams.voice.feature=voice", "width=8", "fusion=none", "splits.k=3", "workers=1", "plots=false"]
-    config = load(TrainConfig, [], [*words, ranker, chunks, "optim.epochs=8", "baseline=false", f"runs={tmp_path}"])
-    folder, _ = run(store, config, lambda _: None)
+    words += ["curves_of=[m00]", "optim.epochs=8", "baseline=false", f"runs={tmp_path}"]
+    folder, _ = run(store, load(TrainConfig, [], [*words, ranker, chunks]), lambda _: None)
     curves, found = pd.read_csv(folder / "curves.csv", index_col=["name", "chunk"]), []
+    assert (folder / "plots" / "curves.html").exists()
+    (drawn,) = curves_figure(store, "m00", curves.loc["m00"]).data  # the store has neither level nor pitch
+    assert drawn.name == "A_rank"
     assert len(curves) == 72 * 12
     for name, curve in curves.groupby("name"):
         times = store.feature("voice").times(name)

@@ -19,7 +19,7 @@ from train.schedule import count_batches
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = {file.stem: file for file in sorted((ROOT / "configs/train").glob("*.yaml"))}
-OTHERS = {"chunk_curves", "chunk_ranker", "emotale_curves", "emotale_ranker", "multiscale"}
+OTHERS = {name for name in CONFIGS if any(word in name for word in ("curves", "ranker", "multiscale"))}
 """Configs of chunks and their curves, which rest on each other's runs, and are trained in tests of their own."""
 SPEAKERS = 20
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.train.conftest import from_network
 from train.compare import compare_runs
 from train.sweep.config import SweepConfig
 from train.sweep.effects import effects_of, matched
@@ -34,8 +35,6 @@ FACTORS = (
     {"name": "head.hidden", "values": [4, 8]},
     {"name": "seed", "values": [0, 1]},
 )
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
 HOSTILE = "<img src=x onerror=\"document.title='broken'\">"
 
 
@@ -164,37 +163,11 @@ def test_numbers_stand_beside_their_ends():
     assert rounded(table, together=False).to_dict("list") == apart
 
 
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed")
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield opened
-        opened.close()
-
-
 @pytest.fixture
-def opened(browser):
-    """Opens a report, and notes what it asks for and what goes wrong."""
-    pages = []
-
-    def open_report(path):
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        pages.append(page)
-        page.asked, page.wrong = [], []
-        page.on("request", lambda request: page.asked.append(request.url))
-        page.on("pageerror", lambda error: page.wrong.append(str(error)))
-        page.on("console", lambda line: page.wrong.append(line.text) if line.type == "error" else None)
-        page.goto(path.as_uri())
-        page.wait_for_selector("#table-commands.dataTable tbody tr")  # before it is as plain as without a script
-        page.wait_for_selector(".figure .main-svg")
-        return page
-
-    yield open_report
-    for page in pages:
-        page.close()
+def opened(browsed):
+    """Opens a report."""
+    # before its tables are made they are as plain as without a script
+    return lambda path: browsed(path, "#table-commands.dataTable tbody tr", ".figure .main-svg")
 
 
 def column(page, table, number):
@@ -216,7 +189,7 @@ def test_tables_are_sorted_and_filtered_in_a_browser(swept, opened):
     page.wait_for_function("document.querySelectorAll('#table-variants tbody tr').length == 4")
     assert set(column(page, "table-variants", names.index("layers") + 1)) == {"learned"}
     assert page.wrong == []
-    assert [url for url in page.asked if not url.startswith(("file:", "blob:", "data:"))] == []
+    assert from_network(page) == []
 
 
 def test_figures_say_what_is_under_the_mouse(swept, opened):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def register(app: App) -> None:
     """Add the commands to ser-train."""
-    for command in (prefer, norm, ranks, curves, missing):
+    for command in (prefer, norm, ranks, curves, order, missing):
         app.command(command)
 
 
@@ -144,12 +144,12 @@ def curves(
     Args:
         run: The folder of a run with pooling=chunks and the task sequence or ranking.
         store: The feature store, or its URL: with the features of the run, in any data type.
-        out: A folder for curves.csv and the pictures.
+        out: A folder for curves.csv, the pictures, and curves.html, which says the time under the mouse.
         draw: Utterances that are drawn, below their level and pitch if the store has intensity or logmel, and pitch.
         device: cpu, cuda …; that of the run when absent.
     """
     import featurestore
-    from train.curves.pictures import draw_curve
+    from train.curves.drawn import draw_curves
     from train.curves.tables import FILE
     from train.files import write_whole
     from train.opened import Run
@@ -158,9 +158,44 @@ def curves(
     table = Run.open(run, device).curves(opened, list(draw) or None)
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / FILE, table.to_csv())
-    for name in draw:
-        draw_curve(out, opened, name, table.loc[[name]])
+    draw_curves(out, opened, {name: table.loc[[name]] for name in draw})
     say(f"{out / FILE}: {table.index.get_level_values('name').nunique()} utterances")
+    return 0
+
+
+def order(*runs: Path, threshold: float = 0.6, out: Path | None = None) -> int:
+    """Say how well runs put utterances in order, rankers and what predicts numbers beside each other.
+
+    By how many of the pairs that raters agree on are ordered so, and Spearman and Kendall with the consensus, over the
+    test parts of all folds together, with 95 % intervals over speakers.
+
+    Args:
+        runs: Folders of runs on one store with the same folds; each is compared with the first.
+        threshold: Share of the pairs of raters that must say the same of two utterances, above a half.
+        out: A CSV file for the figures.
+    """
+    from featurestore.shared.command import say_table
+    from featurestore.shared.errors import SerError
+    from train.compare import short_names
+    from train.curves.orders import order_table
+    from train.files import write_whole
+
+    if not runs:
+        raise SerError("found no run, expected the folders of one or more")
+    if not 0.5 < threshold <= 1:
+        raise SerError(f"threshold={threshold:g}: expected .5 < threshold <= 1")
+    table = order_table(runs, threshold)
+    names = dict(zip(map(str, runs), short_names(runs), strict=True))
+    rows = [
+        (row["target"], row["metric"], names[row["run"]], _with_ends(row, "value", "low", "high"),
+         _with_ends(row, "less_first", "less_first_low", "less_first_high") if row["run"] != str(runs[0]) else "")
+        for _, row in table.iterrows()
+    ]  # fmt: skip
+    say_table(("target", "metric", "run", "value", "less the first"), rows)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(out, table.to_csv(index=False))
+        say(f"{out}: {len(table)} figures")
     return 0
 
 
@@ -185,6 +220,10 @@ def missing(*, run: Path) -> int:
     ]
     say_table(("stream", "missing", "target", "metric", *(f"{rate:.0%}" for rate in RATES)), rows)
     return 0
+
+
+def _with_ends(row: pd.Series, value: str, low: str, high: str) -> str:
+    return f"{row[value]:+.3f} [{row[low]:+.3f}, {row[high]:+.3f}]"
 
 
 def _pairs(only: tuple[str, ...]) -> tuple[str, ...]:

@@ -16,6 +16,8 @@ from train.metrics import Floats
 
 KEY = "ChunkRankSeq"
 """Of a file: ``{"NAME.wav": {"ChunkRankSeq": [3, 1, …]}, …}``."""
+RANK = "_rank"
+"""What follows the name of a target in that of a column of its ranks."""
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".mat", ".npy")
 
 
@@ -46,7 +48,7 @@ def rank_sequence(scores: npt.ArrayLike) -> Ints:
 
 def rank_columns(scores: Floats, targets: Sequence[str]) -> dict[str, Any]:
     """Return the ranks of scores (utterances, chunks, targets), (utterances, chunks), as columns ``TARGET_rank``."""
-    return {f"{target}_rank": rank_sequence(scores[..., column]) for column, target in enumerate(targets)}
+    return {f"{target}{RANK}": rank_sequence(scores[..., column]) for column, target in enumerate(targets)}
 
 
 def as_json(ranks: Mapping[str, Sequence[int]]) -> str:

@@ -11,9 +11,9 @@ from threadpoolctl import threadpool_limits
 
 from featurestore.shared.errors import SerError
 from train.config import TrainConfig
-from train.curves.pictures import draw_curve
+from train.curves.drawn import draw_curves
 from train.curves.rank_files import PROTOCOL, ranks_file
-from train.curves.ranks import as_json
+from train.curves.ranks import RANK, as_json
 from train.curves.tables import FILE, curves_table
 from train.examples import Examples
 from train.files import write_whole
@@ -44,7 +44,7 @@ def check_drawn(config: TrainConfig, protocol: Protocol) -> None:
 
 
 def write_curves(folder: RunFolder, examples: Examples, numbers: Sequence[int], system: System) -> None:
-    """Write the curves of the test parts, if there are any: ``curves.csv``, and pictures of ``curves_of``.
+    """Write the curves of the test parts, if there are any: ``curves.csv``, and pictures and a page of ``curves_of``.
 
     Args:
         folder: of the run.
@@ -60,9 +60,11 @@ def write_curves(folder: RunFolder, examples: Examples, numbers: Sequence[int], 
             return
         tables[number] = table
     write_whole(folder.path / FILE, pd.concat(tables, names=["fold"]).to_csv())
+    drawn = {}
     for name in folder.config.curves_of:
         (fold, *_) = (number for number in numbers if name in folder.protocol.folds[number].test)
-        draw_curve(folder.path / "plots", examples.store, name, tables[fold].loc[[name]])
+        drawn[name] = tables[fold].loc[[name]]
+    draw_curves(folder.path / "plots", examples.store, drawn)
 
 
 def write_ranks(path: Path, out: Path, say: Say) -> None:
@@ -89,6 +91,6 @@ def write_ranks(path: Path, out: Path, say: Say) -> None:
         for task in tasks:
             goal = examples.goals[task]
             for column, ranks in goal.curves(outputs[task].mean(dim=0)).items():
-                file = ranks_file(out, fold, column.removesuffix("_rank"))
+                file = ranks_file(out, fold, column.removesuffix(RANK))
                 write_whole(file, as_json(dict(zip(examples.names, ranks, strict=True))))
                 say(f"{file}: {len(examples.names)} utterances, {ranks.shape[1]} chunks each")

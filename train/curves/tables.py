@@ -11,10 +11,12 @@ import torch
 from train.clock import pooled_hop, pooled_times
 from train.config import TrainConfig
 from train.curves.chunks import chunk_times
+from train.curves.ranks import RANK
 from train.examples import Examples
 from train.poolings.chunks import Chunks
 
 FILE = "curves.csv"
+TIMES = ("start", "time", "end")
 DIGITS = 6
 """Of a second, and of a value."""
 
@@ -49,5 +51,15 @@ def curves_table(
     heard = (pooled_times(examples.streams, config, name)[0] for name in names)
     times = np.concatenate([chunk_times(times, *settings) for times in heard])
     index = pd.MultiIndex.from_product([names, range(chunks.count)], names=["name", "chunk"])
-    found = {word: times[:, place] for place, word in enumerate(("start", "time", "end"))}
+    found = {word: times[:, place] for place, word in enumerate(TIMES)}
     return pd.DataFrame(found | {key: np.ravel(of) for key, of in columns.items()}, index).round(DIGITS)
+
+
+def targets_of(curves: pd.DataFrame) -> list[str]:
+    """Return the columns that move over time."""
+    return [str(column) for column in curves if column not in TIMES]
+
+
+def ranked(column: str) -> bool:
+    """Return whether it holds ranks, of which the first has most."""
+    return column.endswith(RANK)

@@ -25,6 +25,9 @@ from train.metrics import Groups, Measured
 from train.tasks import Goal, Task
 from train.tasks.regression import declared_scale
 
+LEVEL = 0.01
+"""Weight of the squared mean of the scores of a batch."""
+
 
 class Ranking(Task):
     """A score of any columns that raters rated, by RankNet over the pairs of a batch that they agree on.
@@ -163,15 +166,19 @@ class RankingGoal(Goal):
         return self._pairs[column].labels(targets[:, place])
 
     def loss(self, output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return RankNet's loss: the mean over pairs, and their chunks, of -log sigmoid(score_i - score_j)."""
+        """Return RankNet's loss: the mean over pairs, and their chunks, of -log sigmoid(score_i - score_j).
+
+        Differences say nothing of the level of the scores: it is drawn to 0, so that those of the models of several
+        folds can be compared.
+        """
         scores = by_place(output, self.outputs)
         scores = scores[:, 1:] if scores.shape[1] > 1 else scores
         losses = []
         for column in range(self.outputs):
             more, less = (self._preferred(targets, column) > 0).nonzero(as_tuple=True)
             losses.append(torch.nn.functional.softplus(scores[less, :, column] - scores[more, :, column]).flatten())
-        every = torch.cat(losses)
-        return every.mean() if len(every) else output.sum() * 0
+        every, level = torch.cat(losses), LEVEL * scores.mean(dim=(0, 1)).square().sum()
+        return every.mean() + level if len(every) else level
 
     @override
     def represent(self, output: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from featurestore.shared.command import printable
 from train.comparison_tables import once, rule
+from train.hovering import as_html, library
 from train.sweep.methods import Found
 from train.sweep.report.figures import figures
 from train.sweep.report.tables import Findings, rounded
@@ -88,13 +89,8 @@ def _sections(findings: Findings) -> Iterator[Section]:
     first = [name for name in ("methods", "variants") if name in tables]
     yield from (_table(name, tables[name]) for name in first)
     for number, (title, figure) in enumerate(figures(findings)):
-        html = figure.to_html(full_html=False, include_plotlyjs=False, div_id=f"figure-{number}", config=QUIET)
-        yield Section("figure", title, "", html)
+        yield Section("figure", title, "", as_html(figure, f"figure-{number}"))
     yield from (_table(name, tables[name]) for name in TITLES if name in tables and name not in first)
-
-
-QUIET = {"displaylogo": False, "plotlyServerURL": ""}
-"""Of plotly: no link to its makers."""
 
 
 def _table(name: str, table: pd.DataFrame) -> Section:
@@ -127,7 +123,6 @@ def _one_line(table: pd.DataFrame) -> pd.DataFrame:
 def _libraries() -> Iterator[str]:
     from itables.javascript import generate_init_offline_itables_html
     from itables.options import dt_bundle
-    from plotly.offline import get_plotlyjs
 
-    yield f"<script>{get_plotlyjs()}</script>"
+    yield library()
     yield generate_init_offline_itables_html(dt_bundle)
