@@ -56,7 +56,7 @@ def curves_figure(store: AnyStore, name: str, curve: pd.DataFrame) -> Figure:
     """Return the figure of an utterance: panels above each other on one axis of time."""
     from plotly.graph_objects import Figure
 
-    columns, voice, figure = targets_of(curve), [level_of(store, name), pitch_of(store, name)], Figure()
+    columns, voice, figure = targets_of(curve), (level_of(store, name), pitch_of(store, name)), Figure()
     count = len(columns) + any(voice)
     panels = iter([1 - (number + 1 - GAP) / count, 1 - number / count] for number in range(count))
     axes: dict[str, Any] = {}
