@@ -176,7 +176,8 @@ def _become(
     if memory is not None:
         limit_memory(memory)
     for name, limit in limits.items():
-        resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (limit, limit))
+        kind = getattr(resource, f"RLIMIT_{name}")
+        resource.setrlimit(kind, (limit, resource.getrlimit(kind)[1]))
     os._exit(_ended(module))
 
 
@@ -188,6 +189,8 @@ def _ended(module: str) -> int:
     except SystemExit as end:
         code = int(end.code or 0)
     except BaseException:
+        most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))  # what went wrong is printed into a file
         sys.excepthook(*sys.exc_info())
         code = 1
     threading._shutdown()

@@ -170,7 +170,11 @@ class ZarrBackend(Backend):
         return self
 
     def publish(self) -> None:
-        """Let readers see everything that was written; here they see it at once."""
+        """Let readers see everything that was written; here they see it at once.
+
+        What is left of a worker that was killed meanwhile goes away.
+        """
+        self._clear_temporaries()
 
     def discard(self) -> None:
         """Discard what readers do not see yet; here there is nothing of that kind."""

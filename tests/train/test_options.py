@@ -181,7 +181,8 @@ def test_a_reader_that_stops_early_does_not_stop_the_training(commands, store_pa
     running = commands.start("--store", store_path, *QUICK, f"runs={tmp_path}", stdout=pipe)
     with pipe.open() as file:
         file.readline()
-    assert (running.wait().returncode, running.err.read_text()) == (0, "")
+    ended = running.wait()
+    assert (ended.returncode, ended.stderr) == (0, "")
     assert (tmp_path / "toy/states/attention/exp_1/metrics.json").exists()
     log = (tmp_path / "toy/states/attention/exp_1/train_log.txt").read_text()
     assert "\nfold 2, member 0: " in log

@@ -26,7 +26,7 @@ from train.tasks import Goal, Task
 from train.tasks.regression import declared_scale
 
 LEVEL = 0.01
-"""Weight of the squared mean of the scores of a batch."""
+"""Weight of the squared mean of the scores of the utterances of a batch that were rated."""
 
 
 class Ranking(Task):
@@ -177,7 +177,9 @@ class RankingGoal(Goal):
         for column in range(self.outputs):
             more, less = (self._preferred(targets, column) > 0).nonzero(as_tuple=True)
             losses.append(torch.nn.functional.softplus(scores[less, :, column] - scores[more, :, column]).flatten())
-        every, level = torch.cat(losses), LEVEL * scores.mean(dim=(0, 1)).square().sum()
+        rated = [~absent for absent in self.missing(targets).values()]
+        levels = [scores[there, :, column].mean().square() for column, there in enumerate(rated) if there.any()]
+        every, level = torch.cat(losses), LEVEL * sum(levels, start=torch.zeros_like(output).sum())
         return every.mean() + level if len(every) else level
 
     @override
