@@ -328,7 +328,7 @@ import numpy as np
 from extract.features.encoder import Encoder, is_lack_of_memory
 from tests.extract.samples import computed, noise
 
-waves = [noise(80_000, seed) for seed in range(128)]
+waves = [noise(80_000, seed) for seed in range(240)]
 whole, parts = (Encoder(checkpoint="hubert-tiny-untrained", batch_seconds=seconds) for seconds in (1e6, 20))
 expected = computed(parts, waves)
 fronts = [whole._backbone.front(wave) for wave in waves]

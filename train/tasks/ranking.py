@@ -179,7 +179,7 @@ class RankingGoal(Goal):
             losses.append(torch.nn.functional.softplus(scores[less, :, column] - scores[more, :, column]).flatten())
         rated = [~absent for absent in self.missing(targets).values()]
         levels = [scores[there, :, column].mean().square() for column, there in enumerate(rated) if there.any()]
-        every, level = torch.cat(losses), LEVEL * sum(levels, start=torch.zeros_like(output).sum())
+        every, level = torch.cat(losses), LEVEL * sum(levels, start=0 * output.sum())
         return every.mean() + level if len(every) else level
 
     @override
