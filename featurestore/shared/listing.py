@@ -134,9 +134,10 @@ def summary(section: type[Config]) -> str:
     return (docstring or section.__doc__ or "").strip().partition("\n")[0]
 
 
-def items(schema: type[Config]) -> list[Item]:
+@cache
+def items(schema: type[Config]) -> tuple[Item, ...]:
     """Return everything that can be set in ``schema``, and every part of every kind, in the order of the classes."""
-    return list(_below(schema, (), (schema,)))
+    return tuple(_below(schema, (), (schema,)))
 
 
 def _below(section: type[Config], steps: tuple[Step, ...], above: tuple[type, ...]) -> Iterator[Item]:
