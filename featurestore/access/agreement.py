@@ -6,11 +6,10 @@ import numpy as np
 import pandas as pd
 
 from featurestore.format.backend import Backend
-from featurestore.format.plan import Plan, as_json_ranges
+from featurestore.format.plan import PLACES, Plan, as_json_ranges
 from featurestore.format.table import Columns, plain_columns
 from featurestore.shared.errors import StoreError
 
-PLACES = ("shard", "slot")
 FLAGS = "flags"
 """The column of what is odd about an utterance, which can depend on the others, e.g. where two have the same audio."""
 

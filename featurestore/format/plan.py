@@ -19,6 +19,8 @@ from featurestore.format.codec import Dtype
 from featurestore.shared.config import Config
 from featurestore.shared.errors import StoreError
 
+PLACES = ("shard", "slot")
+"""Columns of the utterance table that say where the frames of an utterance lie."""
 FORMAT_VERSION = 2
 CHUNK_FRAMES = 16
 Ints = npt.NDArray[np.int64]
@@ -111,7 +113,7 @@ class Plan:
         odd = [name for name in table.index if not (isinstance(name, str) and name)]
         if odd:
             raise StoreError(f"names must be texts that are not empty, found {odd[0]!r}")
-        taken = [column for column in table if not isinstance(column, str) or column in ("name", "shard", "slot")]
+        taken = [column for column in table if not isinstance(column, str) or column in ("name", *PLACES)]
         if taken:
             raise StoreError(f"a column cannot be named {taken[0]!r}, the store has its own of that name: rename it")
         if not table.index.is_unique:

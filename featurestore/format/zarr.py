@@ -142,9 +142,9 @@ class ZarrBackend(Backend):
         self._settle()
         self._clear_temporaries()
 
-    def _clear_temporaries(self) -> None:
-        """Remove the files that a killed process had not finished."""
-        for temporary in self._root.glob("features/**/.*.tmp"):
+    def _clear_temporaries(self, feature: str = "") -> None:
+        """Remove the files of a feature, or of all, that a killed process had not finished."""
+        for temporary in (self._root / "features" / feature).rglob(".*.tmp"):
             if temporary.is_file():
                 temporary.unlink()
 
@@ -170,11 +170,7 @@ class ZarrBackend(Backend):
         return self
 
     def publish(self) -> None:
-        """Let readers see everything that was written; here they see it at once.
-
-        What is left of a worker that was killed meanwhile goes away.
-        """
-        self._clear_temporaries()
+        """Let readers see everything that was written; here they see it at once."""
 
     def discard(self) -> None:
         """Discard what readers do not see yet; here there is nothing of that kind."""
@@ -232,7 +228,8 @@ class ZarrBackend(Backend):
         (self._root / "features" / feature / "shards" / f"{number}.json").unlink(missing_ok=True)
 
     def drop_records(self, feature: str) -> None:
-        """Forget the records of all shards."""
+        """Forget the records of all shards, and what a worker that was killed meanwhile has left."""
+        self._clear_temporaries(feature)
         shutil.rmtree(self._root / "features" / feature / "shards", ignore_errors=True)
 
     @contextmanager

@@ -14,7 +14,7 @@ from featurestore.access.store import Store
 from featurestore.access.writer import StoreWriter
 from featurestore.format.codec import Dtype, encode
 from featurestore.format.layout import check_plan
-from featurestore.format.plan import Compress, FeaturePlan, FeatureSpec, Ints, Plan, as_json_ranges
+from featurestore.format.plan import PLACES, Compress, FeaturePlan, FeatureSpec, Ints, Plan, as_json_ranges
 from featurestore.format.table import read_intact_table
 from featurestore.operations.joining import join_datasets, join_left_out, join_tables, merge_ranges
 from featurestore.operations.verify import problem_of
@@ -159,7 +159,7 @@ def _choose_features(sources: Sequence[Store], features: Sequence[str]) -> list[
 
 
 def _join_tables(sources: Sequence[Store]) -> pd.DataFrame:
-    tables = [read_intact_table(source.backend).drop(columns=["shard", "slot"]) for source in sources]
+    tables = [read_intact_table(source.backend).drop(columns=[*PLACES]) for source in sources]
     if len({source.dataset for source in sources}) > 1:
         tables = [
             table if "dataset" in table else table.assign(dataset=source.dataset)

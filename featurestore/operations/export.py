@@ -17,6 +17,7 @@ from featurestore.access.feature import FeatureStore
 from featurestore.access.store import Store
 from featurestore.format.atomic import naming
 from featurestore.format.codec import Floats
+from featurestore.format.plan import PLACES
 from featurestore.operations.joining import join_tables
 from featurestore.operations.verify import problem_of
 from featurestore.shared.errors import StoreError
@@ -81,7 +82,7 @@ def _why_not(feature: FeatureStore, name: str, kind: ExportFormat) -> str:
 
 def export_table(store: Store, file: Path) -> None:
     """Write the utterance table as CSV, the names in the first column."""
-    _write(file, store.utterances.drop(columns=["shard", "slot"]).to_csv().encode())
+    _write(file, store.utterances.drop(columns=[*PLACES]).to_csv().encode())
 
 
 def add_labels(table: pd.DataFrame, file: Path, replace: bool) -> pd.DataFrame:
@@ -103,7 +104,7 @@ def add_labels(table: pd.DataFrame, file: Path, replace: bool) -> pd.DataFrame:
         if len(names):
             raise StoreError(f"{file}: {len(names)} names {problem}, e.g. {', '.join(map(str, names[:3]))}")
     there = [str(column) for column in labels if column in table]
-    fixed = [str(column) for column in labels if column in ("shard", "slot", "duration", "path", "dataset")]
+    fixed = [str(column) for column in labels if column in (*PLACES, "duration", "path", "dataset")]
     if fixed or (there and not replace):
         hint = "they say what the frames are of" if fixed else "give --replace to write over them"
         raise StoreError(f"{file}: the store has the columns {', '.join(fixed or there)} already; {hint}")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from featurestore.format.plan import PLACES
 from featurestore.shared.errors import SerError
 from train.audit import Audit, audit
 from train.config import TrainConfig
@@ -59,7 +60,7 @@ def _dataset_of(stores: list[list[str]]) -> str:
 
 
 def _labels(store: AnyStore) -> pd.DataFrame:
-    return store.utterances.drop(columns=["shard", "slot"], errors="ignore").sort_index()
+    return store.utterances.drop(columns=[*PLACES], errors="ignore").sort_index()
 
 
 def run_sweep(folder: SweepFolder, workers: int | None, scheduler: str | None, say: Say) -> int:
