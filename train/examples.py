@@ -190,17 +190,20 @@ class Examples:
     def _kept(self) -> dict[tuple[str, str], Frames]:
         return {}
 
-    def _frames(self, hearing: Hearing, name: str) -> Frames:
-        """Return the frames of an utterance, from the device where they are kept there."""
+    def _frames(self, hearing: Hearing, names: list[str]) -> list[Frames]:
+        """Return the frames of some utterances, from the device where they are kept there."""
         if not (self._device and hearing.front.sums_layers):
-            return hearing.front.read(hearing.source, name)
+            return hearing.front.read_batch(hearing.source, names)
+        return [self._on_device(hearing, name) for name in names]
+
+    def _on_device(self, hearing: Hearing, name: str) -> Frames:
         key = hearing.source.name, name
         if key not in self._kept:
             self._kept[key] = on_device(hearing.front.read(hearing.source, name), self._device[0])
         return self._kept[key]
 
     def _read(self, hearing: Hearing, names: list[str], clock: StreamBatch | None) -> StreamBatch:
-        frames = [self._frames(hearing, name) for name in names]
+        frames = self._frames(hearing, names)
         lengths = [one.values.shape[1] for one in frames]
         if clock is None or self.own_clocks:
             return StreamBatch(frames, lengths, None)

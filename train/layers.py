@@ -59,6 +59,11 @@ class LayerSum(nn.Module):
         mix = _MixStored if self.mean.device.type == "cpu" else _MixOnDevice
         return mix.apply(self.weights(), utterances, self.mean, self.sd, kept)
 
+    def of_vectors(self, vectors: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the same, (utterances, dim), of utterances that have one frame each: (utterances, layers, dim)."""
+        summed = ((vectors - self.mean) / self.sd * self.weights()[:, None]).sum(dim=1)
+        return summed if kept is None else summed * kept
+
 
 class _MixStored(torch.autograd.Function):
     """The sum from the stored bytes, utterance by utterance; see `train.kernels`."""

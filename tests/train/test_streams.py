@@ -280,8 +280,14 @@ def test_pooled_reads_no_frame(copied, tmp_path):
     hearing = examples.streams["speech"]
     module = hearing.front.build(hearing.source)
     module.fit(hearing.source, names)
-    standard = module([hearing.front.read(hearing.source, name) for name in names]).detach()
-    assert torch.allclose(standard.mean(dim=0), torch.zeros(32), atol=1e-4)
+    frames = hearing.front.read_batch(hearing.source, names)
+    standard = module(frames).detach()
+    vectors = np.concatenate([mean, sd], axis=-1)
+    expected = ((vectors - vectors.mean(axis=0)) / np.maximum(vectors.std(axis=0), 1e-3)).mean(axis=1)
+    assert np.allclose(standard, expected, atol=1e-4)
+    assert torch.equal(module(frames[:1])[0], standard[0])
+    kept = torch.rand(standard.shape)
+    assert torch.equal(module(frames, kept), standard * kept)
 
 
 def test_a_stream_that_is_not_used_is_not_read(copied, tmp_path):

@@ -69,6 +69,10 @@ class Front(Component, ABC):
     def read(self, source: Source, name: str) -> Frames:
         """Return the frames of an utterance in the form in which the module takes them."""
 
+    def read_batch(self, source: Source, names: list[str]) -> list[Frames]:
+        """Return the same of some utterances."""
+        return [self.read(source, name) for name in names]
+
     def frame_bytes(self, source: Source) -> int:
         """Return how many bytes are read of a frame."""
         return bytes_per_frame(source.spec.dtype, source.count, source.spec.dim)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import numpy as np
+import torch
 from typing_extensions import override
 
 from featurestore.format.codec import Frames, bytes_per_frame
@@ -24,9 +25,12 @@ class Pooled(Front):
 
     @override
     def read(self, source: Source, name: str) -> Frames:
-        mean, sd = source.own_moments(name)
-        values = np.concatenate([mean, sd], axis=-1)[:, None]
-        return Frames(np.ascontiguousarray(values), "float32", values.shape[-1])
+        return self.read_batch(source, [name])[0]
+
+    @override
+    def read_batch(self, source: Source, names: list[str]) -> list[Frames]:
+        vectors = np.concatenate(source.pooled(names), axis=-1)
+        return [Frames(one[:, None], "float32", one.shape[-1]) for one in vectors]
 
     @override
     def frame_bytes(self, source: Source) -> int:
@@ -40,7 +44,12 @@ class Pooled(Front):
 
 
 class PooledModule(LayeredModule):
-    """See `Pooled`."""
+    """See `Pooled`; a batch is summed at once, as each utterance has one frame."""
+
+    @override
+    def forward(self, utterances: list[Frames], kept: torch.Tensor | None = None) -> torch.Tensor:
+        vectors = torch.from_numpy(np.stack([frames.values[:, 0] for frames in utterances]))
+        return self.layers.of_vectors(vectors.to(self.layers.mean.device), kept)
 
     @override
     def fit(self, source: Source, names: list[str]) -> None:
