@@ -138,6 +138,13 @@ class Model(nn.Module):
             return self.pooling.by_chunk(frames, mask)
         return self.pooling(frames, mask)
 
+    def conditions(self) -> Iterator[float]:
+        """Set one after another what is absent, and yield which share of the loss is without it; then nothing is."""
+        for absent, share in self.fusion.conditions:
+            self.fusion.absent = absent
+            yield share
+        self.fusion.absent = frozenset()
+
     def decide(self, vector: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return the outputs of each task, (batch, outputs)."""
         return {task: head(vector) for task, head in zip(self.tasks, self.heads, strict=True)}

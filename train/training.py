@@ -214,8 +214,11 @@ class Training:
             group["lr"] = factor * group["peak"]
         seed_generators(seed_of(self._seed, DROPOUT, epoch, step), self._device)
         heard = self.model.train().hear(batch)
-        vectors = self.model.encode(heard)
-        loss = self._mixed_loss(self.model.decide(vectors), batch.targets, heard.mix)
+        losses = []
+        for share in self.model.conditions():
+            vectors = self.model.encode(heard)
+            losses.append(share * self._mixed_loss(self.model.decide(vectors), batch.targets, heard.mix))
+        loss = torch.stack(losses).sum()
         if other is not None:
             loss = loss + self._distance(vectors, batch, other, done / (optim.epochs * self._steps))
         self._optimiser.zero_grad(set_to_none=True)
@@ -253,17 +256,21 @@ class Training:
         return lmmd.weight_at(done) * lmmd(vectors, shares * labelled[:, None], others, probabilities)
 
     def _score_on_dev(self, number: int, clock: _Clock) -> Generator[None, None, float]:
-        size, found = self._config.optim.batch_size, []
+        size = self._config.optim.batch_size
+        found: list[list[Outputs]] = []
         windows = self._examples.windows(self._dev, self._pass_of(number), self._config.optim.window)
         rows = [window[np.argsort(self._examples.lengths[window], kind="stable")] for window in windows]
         for window in rows:
             batches = [window[i : i + size] for i in range(0, len(window), size)]
-            found.append(predict(self.model, self._examples, batches))
+            found.append([predict(self.model, self._examples, batches) for _ in self.model.conditions()])
             clock("select")
             yield
             clock("")
-        outputs = {task: torch.cat([one[task] for one in found]) for task in self._examples.goals}
-        return selection_score(self._examples, np.concatenate(rows), outputs)
+        scores = []
+        for share, parts in zip(self.model.conditions(), zip(*found, strict=True), strict=True):
+            outputs = {task: torch.cat([one[task] for one in parts]) for task in self._examples.goals}
+            scores.append(share * selection_score(self._examples, np.concatenate(rows), outputs))
+        return float(np.sum(scores))
 
     def _pass_of(self, epoch: int) -> int:
         """Return which pass over the store an epoch is, from the beginning of the variant on."""

@@ -50,8 +50,9 @@ SHAPES = {
     "falls, then rises": [1, 0.2, -0.6, -1, -0.2, 0.6],
 }
 SETTINGS = [
-    "streams.voice.feature=logmel",
-    "fusion=none",
+    "streams.voice={feature: logmel, front: {name: layer_sum, normalize: speaker}}",
+    "streams.pitch={feature: pitch, front: {name: log_f0, normalize: speaker}}",
+    "fusion=concat",
     "pooling={name: chunks, longest: 11, each: statistics}",
     "splits=given",
     "baseline=false",
@@ -64,7 +65,7 @@ Piece = tuple[float, float]
 
 
 @app.default
-def main(*, folder: Path, clips: int = 24, epochs: int = 20, seed: int = 0) -> None:
+def main(*, folder: Path, clips: int = 40, epochs: int = 20, seed: int = 0) -> None:
     """Speak what is not there, train, and print how well the curves follow.
 
     Args:
@@ -77,7 +78,7 @@ def main(*, folder: Path, clips: int = 24, epochs: int = 20, seed: int = 0) -> N
     if not (speech / "labels.csv").exists():
         speak_all(speech, clips, seed)
     words = [f"dataset.root={speech / 'labels.csv'}", f"store={speech}.zarr"]
-    extract(load(ExtractConfig, [], ["dataset=csv", "logmel={}", *words]))
+    extract(load(ExtractConfig, [], ["dataset=csv", "logmel={}", "pitch={}", *words]))
     store = featurestore.open(f"{speech}.zarr")
     settings = [*SETTINGS, f"runs={folder}", f"seed={seed}", f"optim.epochs={epochs}"]
     ranker, found = train(store, load(TrainConfig, [], [*settings, "tasks.r={name: ranking, targets: [A]}"]), say)

@@ -12,8 +12,11 @@ from featurestore.shared.errors import SerError
 from train.config import TrainConfig
 from train.curves.chunks import chunk_starts
 from train.curves.missing import missing_grid
-from train.curves.multiscale import cropped, positions, pyramid, some_streams, spread
+from train.curves.multiscale import cropped, positions, pyramid, spread
 from train.fusions.multiscale import Multiscale
+from train.inference import predict
+from train.metrics import ccc
+from train.opened import Run, open_model
 from train.run import run
 from train.sequences import Sequences
 
@@ -50,13 +53,6 @@ def test_pieces_lie_in_their_chunks(seed):
     assert int((last - first)[0, 2]) in (1, 2, 3)
 
 
-def test_some_stream_is_always_kept():
-    torch.manual_seed(0)
-    kept = some_streams(4000, 2, 0.5, torch.device("cpu"))
-    assert kept.any(dim=0).all()
-    assert kept.float().mean(dim=1) == pytest.approx([0.625, 0.625], abs=0.03)  # 1/2, and 1/2 of 1/4 more
-
-
 def test_positions():
     assert positions(3, 4)[0].tolist() == [0, 1, 0, 1]
     assert positions(3, 4)[2] == pytest.approx([np.sin(2), np.cos(2), np.sin(0.02), np.cos(0.02)])
@@ -82,9 +78,32 @@ def test_a_stream_that_is_missing_is_not_heard():
     assert not torch.allclose(module(streams(1)).values, without, atol=1e-3)  # there, and silent: another token says so
 
 
-def test_training_hears_pieces_and_loses_streams():
+def test_the_vector_is_a_mean_of_the_tokens_that_are_there():
     torch.manual_seed(0)
-    for setting in ({"shares": (0.2, 1.0)}, {"lost": 0.5}, {"lost_parts": 0.5}):
+    module = Multiscale(**SMALL).build({"speech": 6, "text": 6}).eval()
+    tokens, both = torch.randn(3, 2, 8), torch.ones(2, 3, dtype=torch.bool)
+    one = torch.tensor([[True] * 3, [False] * 3])
+    assert torch.allclose(module._joined(tokens, one), tokens[:, 0])
+    share = module._joined(tokens, both) - tokens[:, 1]
+    share = share / (tokens[:, 0] - tokens[:, 1])
+    assert torch.allclose(share, share[:, :1].expand(-1, 8), atol=1e-4)  # one weight of each utterance
+    assert ((share > 0) & (share < 1)).all()
+    assert Multiscale(**SMALL, join="concat").build({"speech": 6, "text": 6}).dim == 16
+
+
+def test_the_loss_is_of_all_streams_and_of_each_alone():
+    module = Multiscale(**SMALL, lost=0.6).build({"a": 6, "b": 6, "c": 6})
+    *alone, (nothing, rest) = module.conditions
+    assert dict(alone) == {
+        frozenset("bc"): pytest.approx(0.2), frozenset("ac"): pytest.approx(0.2), frozenset("ab"): pytest.approx(0.2)
+    }  # fmt: skip
+    assert (nothing, rest) == (frozenset(), pytest.approx(0.4))
+    assert Multiscale(**SMALL, lost=0.6).build({"a": 6}).conditions == ((frozenset(), 1.0),)
+
+
+def test_training_hears_pieces_and_loses_parts():
+    torch.manual_seed(0)
+    for setting in ({"shares": (0.2, 1.0)}, {"lost_parts": 0.5}):
         module = Multiscale(**SMALL, **setting).build({"speech": 6, "text": 6})
         found = [module(streams(1)).values for _ in range(8)]
         assert not all(torch.equal(found[0], one) for one in found[1:])
@@ -104,6 +123,22 @@ def test_settings_that_cannot_be(override, message):
         load(TrainConfig, [], [override])
 
 
+def mean_on_dev(folder):
+    """What a model reaches on dev with both streams, and with each alone, by the shares of the loss."""
+    opened = Run.open(folder)
+    examples, (variant,) = opened.examples, opened.folder.variants
+    model, rows = (
+        open_model(opened.folder, opened.folder.config, examples, variant),
+        examples.rows(opened.folder.fold(0).dev),
+    )
+    found = []
+    for absent in ([], ["speech"], ["pitch"]):
+        model.fusion.absent = frozenset(absent)
+        predicted = examples.goals["regression"].represent(predict(model, examples, [rows])["regression"])
+        found.append(ccc(examples.targets["regression"][torch.from_numpy(rows)][:, 0], predicted[:, 0]))
+    return np.average(found, weights=[0.7, 0.15, 0.15])
+
+
 def test_what_a_run_bears_that_is_missing(store, commands, tmp_path):
     words = ["splits.k=3", "folds=[0]", "targets=[A]", "width=8", "optim.epochs=3", "baseline=false", "plots=false"]
     words += [f"runs={tmp_path}", "workers=1"]
@@ -121,5 +156,6 @@ def test_what_a_run_bears_that_is_missing(store, commands, tmp_path):
             assert grid[stream, kind, 1.0] != grid[stream, kind, 0.0]
     assert abs(grid["speech", "utterances", 1.0]) < 0.35  # the pitch knows nothing of A
     assert (folder / "plots" / "missing.svg").exists()
+    assert results["models"][0]["best_score"] == pytest.approx(mean_on_dev(folder), abs=1e-6)
     with pytest.raises(SerError, match="expected a run with fusion=multiscale and two streams or more"):
         missing_grid(run(store, load(TrainConfig, [], [*words, "fusion=none"]), lambda _: None)[0])

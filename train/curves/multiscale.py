@@ -65,13 +65,6 @@ def cropped(begins: torch.Tensor, ends: torch.Tensor, shares: torch.Tensor) -> t
     return first, first + length
 
 
-def some_streams(batch: int, streams: int, share: float, device: torch.device) -> torch.Tensor:
-    """Return which streams of each utterance are kept where each is lost by chance, never all, (streams, batch)."""
-    kept = torch.rand(streams, batch, device=device) >= share
-    one = F.one_hot(torch.randint(streams, (batch,), device=device), streams).T.bool()
-    return torch.where(kept.any(dim=0), kept, one)
-
-
 class Attending(nn.Module):
     """Tokens attend to tokens, their own or others, and pass two layers; each step is added and then normalised."""
 

@@ -16,9 +16,17 @@ class FusionModule(nn.Module):
     """A fusion: `Sequences` by stream, in the order of the config -> `Sequences` of ``dim`` channels.
 
     What the padding holds does not change the frames of the mask.
+
+    Attributes:
+        dim: channels.
+        absent: streams that are missing, of all utterances.
+        conditions: what may be absent, and which share of the loss, and of the score that selects, is without it; the
+            last one is that nothing is.
     """
 
     dim: int
+    absent: frozenset[str] = frozenset()
+    conditions: tuple[tuple[frozenset[str], float], ...] = ((frozenset(), 1.0),)
 
 
 class Fusion(Component, ABC):

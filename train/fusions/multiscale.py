@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import nn
 from typing_extensions import override
 
-from train.curves.multiscale import PARTS, Attending, TokenStream, cropped, pyramid, some_streams, spread
+from train.curves.multiscale import PARTS, Attending, TokenStream, cropped, pyramid, spread
 from train.fusions import Fusion, FusionModule
 from train.layers import WIDEST
 from train.sequences import Sequences
@@ -34,9 +34,13 @@ class Multiscale(Fusion):
     """In training a piece of each chunk is heard, of one of these shares of its length, at a random place in it; the
     whole chunk when absent; published: [0.2,0.4,0.6,0.8,1.0]."""
     lost: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the streams of utterances that training leaves out, never all of an utterance."""
+    """Share of the loss, and of the score that selects, of each stream alone, the others being lost; the rest is of all
+    together."""
     lost_parts: float = Field(default=0.0, ge=0, lt=1)
     """Share of the tokens, or chunks, that training leaves out."""
+    join: Literal["weighted", "concat"] = "weighted"
+    """How the tokens for the whole of all streams become one vector: their mean with learned weights, of those that are
+    there; or one after another, as was published."""
     channels: int = Field(default=256, gt=0, le=WIDEST)
     """Width of a token, a multiple of the heads."""
     heads: int = Field(default=4, gt=0, le=256)
@@ -72,15 +76,17 @@ class MultiscaleTokens(FusionModule):
     """See `Multiscale`.
 
     Attributes:
-        absent: streams that are missing of all utterances that are predicted.
         gone: of a stream the share of its tokens, or chunks, that are missing of them, drawn by torch's generator.
     """
 
     def __init__(self, widths: Mapping[str, int], settings: Multiscale) -> None:
         super().__init__()
-        self.settings, self.dim = settings, len(widths) * settings.channels
-        self.absent: frozenset[str] = frozenset()
+        self.settings, several = settings, len(widths) > 1
+        self.dim = settings.channels * (len(widths) if settings.join == "concat" else 1)
         self.gone: dict[str, float] = {}
+        if settings.lost and several:
+            others = [(frozenset(widths) - {name}, settings.lost / len(widths)) for name in widths]
+            self.conditions = (*others, (frozenset(), 1 - settings.lost))
         sizes = (settings.channels, settings.heads, settings.hidden, settings.dropout)
         factors = {name: 1 if name in settings.tokens else PARTS for name in widths}
         self.streams = nn.ModuleList(
@@ -88,7 +94,8 @@ class MultiscaleTokens(FusionModule):
             for name, width in widths.items()
         )
         self.alone = _layers(len(widths), settings.alone, sizes)
-        self.together = _layers(len(widths), settings.together if len(widths) > 1 else 0, sizes)
+        self.together = _layers(len(widths), settings.together if several else 0, sizes)
+        self.weigh = nn.Linear(settings.channels, 1) if several and settings.join == "weighted" else None
 
     @override
     def forward(self, streams: dict[str, Sequences]) -> Sequences:
@@ -109,16 +116,21 @@ class MultiscaleTokens(FusionModule):
                 Sequences(layer(one.values, others), one.mask)
                 for layer, one, others in zip(step, found, heard, strict=True)
             ]
-        whole = torch.cat([one.values[:, :1] for one in found], dim=-1)
+        whole = self._joined(torch.stack([one.values[:, 0] for one in found], dim=1), there)[:, None]
         return Sequences(whole, whole.new_ones(len(whole), 1, dtype=torch.bool))
 
     def _there(self, streams: dict[str, Sequences]) -> torch.Tensor:
         """Return which streams of each utterance are there, (streams, batch)."""
         mask = next(iter(streams.values())).mask
-        if self.training and self.settings.lost and len(streams) > 1:
-            return some_streams(len(mask), len(streams), self.settings.lost, mask.device)
-        given = torch.tensor([self.training or name not in self.absent for name in streams], device=mask.device)
+        given = torch.tensor([name not in self.absent for name in streams], device=mask.device)
         return given[:, None].expand(-1, len(mask))
+
+    def _joined(self, tokens: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+        """Return one vector of the tokens for the whole of all streams, (batch, streams, channels)."""
+        if self.weigh is None:
+            return tokens.flatten(1)
+        weights = self.weigh(tokens).masked_fill(~there.T[..., None], -torch.inf).softmax(dim=1)
+        return (weights * tokens).sum(dim=1)
 
     def _counts(self, streams: dict[str, Sequences]) -> torch.Tensor:
         """Return the chunks of each utterance, (batch,)."""
