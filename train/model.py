@@ -138,9 +138,9 @@ class Model(nn.Module):
             return self.pooling.by_chunk(frames, mask)
         return self.pooling(frames, mask)
 
-    def conditions(self) -> Iterator[float]:
+    def absences(self) -> Iterator[float]:
         """Set one after another what is absent, and yield which share of the loss is without it; then nothing is."""
-        for absent, share in self.fusion.conditions:
+        for absent, share in self.fusion.absences:
             self.fusion.absent = absent
             yield share
         self.fusion.absent = frozenset()

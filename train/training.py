@@ -215,7 +215,7 @@ class Training:
         seed_generators(seed_of(self._seed, DROPOUT, epoch, step), self._device)
         heard = self.model.train().hear(batch)
         losses = []
-        for share in self.model.conditions():
+        for share in self.model.absences():
             vectors = self.model.encode(heard)
             losses.append(share * self._mixed_loss(self.model.decide(vectors), batch.targets, heard.mix))
         loss = torch.stack(losses).sum()
@@ -262,12 +262,12 @@ class Training:
         rows = [window[np.argsort(self._examples.lengths[window], kind="stable")] for window in windows]
         for window in rows:
             batches = [window[i : i + size] for i in range(0, len(window), size)]
-            found.append([predict(self.model, self._examples, batches) for _ in self.model.conditions()])
+            found.append([predict(self.model, self._examples, batches) for _ in self.model.absences()])
             clock("select")
             yield
             clock("")
         scores = []
-        for share, parts in zip(self.model.conditions(), zip(*found, strict=True), strict=True):
+        for share, parts in zip(self.model.absences(), zip(*found, strict=True), strict=True):
             outputs = {task: torch.cat([one[task] for one in parts]) for task in self._examples.goals}
             scores.append(share * selection_score(self._examples, np.concatenate(rows), outputs))
         return float(np.sum(scores))

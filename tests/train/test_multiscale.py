@@ -93,12 +93,12 @@ def test_the_vector_is_a_mean_of_the_tokens_that_are_there():
 
 def test_the_loss_is_of_all_streams_and_of_each_alone():
     module = Multiscale(**SMALL, lost=0.6).build({"a": 6, "b": 6, "c": 6})
-    *alone, (nothing, rest) = module.conditions
+    *alone, (nothing, rest) = module.absences
     assert dict(alone) == {
         frozenset("bc"): pytest.approx(0.2), frozenset("ac"): pytest.approx(0.2), frozenset("ab"): pytest.approx(0.2)
     }  # fmt: skip
     assert (nothing, rest) == (frozenset(), pytest.approx(0.4))
-    assert Multiscale(**SMALL, lost=0.6).build({"a": 6}).conditions == ((frozenset(), 1.0),)
+    assert Multiscale(**SMALL, lost=0.6).build({"a": 6}).absences == ((frozenset(), 1.0),)
 
 
 def test_training_hears_pieces_and_loses_parts():

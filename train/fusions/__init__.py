@@ -20,13 +20,13 @@ class FusionModule(nn.Module):
     Attributes:
         dim: channels.
         absent: streams that are missing, of all utterances.
-        conditions: what may be absent, and which share of the loss, and of the score that selects, is without it; the
+        absences: what may be absent, and which share of the loss, and of the score that selects, is without it; the
             last one is that nothing is.
     """
 
     dim: int
     absent: frozenset[str] = frozenset()
-    conditions: tuple[tuple[frozenset[str], float], ...] = ((frozenset(), 1.0),)
+    absences: tuple[tuple[frozenset[str], float], ...] = ((frozenset(), 1.0),)
 
 
 class Fusion(Component, ABC):

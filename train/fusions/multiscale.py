@@ -86,7 +86,7 @@ class MultiscaleTokens(FusionModule):
         self.gone: dict[str, float] = {}
         if settings.lost and several:
             others = [(frozenset(widths) - {name}, settings.lost / len(widths)) for name in widths]
-            self.conditions = (*others, (frozenset(), 1 - settings.lost))
+            self.absences = (*others, (frozenset(), 1 - settings.lost))
         sizes = (settings.channels, settings.heads, settings.hidden, settings.dropout)
         factors = {name: 1 if name in settings.tokens else PARTS for name in widths}
         self.streams = nn.ModuleList(
