@@ -29,14 +29,15 @@ FLOOR = {"ln": 11.5, "db": 50.0}
 QUIET = {"ln": 3.5, "db": 15.0}
 """How far below the largest mean over bands a frame has no word."""
 Ints = npt.NDArray[np.int64]
+Numbers = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
 class Words:
     """The words of an utterance, and the frames in which they are."""
 
-    words: Ints
-    frames: Ints
+    words: Numbers
+    frames: Numbers
 
 
 class Contours:
@@ -80,11 +81,12 @@ class Contours:
         """Return the words of the frames that are not quiet."""
         slopes = np.diff(contours, axis=1)
         signs = slopes[APART:] - slopes[:-APART] > 0
-        words = signs @ (1 << np.arange(signs.shape[1], dtype=np.int64))
+        words = signs @ (1 << np.arange(signs.shape[1], dtype=np.int32))
         if not self._log_mel:
-            return Words(words, np.arange(len(words)))
+            return Words(words, np.arange(len(words), dtype=np.int32))
         level = contours[APART:].mean(axis=1)
-        frames = np.flatnonzero(level > level.max(initial=-np.inf) - QUIET.get(self._unit, QUIET["ln"]))
+        loud = level > level.max(initial=-np.inf) - QUIET.get(self._unit, QUIET["ln"])
+        frames = np.flatnonzero(loud).astype(np.int32)
         return Words(words[frames], frames)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from featurestore.format.codec import Floats
-from train.audit.contours import HOP, Contours, Ints, Words, alikeness
+from train.audit.contours import HOP, Contours, Ints, Numbers, Words, alikeness
 from train.audit.findings import Audited, Finding, Pair, is_log_mel
 from train.audit.same_audio import same_pairs
 
@@ -26,7 +26,7 @@ LEAST_WORDS = 4
 MOST_OF_A_WORD = 64
 """Times that a word is in the store from which on it tells nothing."""
 AT_ONCE = 2**22
-"""Pairs of equal words that are counted together."""
+"""Pairs of equal words that are looked at together."""
 SPAN = 2**20
 """More than all lags, in frames."""
 
@@ -100,19 +100,22 @@ def _counted(keys: Ints, counts: Ints, more: list[Ints]) -> tuple[Ints, Ints]:
 class _Index:
     """All words in their order, without those that tell nothing, with the row and frame of each."""
 
-    words: Ints
-    rows: Ints
-    frames: Ints
+    words: Numbers
+    rows: Numbers
+    frames: Numbers
 
     @classmethod
     def of(cls, words: dict[int, Words]) -> _Index:
-        rows = np.repeat(list(words), [len(one.words) for one in words.values()])
+        rows = np.repeat(np.fromiter(words, np.int32), [len(one.words) for one in words.values()])
         every = np.concatenate([one.words for one in words.values()])
         order = np.argsort(every, kind="stable")
-        _, places, often = np.unique(every[order], return_inverse=True, return_counts=True)
-        order = order[often[places] <= MOST_OF_A_WORD]
+        every = every[order]
+        ends = np.flatnonzero(np.diff(every, append=-1))  # of the places of each word
+        often = np.diff(ends, prepend=-1)
+        telling = np.repeat(often <= MOST_OF_A_WORD, often)
+        order = order[telling]
         frames = np.concatenate([one.frames for one in words.values()])
-        return cls(every[order], rows[order], frames[order])
+        return cls(every[telling], rows[order], frames[order])
 
     def pairs(self, count: int) -> Iterator[Ints]:
         """Yield for two places of a word in different rows: (lower row * ``count`` + other) * `SPAN` + lag."""
@@ -120,8 +123,10 @@ class _Index:
             met = np.flatnonzero(self.words[step:] == self.words[:-step])
             if not len(met):
                 return
-            a, b = met, met + step
-            a, b = (np.where(self.rows[a] < self.rows[b], one, other) for one, other in ((a, b), (b, a)))
-            lag = self.frames[b] - self.frames[a]
-            keys = (self.rows[a] * count + self.rows[b]) * SPAN + lag + SPAN // 2
-            yield keys[self.rows[a] != self.rows[b]]
+            for first in range(0, len(met), AT_ONCE):
+                a = met[first : first + AT_ONCE]
+                b = a + step
+                a, b = (np.where(self.rows[a] < self.rows[b], one, other) for one, other in ((a, b), (b, a)))
+                pairs = self.rows[a].astype(np.int64) * count + self.rows[b]
+                keys = pairs * SPAN + (self.frames[b] - self.frames[a] + SPAN // 2)
+                yield keys[self.rows[a] != self.rows[b]]
