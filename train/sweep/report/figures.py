@@ -79,6 +79,9 @@ def _probe(findings: Findings) -> Iterator[Titled]:
     figure = _figure(460, "layer", _scale(findings))
     colours = [*COLOURS.values(), OTHER]
     best = table.groupby("curve")["dev"].max().nlargest(MOST_CURVES).index
+    numbers = sorted(table["layer"].dropna().astype(int).unique().tolist())
+    levels = table.loc[table["layer"].isna(), "level"].unique().tolist()
+    beside = {level: max(numbers) + (place + 1) * max(1, len(numbers) / 12) for place, level in enumerate(levels)}
     for number, curve in enumerate(best):
         rows = table[table["curve"] == curve]
         colour = colours[number % len(colours)]
@@ -91,11 +94,13 @@ def _probe(findings: Findings) -> Iterator[Titled]:
                 x=layers, y=single[what], error_y=bars, mode="lines+markers", line={"color": colour, "dash": dash},
                 name=f"{'test' if what != 'dev' else 'dev'}{named}",
             )  # fmt: skip
-        for _, row in several.iterrows():
-            figure.add_scatter(
-                x=[layers.min(), layers.max()], y=[row[findings.target]] * 2, mode="lines",
-                line={"color": colour, "dash": "dash", "width": 1}, name=f"{row['level']}, test{named}",
-            )  # fmt: skip
+        figure.add_scatter(
+            x=several["level"].map(beside), y=several[findings.target], error_y=_bars(several, findings.target),
+            mode="markers", marker={"color": colour, "symbol": "diamond", "size": 9}, showlegend=False,
+            name=f"test{named}",
+        )  # fmt: skip
+    ticks = [*numbers, *beside.values()]
+    figure.update_xaxes(tickvals=ticks, ticktext=[*map(str, numbers), *beside])
     several = f" (the {MOST_CURVES} best on dev)" if table["curve"].nunique() > MOST_CURVES else ""
     yield f"Each layer alone, and together{several}", figure
 
@@ -195,7 +200,11 @@ def _bars(rows: pd.DataFrame, target: str) -> dict[str, Any] | None:
 
 def _scale(findings: Findings) -> str:
     metric = findings.metrics[findings.target]
-    return f"test, {findings.target} {metric}" if metric else "test, mean of the targets"
+    if metric:
+        return f"test, {findings.target} {metric}"
+    *targets, _ = findings.metrics
+    kinds = {findings.metrics[target] for target in targets}
+    return f"test, mean {kinds.pop() if len(kinds) == 1 else ''} of {', '.join(targets)}".replace("  ", " ")
 
 
 def _name_rows(figure: Figure, names: list[str]) -> None:
