@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pandas as pd
@@ -78,6 +79,16 @@ def test_nothing_leaks_between_speakers_who_say_the_same(store):
 
 def test_takes_of_a_sentence_are_no_copies(store):
     assert list(find_copies(Audited(store, store.utterances.loc[NAMES], every_pair(NAMES), []))) == []
+
+
+def test_pairs_are_looked_at_in_parts(store, monkeypatch):
+    names = [*NAMES, *(f"copy: {kind}" for kind in COPIES)]
+    audited = Audited(store, store.utterances.loc[names], every_pair(names), [])
+    together = list(find_copies(audited))
+    assert together
+    monkeypatch.setattr(sys.modules[find_copies.__module__], "AT_ONCE", 50)
+    monkeypatch.setattr(sys.modules[find_copies.__module__], "MOST_KEPT", 2)
+    assert list(find_copies(audited)) == together
 
 
 @pytest.mark.parametrize("kind", COPIES)

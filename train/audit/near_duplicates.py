@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 
@@ -25,8 +27,10 @@ LEAST_WORDS = 4
 """That two utterances have in common at one lag, give or take a frame, before they are compared."""
 MOST_OF_A_WORD = 64
 """Times that a word is in the store from which on it tells nothing."""
-AT_ONCE = 2**22
-"""Pairs of equal words that are looked at together."""
+AT_ONCE = 2**23
+"""Pairs of equal words that are looked at together, about."""
+MOST_KEPT = 1024
+"""Contours that are kept, of those that have been compared."""
 SPAN = 2**20
 """More than all lags, in frames."""
 
@@ -54,12 +58,13 @@ def find_copies(audited: Audited) -> Iterator[Pair]:
         return
     maker = Contours(audited.audio, [audited.table.index[row] for row in rows])
     words = {row: maker.words(maker.contours(audited.table.index[row])) for row in rows}
-    kept: dict[int, Floats] = {}
+
+    @lru_cache(maxsize=MOST_KEPT)
+    def contours(row: int) -> Floats:
+        return maker.contours(audited.table.index[row])
+
     for pair, lag in suspects(audited, words):
-        for row in pair:
-            if row not in kept:
-                kept[row] = maker.contours(audited.table.index[row])
-        first, second = (kept[row] for row in pair)
+        first, second = map(contours, pair)
         least = max(round(LEAST_SECONDS / HOP), min(len(first), len(second)) // 2)
         alike, shift = alikeness(first, second, lag, least)
         if alike >= LEAST_ALIKE:
@@ -68,32 +73,25 @@ def find_copies(audited: Audited) -> Iterator[Pair]:
 
 def suspects(audited: Audited, words: dict[int, Words]) -> Iterator[tuple[tuple[int, int], int]]:
     """Yield pairs of rows that have words in common at one lag, the lower row first, and the best lag in frames."""
-    index = _Index.of(words)
-    keys, counts = np.empty(0, np.int64), np.empty(0, np.int64)
-    gathered: list[Ints] = []
-    for some in index.pairs(len(audited.table)):
-        first, second = some // SPAN // len(audited.table), some // SPAN % len(audited.table)
-        gathered.append(some[audited.crossing(first, second)])
-        if sum(map(len, gathered)) > AT_ONCE:
-            keys, counts = _counted(keys, counts, gathered)
-            gathered = []
-    keys, counts = _counted(keys, counts, gathered)
-    votes = counts.copy()  # a lag between two frames is counted at both
-    beside = np.flatnonzero(keys[1:] == keys[:-1] + 1)
-    votes[beside] += counts[beside + 1]
-    votes[beside + 1] += counts[beside]
-    enough = np.flatnonzero(votes >= LEAST_WORDS)
-    order = enough[np.lexsort((-votes[enough], keys[enough] // SPAN))]
-    pairs, first = np.unique(keys[order] // SPAN, return_index=True)
-    for pair, key in zip(pairs.tolist(), keys[order[first]].tolist(), strict=True):
-        yield divmod(pair, len(audited.table)), key % SPAN - SPAN // 2
+    index, count = _Index.of(words), len(audited.table)
+    ends = np.linspace(0, count, index.count_pairs() // AT_ONCE + 2).astype(int)
+    for begin, end in pairwise(ends.tolist()):
+        found = [keys[audited.crossing(*_rows(keys, count))] for keys in index.pairs(count, begin, end)]
+        keys, votes = np.unique(np.concatenate([np.empty(0, np.int64), *found]), return_counts=True)
+        beside = np.flatnonzero(keys[1:] == keys[:-1] + 1)  # a lag between two frames is counted at both
+        counts = votes.copy()
+        votes[beside] += counts[beside + 1]
+        votes[beside + 1] += counts[beside]
+        enough = np.flatnonzero(votes >= LEAST_WORDS)
+        order = enough[np.lexsort((-votes[enough], keys[enough] // SPAN))]
+        _, best = np.unique(keys[order] // SPAN, return_index=True)
+        for key in keys[order[best]].tolist():
+            yield divmod(key // SPAN, count), key % SPAN - SPAN // 2
 
 
-def _counted(keys: Ints, counts: Ints, more: list[Ints]) -> tuple[Ints, Ints]:
-    """Return how often each key has been met, with those in ``more``."""
-    new, often = np.unique(np.concatenate([*more, keys[:0]]), return_counts=True)
-    together, places = np.unique(np.concatenate([keys, new]), return_inverse=True)
-    return together, np.bincount(places, np.concatenate([counts, often]), len(together)).astype(np.int64)
+def _rows(keys: Ints, count: int) -> tuple[Ints, Ints]:
+    """Return the two rows of each key."""
+    return keys // SPAN // count, keys // SPAN % count
 
 
 @dataclass(frozen=True)
@@ -117,16 +115,25 @@ class _Index:
         frames = np.concatenate([one.frames for one in words.values()])
         return cls(every[telling], rows[order], frames[order])
 
-    def pairs(self, count: int) -> Iterator[Ints]:
-        """Yield for two places of a word in different rows: (lower row * ``count`` + other) * `SPAN` + lag."""
+    def count_pairs(self) -> int:
+        """Return how many pairs of places have the same word."""
+        often = np.unique(self.words, return_counts=True)[1]
+        return int((often * (often - 1) // 2).sum())
+
+    def pairs(self, count: int, begin: int, end: int) -> Iterator[Ints]:
+        """Yield for two places of a word in different rows: (lower row * ``count`` + other) * `SPAN` + lag.
+
+        The lower row is at least ``begin`` and below ``end``.
+        """
         for step in range(1, MOST_OF_A_WORD):
             met = np.flatnonzero(self.words[step:] == self.words[:-step])
             if not len(met):
                 return
-            for first in range(0, len(met), AT_ONCE):
-                a = met[first : first + AT_ONCE]
+            for part in np.array_split(met, len(met) // AT_ONCE + 1):
+                rows, others = self.rows[part], self.rows[part + step]
+                lower = np.minimum(rows, others)
+                a = part[(rows != others) & (lower >= begin) & (lower < end)]
                 b = a + step
                 a, b = (np.where(self.rows[a] < self.rows[b], one, other) for one, other in ((a, b), (b, a)))
                 pairs = self.rows[a].astype(np.int64) * count + self.rows[b]
-                keys = pairs * SPAN + (self.frames[b] - self.frames[a] + SPAN // 2)
-                yield keys[self.rows[a] != self.rows[b]]
+                yield pairs * SPAN + (self.frames[b] - self.frames[a] + SPAN // 2)
