@@ -34,7 +34,7 @@ def leaves(files: Iterable[str | Path], overrides: Iterable[str]) -> Iterator[tu
     Raises:
         ConfigError: if a file or override cannot be read, or sets something twice.
     """
-    for values, source in chain(map(_read_file, files), map(_read_override, overrides)):
+    for values, source in chain(map(read_file, files), map(_read_override, overrides)):
         found: dict[Keys, Leaf] = {}
         for keys, value in _walk(values, (), source):
             if keys in found:
@@ -54,7 +54,12 @@ def _in_order(found: dict[Keys, Leaf]) -> list[tuple[Keys, Leaf]]:
     return sorted(found.items(), key=lambda item: [ranks[item[0][:end]] for end in range(1, len(item[0]) + 1)])
 
 
-def _read_file(file: str | Path) -> tuple[dict[Any, Any], str]:
+def read_file(file: str | Path) -> tuple[dict[Any, Any], str]:
+    """Return the settings of a YAML file, and what the file is called in messages.
+
+    Raises:
+        ConfigError: if it cannot be read, or has no settings.
+    """
     try:
         with Path(file).open("rb") as opened:
             content = opened.read(LARGEST_FILE + 1)

@@ -20,7 +20,7 @@ from train.folder import RunFolder
 from train.inference import make_model
 from train.run import run
 from train.splits import share_of
-from train.sweep.config import SweepConfig, in_words, variants_of, words_of
+from train.sweep.config import SweepConfig, in_words, train_config, variants_of, words_of
 from train.sweep.folder import SweepFolder
 from train.sweep.leaderboard import leaderboard
 from train.sweep.live import SweepLive
@@ -136,6 +136,25 @@ def test_a_variant_has_the_bits_of_the_same_config_alone(swept, store, tmp_path)
     for variant in swept.variants:
         ours, theirs = (of.run(variant).path / "predictions.csv" for of in (swept, with_two))
         assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_a_choice_begins_with_a_config(store_path, tmp_path):
+    (tmp_path / "mine.yaml").write_text(
+        "fusion: gated\noptim: {lr: 0.1, epochs: 9}\nsplits: {name: kfold, k: 5}\nseed: 3\n"
+    )
+    begun = {"name": "method", "choices": {"mine": {"config": str(tmp_path / "mine.yaml"), "optim.epochs": 4}, "b": {}}}
+    config = load(
+        SweepConfig, [], [f"factors={in_words([begun])}", "settings={splits: leave_one_out, optim: {lr: 0.2}}"]
+    )
+    mine, other = (train_config(config, variant) for variant in variants_of(config))
+    assert (mine.fusion.name, mine.optim.epochs, mine.optim.lr, mine.seed) == ("gated", 4, 0.2, 3)
+    assert (mine.splits.name, other.splits.name, other.seed) == ("leave_one_out", "leave_one_out", 0)
+    folder = SweepFolder(begin(config, [str(store_path)], tmp_path, "mine"))
+    (tmp_path / "mine.yaml").unlink()  # the sweep has what it says
+    assert SweepFolder(folder.path).config == config
+    assert "fusion=gated" in folder.command(folder.variants[0])
+    with pytest.raises(ConfigError, match=r"mine\.yaml"):
+        load(SweepConfig, [], [f"factors={in_words([begun])}"])
 
 
 def test_stores_vary_where_they_hold_the_same_utterances(store_path, store, changed, tmp_path):

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from featurestore.shared.config import Config, load
 from featurestore.shared.errors import ConfigError
+from featurestore.shared.leaves import read_file
 from train.config import TrainConfig
 
 Levels = dict[str, str]
@@ -20,6 +21,8 @@ Levels = dict[str, str]
 Settings = dict[str, Any]
 STORE = "store"
 """The factor whose values are stores, not settings of ser-train."""
+CONFIG = "config"
+"""The key of a choice that names the file of a training config; once read, its settings are there instead."""
 
 
 class Factor(Config):
@@ -30,7 +33,8 @@ class Factor(Config):
     values: tuple[Any, ...] | None = Field(default=None, min_length=1)
     """Of the setting; each is a level."""
     choices: dict[str, Settings] | None = Field(default=None, min_length=1)
-    """Levels by name: the settings of each, as in a training config."""
+    """Levels by name: the settings of each, as in a training config. With ``config``, the file of one, a level begins
+    with the settings of that, which those of the sweep and of the level override."""
     low: float | None = None
     """With ``high``: any value between, for ``sample``."""
     high: float | None = None
@@ -39,6 +43,14 @@ class Factor(Config):
     """Whether values between ``low`` and ``high`` are drawn by their logarithm."""
     when: dict[str, Any] = Field(default={})
     """The levels of other factors, above it, in which it varies; elsewhere it keeps the setting as it is."""
+
+    @field_validator("choices")
+    @classmethod
+    def _read_configs(cls, choices: dict[str, Settings] | None) -> dict[str, Settings] | None:
+        return {
+            level: {**of, CONFIG: read_file(of[CONFIG])[0]} if isinstance(of.get(CONFIG), str) else of
+            for level, of in (choices or {}).items()
+        } or None
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -134,10 +146,10 @@ class Variant:
         """What it is called in tables."""
         return ", ".join(f"{factor}={level}" for factor, level in self.levels.items()) or "as it is"
 
-    @property
-    def words(self) -> list[str]:
-        """Its settings as KEY=VALUE, as they are given to ser-train."""
-        return [word for settings in self.settings for word in _words(settings)]
+    def words(self, common: Settings) -> list[str]:
+        """Return all that it is given as KEY=VALUE: the configs with which it begins, what is common, and its own."""
+        begun = [settings[CONFIG] for settings in self.settings if CONFIG in settings]
+        return [word for settings in (*begun, common, *self.settings) for word in _words(settings)]
 
     def stores(self, stores: Sequence[str]) -> list[str]:
         """Return the stores that it is trained on: its own, or those of the sweep."""
@@ -173,7 +185,7 @@ def as_sample(config: SweepConfig) -> SweepConfig:
 
 def words_of(config: SweepConfig, variant: Variant) -> list[str]:
     """Return all settings of a variant as KEY=VALUE."""
-    return [*_words(config.settings), *variant.words]
+    return variant.words(config.settings)
 
 
 def train_config(config: SweepConfig, variant: Variant) -> TrainConfig:
@@ -189,7 +201,7 @@ def train_config(config: SweepConfig, variant: Variant) -> TrainConfig:
 
 
 def _words(settings: Settings) -> list[str]:
-    return [f"{key}={in_words(value)}" for key, value in settings.items() if key != STORE]
+    return [f"{key}={in_words(value)}" for key, value in settings.items() if key not in (STORE, CONFIG)]
 
 
 def in_words(value: Any) -> str:
