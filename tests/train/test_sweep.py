@@ -50,7 +50,7 @@ def quiet(_):
 
 def test_all_combinations_are_variants():
     found = variants_of(sweep())
-    assert [one.words for one in found] == [
+    assert [one.words({}) for one in found] == [
         ["fusion=none", "seed=0"],
         ["fusion=none", "seed=1"],
         ["fusion=concat", "seed=0"],
@@ -64,13 +64,13 @@ def test_settings_that_go_together_are_one_level():
     choices = {"small": {"width": 8, "head.hidden": 4}, "large": {"width": 16, "head.hidden": 32}}
     found = variants_of(sweep({"name": "size", "choices": choices}))
     assert [one.levels["size"] for one in found] == ["small", "large"]
-    assert found[1].words == ["width=16", "head.hidden=32"]
+    assert found[1].words({}) == ["width=16", "head.hidden=32"]
 
 
 def test_a_factor_varies_where_it_has_a_meaning():
     heads = {"name": "fusion.heads", "values": [2, 4], "when": {"fusion": "attention"}}
     found = variants_of(sweep({"name": "fusion", "values": ["none", "attention"]}, heads))
-    assert [one.words for one in found] == [
+    assert [one.words({}) for one in found] == [
         ["fusion=none"],
         ["fusion=attention", "fusion.heads=2"],
         ["fusion=attention", "fusion.heads=4"],
