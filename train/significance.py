@@ -143,8 +143,9 @@ def smallest_difference(
     """Return the smallest true difference that 80 % of simulated studies find.
 
     A study draws clusters, such as speakers, anew and is off by what trainings differ; it finds a difference that is
-    larger than the t-test asks for with the error that the study itself sees. Source of the idea: H. S. Bloom (1995),
-    Minimum detectable effects; here the studies are drawn instead of a formula for their error.
+    larger than the t-test asks for with the error that the study itself sees. The variance over trainings is drawn for
+    each study, too, from what it may be where so many trainings show what they show. Source of the idea: H. S. Bloom
+    (1995), Minimum detectable effects; here the studies are drawn instead of a formula for their error.
 
     Args:
         found: the difference in each study, (studies,).
@@ -158,9 +159,12 @@ def smallest_difference(
     off = np.copysign(wider**0.5, value) * (found - value)  # of the better one less the other
     seen = [[Error(variance, clusters - 1) for variance in (np.var(within, axis=1) * wider**2).tolist()]]
     for error in sorted(trainings, key=lambda error: error.variance):
-        off = off + rng.normal(0, error.variance**0.5, len(found))
-        shares = rng.chisquare(error.freedom, len(found)) / error.freedom
-        seen.append([Error(error.variance * share, error.freedom) for share in shares.tolist()])
+        true = (
+            error.variance * error.freedom / rng.chisquare(error.freedom, len(found))
+        )  # few know it badly
+        off = off + rng.normal(0, 1, len(found)) * np.sqrt(true)
+        variances = true * rng.chisquare(error.freedom, len(found)) / error.freedom
+        seen.append([Error(variance, error.freedom) for variance in variances.tolist()])
     errors = [reduce(Error.__add__, of_study) for of_study in zip(*seen, strict=True)]
     most = sum(error.freedom for error in trainings) or clusters - 1
     quantiles = stats.t.ppf(1 - LEVEL / tests / 2, [min(error.freedom, most) for error in errors])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
@@ -16,8 +17,9 @@ from featurestore.shared.errors import SerError
 from train.config import TrainConfig
 from train.examples import Examples, load_examples
 from train.folder import RunFolder, Variant
-from train.inference import predict_alone
+from train.inference import Outputs, predict_alone
 from train.memory import keep_freed_memory
+from train.model import Model
 from train.ridge import ridge_predictions
 from train.splits import Fold
 from train.tensors import read_tensors, write_tensors
@@ -147,11 +149,23 @@ def _train(folder: RunFolder, examples: Examples, variant: Variant, report: Repo
         yield from _advance(training, checkpoint, selected, lambda epoch: report({**note, **epoch}))
         learned = {**selected, "again": training.progress.history}
     model = training.best()
-    outputs = predict_alone(model, examples, fold.test)
+    outputs = yield from _predict(model, examples, fold.test, config.optim.window)
     learned = {**learned, "layer_weights": model.layer_weights()}
     write_tensors(folder.model(variant), model.state_dict(), learned)
     write_tensors(folder.outputs(variant), outputs, learned)
     checkpoint.unlink(missing_ok=True)
+
+
+def _predict(model: Model, examples: Examples, names: list[str], megabytes: float) -> Generator[None, None, Outputs]:
+    """Predict some utterances, each alone, and stop after each window of the store."""
+    rows = examples.rows(names)
+    windows = examples.windows(rows, 0, megabytes)
+    found = []
+    for window in windows:
+        found.append(predict_alone(model, examples, [examples.names[row] for row in window]))
+        yield
+    places = np.argsort(np.concatenate(windows))[np.argsort(np.argsort(rows))]  # of each row among all that were read
+    return {task: torch.cat([outputs[task] for outputs in found])[places] for task in found[0]}
 
 
 def _fit_to_all(training: Training, examples: Examples, config: TrainConfig, fold: Fold) -> None:

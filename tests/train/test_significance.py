@@ -120,6 +120,19 @@ def test_the_smallest_difference_is_found_in_four_of_five_studies():
     assert np.mean(stats.ttest_1samp(drawn, 0, axis=1).pvalue <= 0.05) == pytest.approx(0.8, abs=0.05)
 
 
+def test_a_few_trainings_do_not_promise_more_than_they_know():
+    rng, nothing = np.random.default_rng(2), (np.zeros(50), np.zeros((50, 10)))
+
+    def studies(count):  # errors of two means of five trainings each, and the difference of the means
+        values = rng.normal(0, 0.02, (count, 2, 5))
+        errors = [[Error(float(one.var(ddof=1) / 5), 4) for one in pair] for pair in values]
+        return errors, values.mean(axis=2) @ [1, -1]
+
+    smallest = np.median([smallest_difference(*nothing, 0.0, 18, pair) for pair in studies(200)[0]])
+    p_values = [(a + b).p(smallest + off) for (a, b), off in zip(*studies(2000), strict=True)]
+    assert 0.78 < np.mean(np.array(p_values) <= 0.05) < 0.95
+
+
 def test_more_tests_and_more_errors_find_larger_differences_alone():
     rng = np.random.default_rng(1)
     values = rng.normal(0, 0.05, 18)

@@ -4,11 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import train.work
 from featurestore.shared.config import load
 from train.config import TrainConfig
 from train.examples import load_examples
-from train.run import run
+from train.folder import RunFolder
+from train.run import prepare, run
 from train.training import Training
+from train.work import Job, do_pack
 
 SETTINGS = [
     "splits.k=3",
@@ -72,6 +75,23 @@ def test_an_epoch_trains_on_everything_once(examples, monkeypatch):
         examples.windows(np.arange(60, 96), 1, WINDOW)
     )
     assert sorted(np.concatenate(batches)) == list(range(96))
+
+
+def test_models_of_a_pack_predict_a_window_one_after_another(store, tmp_path, monkeypatch):
+    read, predicted = [], train.work.predict_alone
+
+    def noted(model, examples, names):
+        read.append(names)
+        return predicted(model, examples, names)
+
+    monkeypatch.setattr(train.work, "predict_alone", noted)
+    settings = config(f"runs={tmp_path}", "members=2", "folds=[0]", "optim.refit=false", "optim.patience=3")
+    (tmp_path / "run").mkdir()
+    prepare(store, settings, lambda _: tmp_path / "run")
+    assert do_pack([(str(tmp_path / "run"), Job(0, member)) for member in (0, 1)], lambda _: None) == [None, None]
+    assert len(read) > 3
+    assert read[::2] == read[1::2]  # each window by the one, then by the other
+    assert sorted(name for names in read[::2] for name in names) == sorted(RunFolder(tmp_path / "run").fold(0).test)
 
 
 @pytest.mark.usefixtures("warm_workers")
