@@ -159,9 +159,7 @@ def smallest_difference(
     off = np.copysign(wider**0.5, value) * (found - value)  # of the better one less the other
     seen = [[Error(variance, clusters - 1) for variance in (np.var(within, axis=1) * wider**2).tolist()]]
     for error in sorted(trainings, key=lambda error: error.variance):
-        true = (
-            error.variance * error.freedom / rng.chisquare(error.freedom, len(found))
-        )  # few know it badly
+        true = error.variance * error.freedom / rng.chisquare(error.freedom, len(found))  # few know it badly
         off = off + rng.normal(0, 1, len(found)) * np.sqrt(true)
         variances = true * rng.chisquare(error.freedom, len(found)) / error.freedom
         seen.append([Error(variance, error.freedom) for variance in variances.tolist()])
