@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from featurestore.shared.errors import SerError
+from train.config import TrainConfig
+from train.curves.rank_files import PROTOCOL, found_file, ranks_of
 from train.examples import Examples
 from train.labels import some
-from train.protocol import PARTS
+from train.protocol import PARTS, Protocol, read_protocol
 from train.splits import Fold
 
 
@@ -31,6 +36,40 @@ def check_folds(examples: Examples, folds: list[Fold]) -> list[str]:
     return [*remarks, *_about_speakers(examples, folds), *_in_no_part(examples, folds)]
 
 
+def check_ranks(config: TrainConfig, protocol: Protocol, names: Sequence[str], tasks: dict[str, Any]) -> list[str]:
+    """Check before anything is trained that the ranks which tasks rest on fit, and return what is odd, a line each.
+
+    Args:
+        config: of the run.
+        protocol: its folds.
+        names: of the utterances.
+        tasks: by name.
+
+    Raises:
+        SerError: if they are of another number of chunks, or of rankers that were trained on other folds.
+    """
+    remarks = []
+    folds = range(len(protocol.folds)) if config.folds is None else config.folds
+    for task in (task for task in tasks.values() if getattr(task, "ranks", None) is not None):
+        count = getattr(config.pooling, "count", None)
+        if count is None:
+            raise SerError(
+                f"ranks={task.ranks} are of chunks: found pooling={config.pooling.name}, take pooling=chunks"
+            )
+        _check_protocol(task.ranks, protocol)
+        for fold, target in product(folds, task.targets):
+            ranks, there = ranks_of(task.ranks, fold, target, names)
+            if ranks.shape[1] != count:
+                raise SerError(
+                    f"{found_file(task.ranks, fold, target)} has {ranks.shape[1]} chunks of an utterance, the pooling "
+                    f"{count}: give it the same seconds, longest and density"
+                )
+            if not there.all():
+                without = f"{int((~there).sum())} of {len(names)} utterances have no ranks of {target}"
+                remarks.append(f"fold {fold}: {without}: their chunks do not count")
+    return remarks
+
+
 def _about_speakers(examples: Examples, folds: list[Fold]) -> Iterator[str]:
     if "speaker" not in examples.table:
         return
@@ -48,3 +87,13 @@ def _in_no_part(examples: Examples, folds: list[Fold]) -> Iterator[str]:
     rest = [name for name in examples.names if name not in divided]
     if rest:
         yield f"{some(rest)} are in no part of the splits"
+
+
+def _check_protocol(folder: Path, protocol: Protocol) -> None:
+    """Refuse ranks of a run that has other folds: its rankers may have been trained on what is tested."""
+    file = folder / PROTOCOL
+    if file.exists() and read_protocol(file).sha256 != protocol.sha256:
+        raise SerError(
+            f"the ranks in {folder} are of rankers that were trained on other folds, perhaps on utterances that are "
+            f"tested here: give protocol={file}"
+        )

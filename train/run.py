@@ -14,10 +14,9 @@ from featurestore.shared.command import printable
 from featurestore.shared.errors import SerError
 from train.attention import check_attention, plot_attention
 from train.audit import Audit, audit
-from train.checks import check_folds
+from train.checks import check_folds, check_ranks
 from train.config import TrainConfig
 from train.corpora import AnyStore
-from train.curves.rank_files import check_ranks
 from train.curves.results import check_drawn, write_curves
 from train.evaluate import evaluate, predictions_table
 from train.examples import Examples, load_examples, survey
