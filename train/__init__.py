@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from train.opened import Run
+    from train.running.opened import Run
 
 __all__ = ["Run"]
 
@@ -14,6 +14,6 @@ def __getattr__(name: str) -> Any:
     """Import on first use: commands that need no torch start at once."""
     if name != "Run":
         raise AttributeError(f"module 'train' has no attribute {name!r}")
-    from train.opened import Run
+    from train.running.opened import Run
 
     return Run

@@ -15,8 +15,8 @@ from featurestore.shared.command import INCOMPLETE, run, say, say_table
 from featurestore.shared.config import load
 from featurestore.shared.errors import ConfigError
 from featurestore.shared.listing import say_list
-from train.curves.commands import register
-from train.protocol_commands import app as protocol_app
+from train.commands.curves import register
+from train.commands.protocol import app as protocol_app
 
 app = App(name="ser-train", version_flags=[], default_parameter=Parameter(negative=()))
 app.command(protocol_app)
@@ -53,8 +53,8 @@ def main_command(
         return 0
     if not store:
         raise ConfigError("--store is missing: expected the feature store that ser-extract wrote, or its URL")
-    from train.corpora import open_stores
-    from train.run import run as train
+    from train.reading.corpora import open_stores
+    from train.running.run import run as train
 
     asked = {"workers": workers, "scheduler": scheduler}
     given = [f"{key}={value}" for key, value in asked.items() if value is not None]
@@ -70,7 +70,7 @@ def resume(run: Path) -> int:
     Args:
         run: The folder of the run.
     """
-    from train.run import resume as go_on
+    from train.running.run import resume as go_on
 
     folder, _ = go_on(run, say)
     say(f"run: {folder}")
@@ -92,8 +92,8 @@ def matrix(
         config: YAML file with settings; given more than once, the last one wins.
         workers: Processes of one thread each.
     """
+    from train.commands.matrix import cross_matrix, matrix_lines
     from train.config import TrainConfig
-    from train.matrix import cross_matrix, matrix_lines
 
     given = [f"workers={workers}"] if workers is not None else []
     folder, found = cross_matrix(store, load(TrainConfig, config, [*overrides, *given]), say)
@@ -123,9 +123,9 @@ def nested(
         all_: Also test all of them on all outer folds, to see what picking by the test parts would give.
         workers: Processes of one thread each.
     """
+    from train.commands.nested import nested_selection, selection_lines
     from train.config import TrainConfig
-    from train.corpora import open_stores
-    from train.nested import nested_selection, selection_lines
+    from train.reading.corpora import open_stores
 
     given = [f"workers={workers}"] if workers is not None else []
     configs = {words: load(TrainConfig, config, [*overrides, *given, *shlex.split(words)]) for words in choose}
@@ -144,8 +144,8 @@ def maps(name: str | None = None, *, store: tuple[str, ...] = ()) -> int:
         name: The map, or a YAML file.
         store: The stores, whose utterances are counted.
     """
-    from train.corpora import open_stores
     from train.maps import names, read_map
+    from train.reading.corpora import open_stores
 
     if name is None:
         say_table(("map", "version", "column", "categories", "datasets"), [read_map(one).row for one in names()])
@@ -175,7 +175,7 @@ def predict(*, run: Path, store: str, out: Path | None = None, device: str | Non
         out: The CSV file; what it holds is printed when absent.
         device: cpu, cuda …; that of the run when absent.
     """
-    from train.predicting import write_predictions
+    from train.commands.predict import write_predictions
 
     return INCOMPLETE if write_predictions(run, store, out, device, say) else 0
 
@@ -192,8 +192,8 @@ def compare(*runs: Path, seeds: int = 1, against: Literal["all", "first"] = "all
         against: Compare all pairs, or the first with each other one.
         out: A folder for the figures as comparison.csv and comparison.tex.
     """
-    from train.compare import compare_runs
-    from train.comparison_tables import in_words, system_rows, write_comparison
+    from train.comparison.compare import compare_runs
+    from train.comparison.tables import in_words, system_rows, write_comparison
 
     found = compare_runs(runs, seeds, against)
     say_table(*system_rows(found))

@@ -8,14 +8,14 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from featurestore.shared.config import Config
-from train.adaptation import LMMD
 from train.augmentations import Augmentation
 from train.fusions import Fusion
 from train.fusions.attention import Attention
 from train.heads import Head
 from train.heads.mlp import MLP
-from train.layers import WIDEST
 from train.losses import Loss
+from train.numerics.adaptation import LMMD
+from train.numerics.layers import WIDEST
 from train.poolings import Pooling
 from train.poolings.mean import Mean
 from train.splits import Splits

@@ -9,7 +9,6 @@ from pydantic import Field
 
 from featurestore.shared.config import Config
 from featurestore.shared.errors import SerError
-from train.corpora import AnyStore
 from train.embeddings import Embedding
 from train.embeddings.linear import Linear
 from train.fronts import Front
@@ -17,8 +16,9 @@ from train.fronts.layer_sum import WeightedLayers
 from train.fronts.log_f0 import LogF0
 from train.fronts.standardize import Standardize
 from train.fusions import Fusion
-from train.layers import WIDEST
-from train.sources import Source
+from train.numerics.layers import WIDEST
+from train.reading.corpora import AnyStore
+from train.reading.sources import Source
 from train.temporal import Temporal
 from train.temporal.none import NoTemporal
 

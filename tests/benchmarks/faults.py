@@ -21,10 +21,10 @@ import featurestore
 from featurestore.access.store import Store
 from featurestore.shared.command import run, say, say_table
 from featurestore.shared.config import load
+from train.comparison.table_figures import Resampled, table_figures
 from train.config import TrainConfig
-from train.metrics import interval
-from train.run import run as train
-from train.table_figures import Resampled, table_figures
+from train.numerics.metrics import interval
+from train.running.run import run as train
 
 app = App(name="faults", help=__doc__)
 FAULTS = {

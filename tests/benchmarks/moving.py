@@ -31,10 +31,10 @@ from featurestore.shared.command import run, say, say_table
 from featurestore.shared.config import load
 from train.config import TrainConfig
 from train.curves.curve import smooth, trend
-from train.curves.results import write_ranks
-from train.curves.voice import level_of
-from train.metrics import Floats
-from train.run import run as train
+from train.numerics.metrics import Floats
+from train.plots.voice import level_of
+from train.running.curve_results import write_ranks
+from train.running.run import run as train
 
 app = App(name="moving", help=__doc__)
 PHRASES = (

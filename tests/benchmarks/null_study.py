@@ -23,13 +23,13 @@ import featurestore
 from featurestore.access.writer import StoreWriter
 from featurestore.shared.command import run, say, say_table
 from featurestore.shared.config import load
-from train.compare import truth_of
+from train.comparison.compare import truth_of
+from train.comparison.outcomes import METRIC, Outcome, Tally, check_same_tests
+from train.comparison.significance import LEVEL
+from train.comparison.systems import MEAN, RESAMPLES, Difference, Reached, System, compare_systems
 from train.config import TrainConfig
-from train.metrics import resample_weights
-from train.outcomes import METRIC, Outcome, Tally, check_same_tests
-from train.run import run as train
-from train.significance import LEVEL
-from train.systems import MEAN, RESAMPLES, Difference, Reached, System, compare_systems
+from train.numerics.metrics import resample_weights
+from train.running.run import run as train
 
 app = App(name="null_study", help=__doc__)
 SETTINGS = ["fusion=none", "streams.speech.front=pooled", "splits.k=3", "workers=1", "baseline=false"]

@@ -14,8 +14,8 @@ import pandas as pd
 from cyclopts import App
 
 from featurestore.shared.command import run, say
-from train.metrics import ccc
-from train.opened import Run
+from train.numerics.metrics import ccc
+from train.running.opened import Run
 from train.tasks.regression import RegressionGoal
 
 app = App(name="other_store", help=__doc__)

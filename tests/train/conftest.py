@@ -19,7 +19,7 @@ from featurestore.access.writer import StoreWriter
 from featurestore.format.codec import encode
 from featurestore.format.plan import FeaturePlan, FeatureSpec, Plan
 from tests.processes import Command
-from train.layers import LayerSum
+from train.numerics.layers import LayerSum
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")

@@ -2,7 +2,7 @@
 
 import torch
 
-from train.sequences import Sequences
+from train.numerics.sequences import Sequences
 
 DIM, LENGTHS = 16, (9, 4, 1)
 

@@ -17,7 +17,7 @@ from extract.features.logmel import LogMel
 from featurestore.access.store import Store
 from featurestore.access.writer import StoreWriter
 from featurestore.format.plan import FeaturePlan, Plan
-from train.protocol import Protocol
+from train.examples.protocol import Protocol
 from train.splits import Fold
 
 Wave = npt.NDArray[np.float32]

@@ -11,10 +11,10 @@ import featurestore
 from featurestore.shared.config import load
 from featurestore.shared.errors import SerError
 from tests.train.test_corpora import paths  # noqa: F401, a fixture
-from train.adaptation import LMMD
 from train.config import TrainConfig
-from train.corpora import open_stores
-from train.run import run
+from train.numerics.adaptation import LMMD
+from train.reading.corpora import open_stores
+from train.running.run import run
 
 ADAPTING = [
     "splits={name: datasets, test: [ten], adapt: 3}",

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featurestore.format.codec import Frames
-from train.align import align_nearest, align_pitch, align_repeated, nearest_frames
-from train.batch import StreamBatch
 from train.fronts.log_f0 import HeightAndVoicing
+from train.numerics.align import align_nearest, align_pitch, align_repeated, nearest_frames
+from train.reading.batch import StreamBatch
 
 
 def heard(f0, times, clock):

@@ -20,11 +20,11 @@ from train.audit.contours import alikeness
 from train.audit.findings import Audited
 from train.audit.near_duplicates import find_copies
 from train.config import TrainConfig
-from train.opened import Run
-from train.protocol import Protocol, make_protocol, read_protocol
-from train.run import run
+from train.examples.protocol import Protocol, make_protocol, read_protocol
+from train.running.opened import Run
+from train.running.run import run
+from train.shared.tensors import read_tensors
 from train.splits import Fold, Splits
-from train.tensors import read_tensors
 
 VOICES = ("Female1", "Female4", "Male1", "Male4")
 SENTENCES = ("The letter is lying on the table beside the door.", "She will be back with my brother in an hour.")

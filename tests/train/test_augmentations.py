@@ -11,13 +11,13 @@ from featurestore.shared.config import load
 from featurestore.shared.errors import ConfigError, SerError
 from train.augmentations import Augmentation, Heard
 from train.augmentations.mixup import Mixup, of_partners
-from train.clock import pooled_hop, pooled_times
 from train.config import TrainConfig
-from train.examples import load_examples
-from train.inference import make_model
-from train.run import run
-from train.sequences import Packed
-from train.training import Training
+from train.examples.clock import pooled_hop, pooled_times
+from train.examples.examples import load_examples
+from train.models.inference import make_model
+from train.models.training import Training
+from train.numerics.sequences import Packed
+from train.running.run import run
 
 LENGTHS = torch.tensor([9, 4, 1])
 

@@ -11,13 +11,13 @@ import pytest
 import featurestore
 from featurestore.shared.config import load
 from featurestore.shared.errors import SerError
-from train.compare import compare_runs, short_names
-from train.comparison_tables import escaped, in_words, write_comparison
+from train.comparison.compare import compare_runs, short_names
+from train.comparison.outcomes import Outcome
+from train.comparison.systems import MEAN
+from train.comparison.tables import escaped, in_words, write_comparison
 from train.config import TrainConfig
-from train.metrics import ccc
-from train.outcomes import Outcome
-from train.run import run
-from train.systems import MEAN
+from train.numerics.metrics import ccc
+from train.running.run import run
 
 QUICK = ["fusion=none", "splits.k=3", "width=8", "optim.epochs=2", "workers=1", "baseline=false", "plots=false"]
 

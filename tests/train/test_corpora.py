@@ -12,14 +12,14 @@ import train
 from featurestore.shared.config import load
 from featurestore.shared.errors import SerError
 from tests.train.test_same_bits import store_of
+from train.commands.matrix import cross_matrix
 from train.config import TrainConfig
-from train.corpora import open_stores
-from train.examples import load_examples
+from train.examples.examples import load_examples
+from train.examples.protocol import read_protocol
 from train.maps import names as map_names
 from train.maps import read_map
-from train.matrix import cross_matrix
-from train.protocol import read_protocol
-from train.run import resume, run
+from train.reading.corpora import open_stores
+from train.running.run import resume, run
 from train.splits.datasets import Datasets
 
 QUICK = ["splits.k=3", "width=8", "optim.epochs=2", "workers=1", "streams.speech.feature=states", "plots=false"]

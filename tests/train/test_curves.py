@@ -16,21 +16,21 @@ from featurestore.access.writer import StoreWriter
 from featurestore.format.plan import FeaturePlan, FeatureSpec, Plan
 from featurestore.shared.config import load
 from featurestore.shared.errors import SerError
+from train.commands.matrix import cross_matrix
+from train.commands.nested import nested_selection
 from train.config import TrainConfig
 from train.curves.attentions import ChunkAttention
 from train.curves.chunks import chunk_times
 from train.curves.curve import curves_of, smooth, trend
 from train.curves.ordering import kendall_of, order_sums, pairwise_accuracy_of, spearman_of
-from train.curves.page import curves_figure
 from train.curves.pairs import Pairs
 from train.curves.ranks import as_json, rank_sequence, read_ranks
-from train.examples import load_examples
-from train.matrix import cross_matrix
-from train.nested import nested_selection
+from train.examples.examples import load_examples
+from train.models.training import Training
+from train.plots.curves_page import curves_figure
 from train.poolings.chunks import Chunks
-from train.run import resume, run
+from train.running.run import resume, run
 from train.tasks.ranking import Ranking
-from train.training import Training
 
 RANKS = [3, 1, 1, 2, 5, 4]
 QUICK = [

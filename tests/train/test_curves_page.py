@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from tests.train.conftest import from_network
-from train.curves.page import PAGE, curves_figure, write_page
+from train.plots.curves_page import PAGE, curves_figure, write_page
 
 HOSTILE = "<img src=x onerror=\"document.title='broken'\">"
 TIMES = np.array([0.1, 0.2, 0.3, 0.4])

@@ -9,10 +9,10 @@ import torch
 from featurestore.format.codec import encode
 from tests.featurestore.toy import DTYPES
 from train.config import TrainConfig
-from train.examples import load_examples
-from train.layers import LayerSum, _MixOnDevice, _MixStored
-from train.sequences import pad
-from train.training import Training
+from train.examples.examples import load_examples
+from train.models.training import Training
+from train.numerics.layers import LayerSum, _MixOnDevice, _MixStored
+from train.numerics.sequences import pad
 
 LENGTHS = (3, 1, 8)
 

@@ -12,15 +12,15 @@ from sklearn import metrics
 import featurestore
 from featurestore.shared.config import load
 from featurestore.shared.errors import SerError
-from train.attention import attention_weights
 from train.config import TrainConfig
-from train.examples import load_examples
-from train.folder import RunFolder
-from train.grouping import duration_quarters
-from train.metrics import ccc
-from train.plots import plot_curves
-from train.run import run
-from train.sinks import check_sinks, write_sinks
+from train.evaluation.grouping import duration_quarters
+from train.examples.examples import load_examples
+from train.numerics.metrics import ccc
+from train.plots.run_plots import plot_curves
+from train.running.attention import attention_weights
+from train.running.folder import RunFolder
+from train.running.run import run
+from train.running.sinks import check_sinks, write_sinks
 
 QUICK = ["splits.k=3", "width=8", "optim.epochs=3", "optim.lr=5e-3", "workers=1", "fusion=none"]
 CLASSES = ["anger", "calm", "joy"]

@@ -7,9 +7,9 @@ from featurestore.format.codec import encode
 from featurestore.shared.config import load
 from featurestore.shared.errors import SerError
 from train.config import TrainConfig
-from train.examples import load_examples
-from train.layers import LayerSum
-from train.schedule import epoch_order
+from train.examples.examples import load_examples
+from train.models.schedule import epoch_order
+from train.numerics.layers import LayerSum
 
 
 def config(*overrides):

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from featurestore.format.codec import Frames, encode, pad
 from tests.featurestore.toy import DTYPES
-from train.kernels import frame_sums
-from train.layers import LayerSum, _MixOnDevice, _MixStored
+from train.numerics.kernels import frame_sums
+from train.numerics.layers import LayerSum, _MixOnDevice, _MixStored
 
 
 def stored(rng, layers, counts, dim, dtype):
@@ -136,7 +136,7 @@ SUMS_OF = """
 import sys
 import numpy as np
 from featurestore.format.codec import encode
-from train import kernels
+from train.numerics import kernels
 
 frames = encode(np.random.default_rng(0).normal(size=(3, 50, 8)).astype(np.float32), sys.argv[1])
 sums = kernels.frame_sums(frames, np.ones((50, 8), np.float32))

@@ -9,12 +9,12 @@ import torch
 from featurestore.shared.config import load
 from featurestore.shared.errors import ConfigError, SerError
 from train.config import TrainConfig
-from train.examples import load_examples
+from train.examples.examples import load_examples
 from train.losses import Loss
-from train.run import run
+from train.models.training import Training
+from train.running.run import run
 from train.tasks.classification import Classification
 from train.tasks.votes import Votes
-from train.training import Training
 
 CLASSES = ["anger", "calm", "joy"]
 LOGITS = torch.tensor([[2.0, 0.5, -1.0], [0.0, 0.0, 0.0], [-1.0, 3.0, 0.2], [1.0, 1.0, 4.0]])

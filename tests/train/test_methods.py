@@ -13,9 +13,9 @@ from featurestore.access.writer import StoreWriter
 from featurestore.format.plan import FeaturePlan, FeatureSpec, Plan
 from featurestore.shared.config import load
 from train.config import TrainConfig
-from train.protocol import make_protocol
-from train.run import run
-from train.schedule import count_batches
+from train.examples.protocol import make_protocol
+from train.models.schedule import count_batches
+from train.running.run import run
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = {file.stem: file for file in sorted((ROOT / "configs/train").glob("*.yaml"))}
@@ -170,8 +170,8 @@ def test_the_page_of_methods_has_every_config_and_no_other():
 
 def test_fused_frames_are_896_wide(stores):
     """128 mel bands and the 768 of HuBERT."""
-    from train.examples import load_examples
-    from train.inference import make_model
+    from train.examples.examples import load_examples
+    from train.models.inference import make_model
 
     config = load(TrainConfig, [CONFIGS["tim_net"]])
     model = make_model(load_examples(featurestore.open(stores("emodb")), config), config, 0)

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from train.classes import Recognised
+from train.evaluation.classes import Recognised
 from train.losses import Loss
-from train.metrics import (
+from train.numerics.metrics import (
     BINS,
     accuracy_of,
     ccc,

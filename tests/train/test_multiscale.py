@@ -9,16 +9,16 @@ from hypothesis import strategies as some
 
 from featurestore.shared.config import load
 from featurestore.shared.errors import SerError
+from train.commands.missing import missing_grid
 from train.config import TrainConfig
 from train.curves.chunks import chunk_starts
-from train.curves.missing import missing_grid
 from train.curves.multiscale import cropped, positions, pyramid, spread
 from train.fusions.multiscale import Multiscale
-from train.inference import predict
-from train.metrics import ccc
-from train.opened import Run, open_model
-from train.run import run
-from train.sequences import Sequences
+from train.models.inference import predict
+from train.numerics.metrics import ccc
+from train.numerics.sequences import Sequences
+from train.running.opened import Run, open_model
+from train.running.run import run
 
 SMALL = {"channels": 8, "heads": 2, "hidden": 16, "alone": 1, "together": 1}
 

@@ -9,10 +9,10 @@ import pytest
 import featurestore
 from featurestore.shared.config import load
 from featurestore.shared.errors import SerError
+from train.commands.nested import nested_selection
 from train.config import TrainConfig
-from train.metrics import ccc
-from train.nested import nested_selection
-from train.protocol import read_protocol
+from train.examples.protocol import read_protocol
+from train.numerics.metrics import ccc
 
 QUICK = ["splits={name: nested, outer: {name: kfold, k: 3}, within: {name: kfold, k: 3}}", "width=8", "workers=1"]
 QUICK += [

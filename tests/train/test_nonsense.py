@@ -14,11 +14,11 @@ from featurestore.shared.config import load
 from featurestore.shared.errors import SerError
 from tests.featurestore.toy import place_of
 from tests.processes import Command
-from train.class_plots import plot_confusion
 from train.config import TrainConfig
-from train.examples import load_examples, survey
-from train.labels import as_names, clean_names, grouped
-from train.run import run
+from train.examples.examples import load_examples, survey
+from train.plots.class_plots import plot_confusion
+from train.reading.labels import as_names, clean_names, grouped
+from train.running.run import run
 from train.splits import Splits
 
 QUICK = ["splits.k=3", "width=8", "optim.epochs=1", "workers=1", "baseline=false", "plots=false"]

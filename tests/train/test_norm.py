@@ -7,9 +7,9 @@ from scipy.io import loadmat, savemat
 from featurestore.shared.config import load
 from featurestore.shared.errors import SerError
 from train.config import TrainConfig
-from train.curves.norm import read_norm
-from train.examples import load_examples
-from train.inference import make_model
+from train.examples.examples import load_examples
+from train.models.inference import make_model
+from train.reading.norm import read_norm
 
 STREAM = ["width=8", "fusion=none", "streams.speech={feature: states, layers: 1, front: standardize}"]
 

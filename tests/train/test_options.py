@@ -16,10 +16,10 @@ from featurestore.operations.copying import copy_stores
 from featurestore.shared.config import load
 from featurestore.shared.errors import ConfigError, SerError
 from train.config import OptimConfig, TrainConfig
-from train.files import write_whole
-from train.folder import make_run_folder
-from train.run import run
-from train.schedule import count_batches, epoch_order, learning_rate
+from train.models.schedule import count_batches, epoch_order, learning_rate
+from train.running.folder import make_run_folder
+from train.running.run import run
+from train.shared.files import write_whole
 
 QUICK = ["splits.k=3", "width=8", "optim.epochs=2", "workers=1", "baseline=false", "plots=false"]
 

@@ -13,17 +13,17 @@ from featurestore.shared.errors import SerError
 from tests.train.parts import DIM, LENGTHS, check_half, check_learns, check_saves, frames, garbage, mask_of
 from train.config import TrainConfig
 from train.embeddings import Embedding
-from train.examples import load_examples
+from train.examples.examples import load_examples
 from train.fronts import Front
 from train.fusions import Fusion
 from train.fusions.attention import attend
 from train.heads import Head
-from train.inference import make_model
 from train.losses import Loss
+from train.models.inference import make_model
+from train.numerics.sequences import Sequences, pad
 from train.poolings import Pooling
 from train.poolings.statistics import SMALLEST_VARIANCE
-from train.sequences import Sequences, pad
-from train.sources import Source
+from train.reading.sources import Source
 from train.tasks import Task
 
 

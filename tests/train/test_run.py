@@ -13,11 +13,11 @@ from featurestore.access.statistics import corpus_statistics
 from featurestore.shared.config import load
 from featurestore.shared.errors import SerError
 from train.config import TrainConfig
-from train.examples import load_examples
-from train.metrics import ccc
-from train.ridge import PENALTIES, fit_ridges
-from train.run import run
-from train.tensors import read_tensors
+from train.examples.examples import load_examples
+from train.models.ridge import PENALTIES, fit_ridges
+from train.numerics.metrics import ccc
+from train.running.run import run
+from train.shared.tensors import read_tensors
 
 FILES = {
     "checkpoints",
@@ -264,5 +264,5 @@ def test_a_run_needs_a_store(commands):
 
 def test_the_trainer_imports_without_the_libraries_of_extraction():
     blocked = "import sys; sys.modules.update(dict.fromkeys(['transformers', 'parselmouth', 'soundfile', 'soxr']))"
-    code = f"{blocked}; import train, train.cli, train.run, featurestore.cli"
+    code = f"{blocked}; import train, train.cli, train.running.run, featurestore.cli"
     subprocess.run([sys.executable, "-c", code], check=True)

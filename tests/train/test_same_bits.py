@@ -15,10 +15,10 @@ import train
 from featurestore.operations.copying import copy_stores
 from featurestore.shared.config import load
 from featurestore.shared.errors import SerError
+from train.commands.predict import write_predictions
 from train.config import TrainConfig
-from train.folder import Variant
-from train.predicting import write_predictions
-from train.run import resume, run
+from train.running.folder import Variant
+from train.running.run import resume, run
 
 QUICK = ["splits.k=3", "width=8", "optim.epochs=3", "workers=1", "streams.speech.dropout=0.3", "plots=false"]
 
@@ -233,9 +233,9 @@ def of_one_model(folder, variant, store, tmp_path):
     """Return what one model predicts of V."""
     opened = train.Run.open(folder)
     opened.folder.__dict__.pop("config", None)
-    examples = train.opened.load_examples(store, opened.folder.config, opened.folder.goals)
-    outputs = train.opened.predict_alone(
-        train.opened.open_model(opened.folder, opened._config, examples, variant), examples, examples.names
+    examples = train.running.opened.load_examples(store, opened.folder.config, opened.folder.goals)
+    outputs = train.running.opened.predict_alone(
+        train.running.opened.open_model(opened.folder, opened._config, examples, variant), examples, examples.names
     )
     goal = opened.folder.goals["regression"]
     return goal.decode(goal.represent(outputs["regression"]))["V"]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from train.significance import (
+from train.comparison.significance import (
     PERMUTATIONS,
     Error,
     bootstrap_error,

@@ -10,9 +10,9 @@ from featurestore.format.plan import FeaturePlan, FeatureSpec
 from featurestore.shared.config import load
 from featurestore.shared.errors import SerError
 from train.config import TrainConfig
-from train.examples import load_examples
-from train.inference import make_model
-from train.run import run
+from train.examples.examples import load_examples
+from train.models.inference import make_model
+from train.running.run import run
 
 QUICK = ["splits.k=3", "width=8", "optim.epochs=1", "workers=1", "baseline=false", "plots=false"]
 

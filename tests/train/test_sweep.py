@@ -13,12 +13,12 @@ from featurestore.operations.copying import copy_stores
 from featurestore.shared.config import load
 from featurestore.shared.errors import ConfigError, SerError
 from featurestore.shared.strict_yaml import parse
-from train.compare import compare_runs
+from train.comparison.compare import compare_runs
 from train.config import TrainConfig
-from train.examples import load_examples
-from train.folder import RunFolder
-from train.inference import make_model
-from train.run import run
+from train.examples.examples import load_examples
+from train.models.inference import make_model
+from train.running.folder import RunFolder
+from train.running.run import run
 from train.splits import share_of
 from train.sweep.config import SweepConfig, in_words, train_config, variants_of, words_of
 from train.sweep.folder import SweepFolder

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from tests.train.conftest import from_network
-from train.compare import compare_runs
+from train.comparison.compare import compare_runs
 from train.sweep.config import SweepConfig
 from train.sweep.effects import effects_of, matched
 from train.sweep.folder import SweepFolder

@@ -13,11 +13,11 @@ from featurestore.operations.export import add_labels
 from featurestore.shared.config import load
 from featurestore.shared.errors import SerError
 from train.config import TrainConfig
-from train.examples import load_examples
-from train.metrics import ccc
-from train.run import run
+from train.examples.examples import load_examples
+from train.models.training import Training
+from train.numerics.metrics import ccc
+from train.running.run import run
 from train.tasks.regression import Regression
-from train.training import Training
 
 QUICK = ["splits.k=3", "width=8", "optim.epochs=2", "workers=1", "fusion=none"]
 

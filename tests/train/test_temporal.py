@@ -10,9 +10,9 @@ from featurestore.shared.errors import ConfigError, SerError
 from tests.train.parts import DIM, LENGTHS, check_half, check_learns, check_saves, frames, garbage, mask_of
 from tests.train.test_streams import add_feature
 from train.config import TrainConfig
-from train.examples import load_examples
-from train.inference import make_model
-from train.masked import MaskedBatchNorm, backwards, positions
+from train.examples.examples import load_examples
+from train.models.inference import make_model
+from train.numerics.masked import MaskedBatchNorm, backwards, positions
 from train.temporal import Temporal
 from train.temporal.chain import Chain
 from train.temporal.conformer import Conformer, ConformerBlock

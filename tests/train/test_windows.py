@@ -4,14 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import train.work
+import train.running.work
 from featurestore.shared.config import load
 from train.config import TrainConfig
-from train.examples import load_examples
-from train.folder import RunFolder
-from train.run import prepare, run
-from train.training import Training
-from train.work import Job, do_pack
+from train.examples.examples import load_examples
+from train.models.training import Training
+from train.running.folder import RunFolder
+from train.running.run import prepare, run
+from train.running.work import Job, do_pack
 
 SETTINGS = [
     "splits.k=3",
@@ -78,13 +78,13 @@ def test_an_epoch_trains_on_everything_once(examples, monkeypatch):
 
 
 def test_models_of_a_pack_predict_a_window_one_after_another(store, tmp_path, monkeypatch):
-    read, predicted = [], train.work.predict_alone
+    read, predicted = [], train.running.work.predict_alone
 
     def noted(model, examples, names):
         read.append(names)
         return predicted(model, examples, names)
 
-    monkeypatch.setattr(train.work, "predict_alone", noted)
+    monkeypatch.setattr(train.running.work, "predict_alone", noted)
     settings = config(f"runs={tmp_path}", "members=2", "folds=[0]", "optim.refit=false", "optim.patience=3")
     (tmp_path / "run").mkdir()
     prepare(store, settings, lambda _: tmp_path / "run")

@@ -10,12 +10,12 @@ import torch
 from matplotlib.figure import Figure
 
 import train.cli
-import train.nested
-import train.opened
-import train.predicting
-import train.run  # noqa: F401
+import train.commands.nested
+import train.commands.predict
+import train.running.opened
+import train.running.run  # noqa: F401
 from featurestore.format.codec import encode
-from train.layers import LayerSum
+from train.numerics.layers import LayerSum
 
 torch.set_num_threads(1)
 parameter = torch.nn.Parameter(torch.zeros(3))

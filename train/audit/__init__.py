@@ -22,8 +22,8 @@ from train.audit.same_transcript import same_transcript
 from train.audit.shared_sessions import shared_sessions
 from train.audit.shared_speakers import shared_speakers, unknown_speakers
 from train.audit.speaker_alone import speaker_alone
-from train.corpora import AnyStore
-from train.protocol import Protocol
+from train.examples.protocol import Protocol
+from train.reading.corpora import AnyStore
 from train.unsafe import UnsafeConfig
 
 LEAKS: tuple[Callable[[Audited], Iterator[Finding]], ...] = (

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from featurestore.access.statistics import corpus_statistics
 from featurestore.format.codec import Floats
 from train.audit.findings import is_log_mel
-from train.corpora import AnyFeature
+from train.reading.corpora import AnyFeature
 
 BANDS = 25
 """Contours, and one more than the bits of a word."""

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from train.corpora import AnyFeature, AnyStore
-from train.labels import as_names, first_of
-from train.protocol import PARTS, Protocol
+from train.examples.protocol import PARTS, Protocol
+from train.reading.corpora import AnyFeature, AnyStore
+from train.reading.labels import as_names, first_of
 from train.splits import PAIRS, Fold
 
 Ints = npt.NDArray[np.int64]

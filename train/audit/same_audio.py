@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from train.audit.findings import Audited, Finding, Pair
-from train.labels import as_names
+from train.reading.labels import as_names
 
 FLAG = re.compile(r"the same audio as ([^;]+)")
 """What extraction says of a file that has the bytes of another one."""

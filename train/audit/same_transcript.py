@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from train.audit.findings import Audited
-from train.labels import as_names
+from train.reading.labels import as_names
 
 COLUMNS = ("transcript", "transcription", "sentence")
 

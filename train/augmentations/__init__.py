@@ -16,9 +16,9 @@ from typing_extensions import override
 
 from featurestore.shared.config import Component
 from featurestore.shared.errors import SerError
-from train.batch import Batch, Span
 from train.fusions import Fusion
-from train.sequences import Packed
+from train.numerics.sequences import Packed
+from train.reading.batch import Batch, Span
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from train.augmentations import Augmentation, Heard, Mix
-from train.sequences import Packed
+from train.numerics.sequences import Packed
 
 
 class Mixup(Augmentation):

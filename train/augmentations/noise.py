@@ -7,7 +7,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from train.augmentations import OfFrames
-from train.sequences import Packed
+from train.numerics.sequences import Packed
 
 
 class Noise(OfFrames):

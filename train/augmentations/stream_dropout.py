@@ -12,7 +12,7 @@ from typing_extensions import override
 from featurestore.shared.errors import SerError
 from train.augmentations import Augmentation, Heard
 from train.fusions import Fusion
-from train.sequences import Packed
+from train.numerics.sequences import Packed
 
 
 class StreamDropout(Augmentation):

@@ -11,8 +11,8 @@ from typing_extensions import override
 
 from featurestore.shared.errors import SerError
 from train.augmentations import Augmentation
-from train.batch import Span
 from train.fusions import Fusion
+from train.reading.batch import Span
 
 
 class TimeCrop(Augmentation):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from train.metrics import Floats
+from train.numerics.metrics import Floats
 
 SMOOTHED = 3
 """Chunks over which a curve is averaged."""

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812, the field's name for it
 from torch import nn
 
-from train.sequences import Sequences
+from train.numerics.sequences import Sequences
 
 LEVELS = (1, 2, 4)
 """Parts of equal length into which a chunk is cut, the mean of each of which is kept."""

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from train.metrics import Floats, Groups, concordance_sums, pcc_of
+from train.numerics.metrics import Floats, Groups, concordance_sums, pcc_of
 
 MOMENTS = 8
 """Columns of `concordance_sums`, of the ranks of all utterances."""

@@ -12,7 +12,7 @@ import torch
 
 from train.curves.preferences import FIRST, LABEL, SECOND, read_pairs
 from train.curves.ranks import without_suffix
-from train.metrics import Floats
+from train.numerics.metrics import Floats
 
 
 @dataclass(frozen=True)

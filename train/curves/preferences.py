@@ -17,8 +17,8 @@ import torch
 
 from featurestore.shared.errors import SerError
 from featurestore.shared.label_files import read_csv
-from train.labels import first_of, some
-from train.metrics import Floats
+from train.numerics.metrics import Floats
+from train.reading.labels import first_of, some
 
 FIRST, SECOND, LABEL = PAIR_COLUMNS = ("Sentence1", "Sentence2", "PreferLabel")
 """Columns of a file of pairs; the label is 1 where there is more in the first, 0 where there is more in the second."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from featurestore.format.plan import Ints
 from featurestore.shared.errors import SerError
-from train.metrics import Floats
+from train.numerics.metrics import Floats
 
 KEY = "ChunkRankSeq"
 """Of a file: ``{"NAME.wav": {"ChunkRankSeq": [3, 1, …]}, …}``."""

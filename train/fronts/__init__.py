@@ -13,9 +13,9 @@ from featurestore.format.codec import Frames, bytes_per_frame
 from featurestore.format.plan import Seconds
 from featurestore.shared.config import Component
 from featurestore.shared.errors import SerError
-from train.align import Alignment, align_nearest
-from train.layers import LayerSum
-from train.sources import Source, moments_of, standardised
+from train.numerics.align import Alignment, align_nearest
+from train.numerics.layers import LayerSum
+from train.reading.sources import Source, moments_of, standardised
 
 Normalize = Literal["train", "speaker", "corpus", "utterance", "none"]
 """By which mean and deviation a feature is standardised: those of the training part, of all that the store has of the

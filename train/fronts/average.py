@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing_extensions import override
 
 from train.fronts import FrontModule, Layered
-from train.sources import Source
+from train.reading.sources import Source
 
 
 class Average(Layered):

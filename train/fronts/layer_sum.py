@@ -7,7 +7,7 @@ from typing_extensions import override
 
 from featurestore.shared.errors import SerError
 from train.fronts import FrontModule, Layered
-from train.sources import Source
+from train.reading.sources import Source
 
 
 class WeightedLayers(Layered):

@@ -10,11 +10,11 @@ from typing_extensions import override
 from featurestore.format.codec import Floats, Frames
 from featurestore.format.plan import Seconds
 from featurestore.shared.errors import SerError
-from train.align import Alignment, align_pitch
 from train.fronts import Front, FrontModule, Normalize, by_frame, check_speakers
-from train.labels import EXAMPLES, some
-from train.layers import SMALLEST_SD
-from train.sources import Source
+from train.numerics.align import Alignment, align_pitch
+from train.numerics.layers import SMALLEST_SD
+from train.reading.labels import EXAMPLES, some
+from train.reading.sources import Source
 
 HUNDRED_HZ = 100.0
 

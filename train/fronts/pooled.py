@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from featurestore.format.codec import Frames, bytes_per_frame
 from train.fronts import Front, FrontModule, LayeredModule
-from train.sources import AT_ONCE, Source
+from train.reading.sources import AT_ONCE, Source
 
 
 class Pooled(Front):

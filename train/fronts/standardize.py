@@ -11,9 +11,9 @@ from typing_extensions import override
 
 from featurestore.format.codec import Frames
 from featurestore.shared.errors import SerError
-from train.curves.norm import read_norm
 from train.fronts import FrontModule, Layered, LayeredModule, by_frame
-from train.sources import Source
+from train.reading.norm import read_norm
+from train.reading.sources import Source
 
 BOUND = 5.0
 """Standard deviations from the mean at which a channel ends. Ratios such as openSMILE's coefficients of variation lie

@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from featurestore.shared.errors import SerError
 from train.fusions import Fusion, FusionModule, check_heads, one_width
-from train.sequences import Sequences
+from train.numerics.sequences import Sequences
 
 
 class Attention(Fusion):

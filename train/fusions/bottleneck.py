@@ -14,8 +14,8 @@ from torch import nn
 from typing_extensions import override
 
 from train.fusions import Fusion, FusionModule, check_heads, one_width
-from train.layers import WIDEST
-from train.sequences import Sequences
+from train.numerics.layers import WIDEST
+from train.numerics.sequences import Sequences
 
 
 class Bottleneck(Fusion):

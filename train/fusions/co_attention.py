@@ -17,8 +17,8 @@ from typing_extensions import override
 
 from train.fusions import Fusion, FusionModule, check_heads, one_width
 from train.fusions.attention import attend
-from train.layers import WIDEST
-from train.sequences import Sequences
+from train.numerics.layers import WIDEST
+from train.numerics.sequences import Sequences
 
 
 class CoAttention(Fusion):

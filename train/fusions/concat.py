@@ -9,8 +9,8 @@ from pydantic import Field
 from typing_extensions import override
 
 from train.fusions import Fusion, FusionModule
-from train.layers import WIDEST
-from train.sequences import Sequences
+from train.numerics.layers import WIDEST
+from train.numerics.sequences import Sequences
 
 
 class Concat(Fusion):

@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from train.fusions import Fusion, FusionModule, check_heads, one_width
 from train.fusions.attention import attend
-from train.sequences import Sequences
+from train.numerics.sequences import Sequences
 
 
 class CrossAttention(Fusion):

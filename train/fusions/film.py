@@ -12,7 +12,7 @@ from torch import nn
 from typing_extensions import override
 
 from train.fusions import Fusion, FusionModule
-from train.sequences import Sequences
+from train.numerics.sequences import Sequences
 
 
 class FiLM(Fusion):

@@ -13,7 +13,7 @@ from torch import nn
 from typing_extensions import override
 
 from train.fusions import Fusion, FusionModule, one_width
-from train.sequences import Sequences
+from train.numerics.sequences import Sequences
 
 
 class Gated(Fusion):

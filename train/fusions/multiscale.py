@@ -12,8 +12,8 @@ from typing_extensions import override
 
 from train.curves.multiscale import PARTS, Attending, TokenStream, cropped, pyramid, spread
 from train.fusions import Fusion, FusionModule
-from train.layers import WIDEST
-from train.sequences import Sequences
+from train.numerics.layers import WIDEST
+from train.numerics.sequences import Sequences
 
 
 class Multiscale(Fusion):

@@ -8,7 +8,7 @@ from typing import ClassVar
 from typing_extensions import override
 
 from train.fusions import Fusion, FusionModule
-from train.sequences import Sequences
+from train.numerics.sequences import Sequences
 
 
 class NoFusion(Fusion):

@@ -9,9 +9,9 @@ from pydantic import Field
 from typing_extensions import override
 
 from train.fusions import Fusion, FusionModule
-from train.layers import WIDEST
+from train.numerics.layers import WIDEST
+from train.numerics.sequences import Sequences
 from train.poolings import masked_mean
-from train.sequences import Sequences
 
 
 class RepeatConcat(Fusion):

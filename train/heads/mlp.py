@@ -7,7 +7,7 @@ from torch import nn
 from typing_extensions import override
 
 from train.heads import Head
-from train.layers import WIDEST
+from train.numerics.layers import WIDEST
 
 
 class MLP(Head):

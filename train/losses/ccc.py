@@ -13,7 +13,7 @@ SMALLEST_SPREAD = 1e-8  # a batch of one utterance has none
 
 
 class CCC(Loss):
-    """1 - CCC with population moments, in [0, 2]; see `train.metrics.ccc`."""
+    """1 - CCC with population moments, in [0, 2]; see `train.numerics.metrics.ccc`."""
 
     task: ClassVar[Kind] = "regression"
 

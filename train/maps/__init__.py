@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from featurestore.shared.config import suggest
 from featurestore.shared.errors import SerError
 from featurestore.shared.strict_yaml import parse
-from train.labels import as_names
+from train.reading.labels import as_names
 
 FOLDER = Path(__file__).parent
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import nn
 from typing_extensions import override
 
-from train.layers import WIDEST
+from train.numerics.layers import WIDEST
 from train.poolings import Pooling, PoolingModule
 
 

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from typing_extensions import override
 
-from train.layers import WIDEST
+from train.numerics.layers import WIDEST
 from train.poolings import Pooling, PoolingModule
 from train.poolings.attention import AttentionPooling
 from train.poolings.statistics import SMALLEST_VARIANCE

@@ -11,7 +11,7 @@ import pandas as pd
 
 from featurestore.shared.config import Component
 from featurestore.shared.errors import SerError
-from train.labels import as_names
+from train.reading.labels import as_names
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import pandas as pd
 from typing_extensions import override
 
 from featurestore.shared.errors import SerError
-from train.labels import as_names
+from train.reading.labels import as_names
 from train.splits import Fold, Splits
 
 

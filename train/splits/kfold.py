@@ -12,7 +12,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from featurestore.shared.errors import SerError
-from train.labels import as_names
+from train.reading.labels import as_names
 from train.splits import Apart, Fold, Splits, group_column, rolling_folds, whole_groups
 
 BINS = 5

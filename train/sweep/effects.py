@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from featurestore.shared.errors import SerError
-from train.compare import Comparison, compare_outcomes
-from train.outcomes import Outcome
+from train.comparison.compare import Comparison, compare_outcomes
+from train.comparison.outcomes import Outcome
 from train.sweep.config import Variant
 from train.sweep.folder import SweepFolder
 from train.sweep.methods import SEED, other_levels, outcome_of

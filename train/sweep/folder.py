@@ -14,10 +14,10 @@ import pandas as pd
 
 from featurestore.shared.command import printable
 from featurestore.shared.errors import SerError
-from train.corpora import AnyStore, open_stores
-from train.files import append_line, read_note, write_whole
-from train.folder import RunFolder
-from train.live import epoch_line
+from train.reading.corpora import AnyStore, open_stores
+from train.running.folder import RunFolder
+from train.running.live import epoch_line
+from train.shared.files import append_line, read_note, write_whole
 from train.sweep.config import SweepConfig, Variant, variants_of, words_of
 
 FILE = "sweep.json"

@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 
 from featurestore.shared.errors import SerError
-from train.files import write_whole
-from train.folder import RunFolder
+from train.running.folder import RunFolder
+from train.running.work import jobs_of
+from train.shared.files import write_whole
 from train.sweep.config import Variant
 from train.sweep.folder import SweepFolder
-from train.work import jobs_of
 
 STATES = ("done", "training", "waiting", "given up", "failed")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from featurestore.shared.command import printable, progress
-from train.live import describe_seconds
+from train.running.live import describe_seconds
 from train.sweep.config import Variant
 from train.sweep.folder import SweepFolder
 

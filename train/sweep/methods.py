@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from featurestore.shared.errors import SerError
-from train.compare import Comparison, compare_outcomes
-from train.outcomes import Outcome, check_seeds
+from train.comparison.compare import Comparison, compare_outcomes
+from train.comparison.outcomes import Outcome, check_seeds
+from train.comparison.systems import Difference, Reached
 from train.sweep.config import Levels, Variant
 from train.sweep.folder import SweepFolder
-from train.systems import Difference, Reached
 
 SEED = "seed"
 MOST_LINES = 20

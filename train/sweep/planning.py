@@ -14,17 +14,17 @@ from threadpoolctl import threadpool_limits
 
 from featurestore.shared.errors import SerError
 from train.config import TrainConfig
-from train.corpora import open_stores
-from train.examples import Hearing, load_examples
-from train.live import describe_seconds
-from train.memory import keep_freed_memory
-from train.run import protocol_of
-from train.schedule import count_batches
+from train.examples.examples import Hearing, load_examples
+from train.models.schedule import count_batches
+from train.models.training import Training
+from train.reading.corpora import open_stores
+from train.running.live import describe_seconds
+from train.running.memory import keep_freed_memory
+from train.running.run import protocol_of
+from train.running.workers import count_workers
 from train.splits import share_of
 from train.sweep.config import SweepConfig, Variant, as_sample, train_config, variants_of
 from train.sweep.methods import SEED, other_levels
-from train.training import Training
-from train.workers import count_workers
 
 STEPS = 3
 MOST_MEASURED = 12

@@ -14,16 +14,16 @@ from featurestore.format.plan import PLACES
 from featurestore.shared.errors import SerError
 from train.audit import Audit, audit
 from train.config import TrainConfig
-from train.corpora import AnyStore, open_stores
-from train.files import write_whole
-from train.folder import make_run_folder
-from train.run import Say, prepare, write_results
+from train.reading.corpora import AnyStore, open_stores
+from train.running.folder import make_run_folder
+from train.running.run import Say, prepare, write_results
+from train.running.work import Job, Pack, Report, Task, do_pack, jobs_of, packed
+from train.running.workers import count_workers, run_packs
+from train.shared.files import write_whole
 from train.sweep.config import SweepConfig, Variant, as_sample, train_config, variants_of
 from train.sweep.folder import FAILED, SweepFolder
 from train.sweep.leaderboard import results_of, scores_of
 from train.sweep.live import following
-from train.work import Job, Pack, Report, Task, do_pack, jobs_of, packed
-from train.workers import count_workers, run_packs
 
 
 def begin(config: SweepConfig, stores: list[str], runs: Path, name: str) -> Path:

@@ -12,14 +12,14 @@ import numpy as np
 from featurestore.shared.command import progress
 from featurestore.shared.errors import SerError
 from train.audit import audit
-from train.folder import RunFolder
-from train.run import Say
+from train.running.folder import RunFolder
+from train.running.run import Say
+from train.running.work import Job, jobs_of
+from train.running.workers import count_workers, run_packs
+from train.shared.tensors import read_tensors
 from train.sweep.config import Factor, Levels, Settings, SweepConfig, Variant, in_words, of_factors
 from train.sweep.folder import SweepFolder
 from train.sweep.running import do_variants, fail, once, prepare_variant
-from train.tensors import read_tensors
-from train.work import Job, jobs_of
-from train.workers import count_workers, run_packs
 
 if TYPE_CHECKING:
     from optuna import Study, Trial

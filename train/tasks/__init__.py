@@ -11,9 +11,9 @@ import torch
 from pydantic import Field
 
 from featurestore.shared.config import Component
-from train.labels import Scale
 from train.losses import LossOf
-from train.metrics import Floats, Groups, Measured, Metric
+from train.numerics.metrics import Floats, Groups, Measured, Metric
+from train.reading.labels import Scale
 
 Figures = dict[str, tuple[Floats, Callable[[Floats], Floats]]]
 """For each target the sums per group, and the metric that selects, which is computed from such sums."""

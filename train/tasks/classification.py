@@ -12,10 +12,9 @@ from pydantic import field_validator
 from typing_extensions import override
 
 from featurestore.shared.errors import SerError
-from train.labels import as_names, first_of
 from train.losses import Kind, Loss, LossOf
 from train.losses.cross_entropy import CrossEntropy
-from train.metrics import (
+from train.numerics.metrics import (
     Floats,
     Groups,
     Measured,
@@ -27,6 +26,7 @@ from train.metrics import (
     uar_of,
     weighted_f1_of,
 )
+from train.reading.labels import as_names, first_of
 from train.tasks import Goal, Task
 
 METRICS: dict[str, Callable[[Floats], Floats]] = {

@@ -20,8 +20,8 @@ from train.curves.ordering import kendall_of, order_sums, pairwise_accuracy_of, 
 from train.curves.pairs import Pairs
 from train.curves.preferences import THRESHOLD, agreement, ratings_of
 from train.curves.ranks import rank_columns
-from train.labels import TOLERANCE, Scale, numbers
-from train.metrics import Groups, Measured
+from train.numerics.metrics import Groups, Measured
+from train.reading.labels import TOLERANCE, Scale, numbers
 from train.tasks import Goal, Task
 from train.tasks.regression import declared_scale
 

@@ -13,10 +13,10 @@ from pydantic import Field, field_validator, model_validator
 from typing_extensions import override
 
 from featurestore.shared.errors import SerError
-from train.labels import TOLERANCE, Scale, numbers
 from train.losses import Loss
 from train.losses.ccc import CCC
-from train.metrics import Floats, Groups, Measured, ccc_of, concordance_sums, mae_of, pcc_of, r2_of, rmse_of
+from train.numerics.metrics import Floats, Groups, Measured, ccc_of, concordance_sums, mae_of, pcc_of, r2_of, rmse_of
+from train.reading.labels import TOLERANCE, Scale, numbers
 from train.tasks import Goal, Task
 
 

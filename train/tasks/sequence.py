@@ -17,8 +17,8 @@ from train.curves.curve import curves_of
 from train.curves.heads import by_place
 from train.curves.preferences import ratings_of
 from train.curves.rank_files import ranks_of, ranks_sha256
-from train.labels import Scale
-from train.metrics import Groups, Measured
+from train.numerics.metrics import Groups, Measured
+from train.reading.labels import Scale
 from train.tasks import Goal
 from train.tasks.regression import Regression, RegressionGoal, declared_scale
 

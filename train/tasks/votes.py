@@ -14,10 +14,10 @@ from pydantic import Field
 from typing_extensions import override
 
 from featurestore.shared.errors import SerError
-from train.labels import first_of
 from train.losses import Kind, Loss
 from train.losses.kl import KL
-from train.metrics import Groups, Measured
+from train.numerics.metrics import Groups, Measured
+from train.reading.labels import first_of
 from train.tasks import Goal
 from train.tasks.classification import Classification, ClassificationGoal
 

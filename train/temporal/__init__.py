@@ -9,7 +9,7 @@ from torch import nn
 from typing_extensions import override
 
 from featurestore.shared.config import Component
-from train.sequences import Sequences
+from train.numerics.sequences import Sequences
 
 
 class TemporalModule(nn.Module):

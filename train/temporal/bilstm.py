@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from typing_extensions import override
 
-from train.layers import WIDEST
-from train.sequences import Sequences
+from train.numerics.layers import WIDEST
+from train.numerics.sequences import Sequences
 from train.temporal import Temporal, TemporalModule
 
 

@@ -10,7 +10,7 @@ from pydantic import field_validator
 from torch import nn
 from typing_extensions import override
 
-from train.sequences import Sequences
+from train.numerics.sequences import Sequences
 from train.temporal import Temporal, TemporalModule
 from train.temporal.bilstm import BiLSTM
 from train.temporal.mel_cnn import MelCNN

@@ -16,9 +16,9 @@ from pydantic import Field, field_validator
 from torch import nn
 from typing_extensions import override
 
-from train.layers import WIDEST
-from train.masked import MaskedBatchNorm, positions
-from train.sequences import Sequences
+from train.numerics.layers import WIDEST
+from train.numerics.masked import MaskedBatchNorm, positions
+from train.numerics.sequences import Sequences
 from train.temporal import Temporal, TemporalModule, ToWidth
 from train.temporal.transformer import check_heads
 

@@ -10,8 +10,8 @@ from pydantic import Field, field_validator
 from torch import nn
 from typing_extensions import override
 
-from train.layers import WIDEST
-from train.sequences import Sequences
+from train.numerics.layers import WIDEST
+from train.numerics.sequences import Sequences
 from train.temporal import Temporal, TemporalModule, ToWidth
 
 

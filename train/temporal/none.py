@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from typing_extensions import override
 
-from train.sequences import Sequences
+from train.numerics.sequences import Sequences
 from train.temporal import Temporal, TemporalModule
 
 

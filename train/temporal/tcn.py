@@ -15,9 +15,9 @@ from pydantic import Field
 from torch import nn
 from typing_extensions import override
 
-from train.layers import WIDEST
-from train.masked import MaskedBatchNorm, backwards
-from train.sequences import Sequences
+from train.numerics.layers import WIDEST
+from train.numerics.masked import MaskedBatchNorm, backwards
+from train.numerics.sequences import Sequences
 from train.temporal import Temporal, TemporalModule
 
 

@@ -8,9 +8,9 @@ from torch import nn
 from typing_extensions import override
 
 from featurestore.shared.errors import SerError
-from train.layers import WIDEST
-from train.masked import positions
-from train.sequences import Sequences
+from train.numerics.layers import WIDEST
+from train.numerics.masked import positions
+from train.numerics.sequences import Sequences
 from train.temporal import Temporal, TemporalModule, ToWidth
 
 

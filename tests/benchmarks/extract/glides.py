@@ -18,7 +18,7 @@ from extract.encoders.backbone import FRAME_SAMPLES
 from extract.encoders.waveform import WaveformBackbone
 from extract.features.pitch import Pitch
 from featurestore.shared.command import run, say, say_table
-from train.align import align_pitch
+from train.numerics.align import align_pitch
 
 app = App(name="glides", help=__doc__)
 LENGTHS = range(600, 1200)

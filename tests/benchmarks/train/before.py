@@ -8,13 +8,13 @@ import sys
 import torch
 from laps import Laps
 from train.loop import fit
+from train.memory import keep_freed_memory
+from train.run import _variant
 
 import featurestore
 from featurestore.shared.config import load
 from train.config import TrainConfig
 from train.examples import load_examples
-from train.memory import keep_freed_memory
-from train.run import _variant
 
 
 def main(store: str, fusion: str) -> None:

@@ -8,7 +8,7 @@ import time
 import featurestore
 from featurestore.shared.config import load
 from train.config import TrainConfig
-from train.run import run
+from train.running.run import run
 
 SETTINGS = ["fusion=attention", "baseline=false", "splits=kfold", "splits.k=6", "optim.epochs=20", "optim.patience=20"]
 """Long enough for what a process takes to start to be little of it, as it is in runs that are reported."""

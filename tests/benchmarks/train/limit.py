@@ -15,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812, the field's name for it
 from laps import Laps
 from ours import training_of
 
-from train.schedule import epoch_order
+from train.models.schedule import epoch_order
 
 WIDTH, HEADS, HIDDEN, PITCH = 128, 8, 128, 2
 _noise = torch.randn(100_000_000)

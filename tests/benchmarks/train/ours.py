@@ -10,9 +10,9 @@ from laps import Laps
 import featurestore
 from featurestore.shared.config import load
 from train.config import TrainConfig
-from train.examples import load_examples
-from train.memory import keep_freed_memory
-from train.training import Training
+from train.examples.examples import load_examples
+from train.models.training import Training
+from train.running.memory import keep_freed_memory
 
 
 def training_of(store: str, fusion: str) -> Training:

@@ -20,10 +20,10 @@ from ours import training_of
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from train.model import Model
-from train.schedule import epoch_order
-from train.sequences import Sequences
-from train.training import Training
+from train.models.model import Model
+from train.models.schedule import epoch_order
+from train.models.training import Training
+from train.numerics.sequences import Sequences
 
 SIZE = 32
 

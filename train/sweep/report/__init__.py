@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from train.comparison_tables import escaped, tabular
-from train.files import write_whole
+from train.comparison.tables import escaped, tabular
+from train.shared.files import write_whole
 from train.sweep.folder import SweepFolder
 from train.sweep.report.tables import Findings, rounded
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from featurestore.shared.command import printable
-from train.comparison_tables import once, rule
-from train.hovering import as_html, library
+from train.comparison.tables import once, rule
+from train.plots.hovering import as_html, library
 from train.sweep.methods import Found
 from train.sweep.report.figures import figures
 from train.sweep.report.tables import Findings, rounded

@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 
 from featurestore.shared.errors import SerError
-from train.compare import Comparison
+from train.comparison.compare import Comparison
+from train.comparison.systems import MEAN
 from train.sweep.config import Factor, Variant
 from train.sweep.effects import Effect, effects_of
 from train.sweep.folder import SweepFolder
 from train.sweep.leaderboard import STATES, leaderboard, results_of
 from train.sweep.methods import BEST, Found, Method, beside, compare_methods, methods_of, summary
-from train.systems import MEAN
 from train.unsafe import stamp
 
 Row = dict[str, Any]

@@ -1,0 +1,113 @@
+"""How a model of several streams bears that some are missing: of whole utterances, or parts of each."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from threadpoolctl import threadpool_limits
+
+from featurestore.shared.errors import SerError
+from train.examples.examples import Examples
+from train.fusions.multiscale import MultiscaleTokens
+from train.models.inference import Outputs, predict
+from train.models.model import Model
+from train.plots.drawing import as_label, blank, save
+from train.running.folder import RunFolder, Variant
+from train.running.opened import Run, open_model
+
+RATES = (0.0, 0.25, 0.5, 0.75, 1.0)
+Kind = Literal["utterances", "parts"]
+
+
+def missing_grid(path: Path) -> pd.DataFrame:
+    """Return what a run reaches on its test parts when some of a stream is missing.
+
+    Which utterances lack it, and which parts, follows from their names: what is missing at a rate is so at higher ones.
+
+    Args:
+        path: of a run with fusion=multiscale and several streams.
+
+    Returns:
+        A row for each ``stream``, whether whole ``utterances`` or ``parts`` of each are missing (``missing``), ``rate``
+        and ``target``: its ``metric`` and ``value``, over the test parts of all folds together.
+
+    Raises:
+        SerError: if the run has another fusion, or one stream.
+    """
+    run = Run.open(path)
+    config, examples = run.folder.config, run.examples
+    if config.fusion.name != "multiscale" or len(config.streams) < 2:
+        raise SerError(
+            f"{path}: expected a run with fusion=multiscale and two streams or more, whose parts may be missing"
+        )
+    kinds: tuple[Kind, ...] = ("utterances", "parts")
+    cells = list(product(config.streams, kinds, RATES))
+    outputs: dict[tuple[str, str, float], list[Outputs]] = {cell: [] for cell in cells}
+    names: list[str] = []
+    with threadpool_limits(1), torch.random.fork_rng(devices=[]):
+        for fold in dict.fromkeys(variant.fold for variant in run.folder.variants):
+            tested = run.folder.protocol.folds[fold].test
+            names += tested
+            models = [_open(run.folder, examples, one) for one in run.folder.variants if one.fold == fold]
+            for cell in cells:
+                outputs[cell].append(_mean([_predicted(model, examples, tested, *cell) for model in models], examples))
+    rows = [row for cell in cells for row in _figures(examples, names, cell, outputs[cell])]
+    return pd.DataFrame(rows, columns=["stream", "missing", "rate", "target", "metric", "value"])
+
+
+def _open(folder: RunFolder, examples: Examples, variant: Variant) -> Model:
+    return open_model(folder, folder.config, examples, variant)
+
+
+def _mean(members: list[Outputs], examples: Examples) -> Outputs:
+    """Return what members predict, represented and averaged."""
+    return {
+        task: goal.represent(torch.stack([member[task] for member in members])).mean(dim=0)
+        for task, goal in examples.goals.items()
+    }
+
+
+def _predicted(model: Model, examples: Examples, names: list[str], stream: str, kind: Kind, rate: float) -> Outputs:
+    """Return what a model predicts for utterances, each alone, when some of a stream is missing."""
+    fusion, found = model.fusion, []
+    assert isinstance(fusion, MultiscaleTokens)
+    for name, row in zip(names, examples.rows(names), strict=True):
+        number = zlib.crc32(f"{stream} {name}".encode())
+        fusion.absent = frozenset([stream] if kind == "utterances" and number < rate * 2**32 else [])
+        fusion.gone = {stream: rate} if kind == "parts" else {}
+        torch.default_generator.manual_seed(number)
+        found.append(predict(model, examples, [row[None]]))
+    return {task: torch.cat([one[task] for one in found]) for task in examples.goals}
+
+
+def _figures(
+    examples: Examples, names: list[str], cell: tuple[str, str, float], outputs: list[Outputs]
+) -> Iterator[tuple[Any, ...]]:
+    rows, everyone = torch.from_numpy(examples.rows(names)), np.zeros(len(names), np.int64)
+    for task, goal in examples.goals.items():
+        predicted = torch.cat([one[task] for one in outputs])
+        for target, (sums, metric) in goal.figures(examples.targets[task][rows], predicted, everyone).items():
+            yield (*cell, target, goal.metrics[target], float(metric(sums[0])))
+
+
+def plot_missing(folder: Path, grid: pd.DataFrame) -> None:
+    """Write ``missing``: a panel for each target, a line for each stream, whole utterances and parts of each."""
+    targets = list(dict.fromkeys(grid["target"]))
+    figure = blank(3.2 * len(targets), 3.2)
+    panels = figure.subplots(1, len(targets), squeeze=False, sharey=True)[0]
+    for axes, target in zip(panels, targets, strict=True):
+        mine = grid[grid["target"] == target]
+        for (stream, kind), line in mine.groupby(["stream", "missing"], sort=False):
+            style = "-" if kind == "utterances" else "--"
+            axes.plot(line["rate"], line["value"], f"o{style}", markersize=3, label=f"{as_label(str(stream))}, {kind}")
+        axes.set(xlabel="share that is missing", title=as_label(str(target)))
+    panels[0].set_ylabel(str(grid["metric"].iloc[0]))
+    panels[0].legend(frameon=False)
+    save(figure, folder, "missing")

@@ -1,0 +1,36 @@
+"""The predictions of a run for a store, as a CSV file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import featurestore
+from train.reading.labels import grouped
+from train.running.opened import Run
+from train.shared.files import write_whole
+
+
+def write_predictions(
+    run: Path, store: str, out: Path | None, device: str | None, say: Callable[[str], None]
+) -> dict[str, str]:
+    """Write what a run predicts for a store, and return the utterances that it cannot predict, with the reason.
+
+    Args:
+        run: its folder.
+        store: path or URL.
+        out: the file; standard output when absent.
+        device: that predicts; that of the run when absent.
+        say: says a line.
+    """
+    opened = featurestore.open(store)
+    table, skipped = Run.open(run, device).predict_all(opened)
+    if out is None:
+        sys.stdout.write(table.to_csv())
+        return skipped
+    write_whole(out, table.to_csv())
+    say(f"{out}: {len(table)} utterances")
+    for line in grouped(skipped.items()):
+        say(f"skipped: {line}")
+    return skipped

@@ -1,0 +1,52 @@
+"""Models as they are made, and what they predict."""
+
+from __future__ import annotations
+
+import torch
+
+from featurestore.format.plan import Ints
+from featurestore.shared.device import find_device
+from featurestore.shared.errors import SerError
+from train.config import TrainConfig
+from train.examples.examples import Examples
+from train.models.model import Model
+from train.models.seeds import WEIGHTS, seed_of
+
+Outputs = dict[str, torch.Tensor]
+"""Of each task, (utterances, outputs)."""
+
+
+def make_model(examples: Examples, config: TrainConfig, seed: int) -> Model:
+    """Return a model with the initial weights that a seed gives."""
+    torch.default_generator.manual_seed(seed_of(seed, WEIGHTS))
+    model = Model(config, examples.streams, {task: goal.outputs for task, goal in examples.goals.items()})
+    return model.to(device_of(config.device))
+
+
+def predict(model: Model, examples: Examples, order: list[Ints]) -> Outputs:
+    """Return what a model predicts for some rows, in the batches of ``order``.
+
+    Raises:
+        SerError: if that is not finite.
+    """
+    model.eval()
+    with torch.inference_mode():
+        found = [model(batch) for batch in examples.batches(order)]
+    outputs = {task: torch.cat([one[task] for one in found]).float().cpu() for task in examples.goals}
+    if not all(bool(output.isfinite().all()) for output in outputs.values()):
+        raise SerError("a model predicts what is not finite; try a smaller optim.lr")
+    return outputs
+
+
+def predict_alone(model: Model, examples: Examples, names: list[str]) -> Outputs:
+    """Return what a model predicts for some utterances, each alone, so that no other one changes a bit of it."""
+    return predict(model, examples, [row[None] for row in examples.rows(names)])
+
+
+def device_of(name: str | None) -> torch.device:
+    """Return a device that can be used; the first GPU, or the CPU, where none is named.
+
+    Raises:
+        SerError: if it cannot be used.
+    """
+    return find_device(torch, name)

@@ -1,0 +1,163 @@
+"""The model: streams, each summed, standardised, embedded and modelled over time -> fusion -> pooling -> heads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import nn
+from typing_extensions import override
+
+from train.augmentations import Heard
+from train.config import TrainConfig
+from train.curves.heads import ChunkHead
+from train.examples.clock import pooled_hop
+from train.examples.examples import Examples, Hearing
+from train.fronts import FrontModule
+from train.numerics.sequences import Packed, Sequences, pad
+from train.poolings.chunks import ChunkPooling
+from train.reading.batch import Batch, StreamBatch
+from train.temporal.none import NoTemporal
+
+
+class StreamModel(nn.Module):
+    """From what is stored of a feature to the frames that the fusion takes.
+
+    Args:
+        hearing: of the stream.
+        meets: whether it meets other streams on the clock of the first.
+
+    Attributes:
+        dim: channels of a frame.
+    """
+
+    def __init__(self, hearing: Hearing, meets: bool) -> None:
+        super().__init__()
+        stream = hearing.stream
+        assert stream.width is not None  # they are resolved
+        assert stream.dropout is not None
+        self.front = hearing.front.build(hearing.source)
+        self.dropout, self.meets = stream.dropout, meets
+        self.embed = stream.embedding.build(self.front.dim, stream.width)
+        self.alone = stream.embedding.each_alone
+        self.plain = isinstance(stream.temporal, NoTemporal)
+        self.temporal = stream.temporal.build(stream.embedding.width_of(self.front.dim, stream.width))
+        self.dim, self.every = self.temporal.dim, stream.temporal.every
+
+    def hear(self, batch: StreamBatch) -> Packed:
+        """Return the frames as the front gives them."""
+        heard = self.front(batch.frames, self._kept(batch))
+        lengths = torch.tensor([frames.values.shape[1] for frames in batch.frames], device=heard.device)
+        return Packed(heard, lengths)
+
+    def forward(self, batch: StreamBatch, heard: Packed | None = None) -> Sequences:
+        """Return what the fusion takes, of what is ``heard`` if that is not what the front gives."""
+        values, lengths = self.hear(batch) if heard is None else heard
+        if self.plain:
+            return self._embedded(batch.align(values), torch.tensor(batch.lengths))
+        found = self.temporal(*self._embedded(values, lengths))
+        if not self.meets:
+            return found
+        repeated = found.values.repeat_interleave(self.every, dim=1)
+        packed = torch.cat([one[:length] for one, length in zip(repeated, lengths.tolist(), strict=True)])
+        return pad(batch.align(packed), torch.tensor(batch.lengths))
+
+    def _embedded(self, packed: torch.Tensor, lengths: torch.Tensor) -> Sequences:
+        if self.alone:
+            return pad(self.embed(packed, None), lengths)
+        values, mask = pad(packed, lengths)
+        return Sequences(self.embed(values, mask), mask)
+
+    def _kept(self, batch: StreamBatch) -> torch.Tensor | None:
+        """Return the factor of each channel in a training step, (utterances, dim): zero for those that are left out."""
+        if not (self.training and self.dropout):
+            return None
+        blank = next(self.front.buffers()).new_empty(len(batch.frames), self.front.dim)
+        return blank.bernoulli_(1 - self.dropout) / (1 - self.dropout)
+
+
+class Model(nn.Module):
+    """From a batch to the outputs of each task, (batch, outputs) by name.
+
+    Args:
+        config: the settings of its parts.
+        streams: what it hears.
+        outputs: of each task.
+    """
+
+    def __init__(self, config: TrainConfig, streams: Mapping[str, Hearing], outputs: Mapping[str, int]) -> None:
+        super().__init__()
+        self.heard, self.tasks, self.augment = tuple(streams), tuple(outputs), config.augment
+        self.hop = next(iter(streams.values())).source.spec.hop
+        for one in config.augment:
+            one.check(streams, config.fusion)
+        meets = len(streams) > 1 and not config.fusion.own_clocks
+        modules = {name: StreamModel(hearing, meets) for name, hearing in streams.items()}
+        self.streams = nn.ModuleList(modules.values())
+        self.fusion = config.fusion.build({name: module.dim for name, module in modules.items()})
+        self.temporal = config.temporal.build(self.fusion.dim)
+        self.pooling = config.pooling.on_clock(pooled_hop(streams, config)).build(self.temporal.dim)
+        hearing = {name for name, task in config.tasks.items() if task.by_chunk}
+        self.by_chunk = isinstance(self.pooling, ChunkPooling) and bool(hearing)
+        heads = {name: config.head.build(self.pooling.dim, count) for name, count in outputs.items()}
+        self.heads = nn.ModuleList(
+            ChunkHead(head, name in hearing) if self.by_chunk else head for name, head in heads.items()
+        )
+        learned = len(outputs) if config.weights == "learned" else 0
+        self.log_variances = nn.Parameter(torch.zeros(learned), requires_grad=learned > 0)
+
+    def fit(self, examples: Examples, names: list[str]) -> None:
+        """Take the statistics of the training part."""
+        for name, front in self._fronts():
+            front.fit(examples.streams[name].source, names)
+
+    @override
+    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+        return self.decide(self.vectors(batch))
+
+    def vectors(self, batch: Batch) -> torch.Tensor:
+        """Return what the heads take, (batch, dim); where a task hears chunks (batch, chunks, dim + 1)."""
+        return self.encode(self.hear(batch))
+
+    def hear(self, batch: Batch) -> Heard:
+        """Return what is heard of a batch, in a training step with what augmentations change of it."""
+        for one in self.augment:
+            if one.cuts:
+                lengths = next(iter(batch.streams.values())).lengths
+                batch = batch.cut([one.span(length, self.hop, self.training) for length in lengths])
+        heard = Heard(batch, {name: stream.hear(batch.streams[name]) for name, stream in self._streams()})
+        for one in self.augment if self.training else ():
+            heard = one.change(heard)
+        return heard
+
+    def encode(self, heard: Heard) -> torch.Tensor:
+        """Return what the heads take of what is heard, as `vectors` does."""
+        streams = {name: stream(heard.batch.streams[name], heard.streams[name]) for name, stream in self._streams()}
+        frames, mask = self.temporal(*self.fusion(streams))
+        if self.by_chunk and isinstance(self.pooling, ChunkPooling):
+            return self.pooling.by_chunk(frames, mask)
+        return self.pooling(frames, mask)
+
+    def absences(self) -> Iterator[float]:
+        """Set one after another what is absent, and yield which share of the loss is without it; then nothing is."""
+        for absent, share in self.fusion.absences:
+            self.fusion.absent = absent
+            yield share
+        self.fusion.absent = frozenset()
+
+    def decide(self, vector: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the outputs of each task, (batch, outputs)."""
+        return {task: head(vector) for task, head in zip(self.tasks, self.heads, strict=True)}
+
+    def layer_weights(self) -> dict[str, list[float]]:
+        """Return the weights of the layers of each stream that learns them."""
+        weights = {name: front.layer_weights() for name, front in self._fronts()}
+        return {name: found.tolist() for name, found in weights.items() if found is not None}
+
+    def _fronts(self) -> Iterator[tuple[str, FrontModule]]:
+        yield from ((name, stream.front) for name, stream in self._streams())
+
+    def _streams(self) -> Iterator[tuple[str, StreamModel]]:
+        for name, stream in zip(self.heard, self.streams, strict=True):
+            assert isinstance(stream, StreamModel)
+            yield name, stream

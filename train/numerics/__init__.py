@@ -1,0 +1,1 @@
+"""What is computed on arrays and tensors, wherever they come from: sums over layers, clocks, padding, metrics."""

@@ -1,0 +1,1 @@
+"""Figures and curves as pictures, and as pages that say what is under the mouse."""

@@ -1,0 +1,112 @@
+"""What is seen of a run while it trains: a live line, a line for each model that is done, and a file of epochs."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from featurestore.shared.command import progress
+from train.examples.examples import Examples
+from train.running.folder import RunFolder
+from train.running.work import Job
+from train.shared.files import append_line
+from train.shared.tensors import read_tensors
+
+
+class Live:
+    """Follows the models of a run.
+
+    Args:
+        folder: of the run.
+        jobs: that are to be done.
+        metric: that selects, by name.
+        update: shows how much of how much is done, and a remark.
+        log: says a line that stays.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        jobs: Sequence[Job],
+        metric: str,
+        update: Callable[[float, float, str], None],
+        log: Callable[[str], None],
+    ) -> None:
+        self._folder, self._metric, self._update, self._log = folder, metric, update, log
+        self._most = folder.config.optim.epochs * (2 if folder.config.optim.refit else 1)
+        self._epochs = {job: 0 for job in jobs if job.member is not None}
+        self._dev: dict[Job, float] = {}
+        self._spent = {"read": 0.0, "train": 0.0, "select": 0.0}
+        self._utterances, self._frames, self._start, self._finished = 0, 0, time.monotonic(), 0
+
+    def epoch(self, reached: dict[str, Any]) -> None:
+        """Note what a model has reached."""
+        job = Job(reached["fold"], reached["member"])
+        append_line(self._folder.path / "metrics.jsonl", epoch_line(reached).rstrip())
+        self._epochs[job] = self._epochs.get(job, 0) + 1
+        if not math.isnan(reached["dev"]):
+            self._dev[job] = reached["dev"]
+        for what in self._spent:
+            self._spent[what] += reached[what]
+        self._utterances += reached["utterances"]
+        self._frames += reached["frames"]
+        self._show(f"{'again, ' if reached['again'] else ''}{_named(job)} epoch {reached['epoch']}")
+
+    def done(self, job: Job) -> None:
+        """Note that a job is done."""
+        if job.member is None:
+            return
+        self._finished += 1
+        self._epochs.pop(job, None)
+        note = read_tensors(self._folder.model(job.variant))[1]
+        best, last = note["best_epoch"], len(note["history"])
+        self._log(f"{_named(job)}: dev {self._metric} {note['best_score']:.3f} in epoch {best} of {last}")
+        self._show(f"{_named(job)} done")
+
+    def _show(self, what: str) -> None:
+        share = sum(self._epochs.values()) / self._most
+        total = self._finished + len(self._epochs)
+        seconds, spent = max(time.monotonic() - self._start, 1e-3), sum(self._spent.values()) or 1.0
+        dev = f", dev {self._metric} {sum(self._dev.values()) / len(self._dev):.3f}" if self._dev else ""
+        speed = f"{self._utterances / seconds:.0f} utterances/s, {self._frames / seconds:.0f} frames/s"
+        shares = ", ".join(f"{part / spent:.0%} {name}" for name, part in self._spent.items())
+        left = seconds * (total / max(self._finished + share, 1e-6) - 1)
+        text = f"{what}{dev}, {speed} ({shares}), at most {describe_seconds(left)} left"
+        self._update(self._finished + share, total, text)
+
+
+def epoch_line(reached: dict[str, Any]) -> str:
+    """Return what a model has reached in an epoch as a line of JSON, which has no word for what is no number."""
+    plain = {
+        key: value
+        for key, value in reached.items()
+        if key != "run" and not (isinstance(value, float) and math.isnan(value))
+    }
+    return json.dumps(plain) + "\n"
+
+
+def describe_seconds(seconds: float) -> str:
+    """Return a time in the unit that shows it.
+
+    >>> describe_seconds(42), describe_seconds(250), describe_seconds(9000)
+    ('42 s', '4 min', '2.5 h')
+    """
+    if seconds >= 7200:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
+
+
+@contextmanager
+def following(folder: RunFolder, jobs: Sequence[Job], examples: Examples, log: Callable[[str], None]) -> Iterator[Live]:
+    """Give out what follows the models of a run, with a live line on a terminal."""
+    metric = "/".join(dict.fromkeys(examples.metrics.values()))
+    with progress("train") as update:
+        yield Live(folder, jobs, metric, update, log)
+
+
+def _named(job: Job) -> str:
+    return f"fold {job.fold}, member {job.member}"

@@ -1,0 +1,198 @@
+"""The work on one model or one ridge of a run: a pure function of the run's folder, for any process."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+from featurestore.shared.errors import SerError
+from train.config import TrainConfig
+from train.examples.examples import Examples, load_examples
+from train.models.inference import Outputs, predict_alone
+from train.models.model import Model
+from train.models.ridge import ridge_predictions
+from train.models.training import Training
+from train.running.folder import RunFolder, Variant
+from train.running.memory import keep_freed_memory
+from train.shared.tensors import read_tensors, write_tensors
+from train.splits import Fold
+
+Report = Callable[[dict[str, Any]], None]
+MOST_IN_PACK = 16
+"""Models that are trained side by side in one process."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A model to be trained and tested, or the ridge of a fold."""
+
+    fold: int
+    member: int | None
+
+    @property
+    def variant(self) -> Variant:
+        """The model, if it is one."""
+        return Variant(self.fold, self.member or 0)
+
+    def results(self, folder: RunFolder) -> list[Path]:
+        """Return the files by which it is done."""
+        if self.member is None:
+            return [folder.ridge(self.fold)]
+        return [folder.model(self.variant), folder.outputs(self.variant)]
+
+
+Task = tuple[str, Job | None]
+"""The folder of a run, and a job of it; None stands for its results, where all jobs are done."""
+Pack = list[Task]
+"""What one process does side by side."""
+
+
+def jobs_of(folder: RunFolder) -> list[Job]:
+    """Return what a run consists of."""
+    variants = folder.variants
+    folds = dict.fromkeys(variant.fold for variant in variants)
+    jobs = [Job(variant.fold, variant.member) for variant in variants]
+    return jobs + [Job(fold, None) for fold in folds if folder.config.baseline]
+
+
+def do_pack(pack: Pack, report: Report) -> list[str | None]:
+    """Do jobs side by side, from where they were left, in one thread, and return why each failed, if it did.
+
+    Each passes a window of the store when the one before has, so that all of them read it once. None has another bit
+    than alone.
+
+    Args:
+        pack: the jobs, each with the folder of its run.
+        report: told of each epoch, with the folder as ``run``.
+    """
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    failed: list[str | None] = [None] * len(pack)
+    with threadpool_limits(1), torch.random.fork_rng(devices=[]):
+        going = {number: _steps(path, job, report) for number, (path, job) in enumerate(pack) if job}
+        while going:
+            for number in list(going):
+                try:
+                    next(going[number])
+                except StopIteration:
+                    del going[number]
+                except SerError as error:
+                    failed[number] = str(error)
+                    del going[number]
+    return failed
+
+
+def packed(tasks: Sequence[tuple[str, Job]], workers: int) -> list[Pack]:
+    """Return jobs in packs: those that pass the same windows of a store together, all others alone.
+
+    Args:
+        tasks: the jobs, each with the folder of its run.
+        workers: that will have the packs; there are as many, or more.
+    """
+    packs: list[Pack] = []
+    together: dict[object, Pack] = {}
+    for path, job in tasks:
+        folder, examples = load_run(path)
+        windows = examples.count_windows(folder.config.optim.window)
+        if job.member is None or windows == 1:
+            packs.append([(path, job)])
+        else:
+            together.setdefault((str(examples.store.path), windows), []).append((path, job))
+    for group in together.values():
+        size = min(MOST_IN_PACK, math.ceil(len(group) / workers))
+        packs += [group[first : first + size] for first in range(0, len(group), size)]
+    return packs
+
+
+def _steps(path: str, job: Job, report: Report) -> Iterator[None]:
+    """Do a job, and stop after each window of the store."""
+    folder, examples = load_run(path)
+    try:
+        if job.member is None:
+            write_tensors(folder.ridge(job.fold), ridge_predictions(examples, folder.fold(job.fold)), {})
+        else:
+            yield from _train(folder, examples, job.variant, lambda reached: report({"run": path, **reached}))
+    except SerError as error:
+        raise SerError(f"fold {job.fold}: {error}") from None
+
+
+def _train(folder: RunFolder, examples: Examples, variant: Variant, report: Report) -> Iterator[None]:
+    """Train a model on the training part, select its best epoch on dev, and predict its test part.
+
+    With ``optim.refit`` another one is trained on train and dev together, for as many epochs, and predicts it.
+    """
+    config, fold, examples = folder.config, folder.fold(variant.fold), examples.of_fold(variant.fold)
+    train, dev = config.unsafe.trained_on(fold)
+    seed, checkpoint = config.seed + variant.member, folder.checkpoint(variant)
+    note = {"fold": variant.fold, "member": variant.member, "again": False}
+    selected = read_tensors(checkpoint)[1]["selected"] if checkpoint.exists() else None
+    if selected is None:
+        training = Training(examples, config, train, dev, config.optim.epochs, seed, fold.unlabelled)
+        _fit_to_all(training, examples, config, fold)
+        yield from _advance(training, checkpoint, None, lambda epoch: report({**note, **epoch}))
+        selected = training.outcome()
+    learned = selected
+    if config.optim.refit:
+        note["again"] = True
+        passed = len(selected["history"])
+        epochs = selected["best_epoch"]
+        training = Training(examples, config, train + dev, [], epochs, seed, fold.unlabelled, passed)
+        _fit_to_all(training, examples, config, fold)
+        yield from _advance(training, checkpoint, selected, lambda epoch: report({**note, **epoch}))
+        learned = {**selected, "again": training.progress.history}
+    model = training.best()
+    outputs = yield from _predict(model, examples, fold.test, config.optim.window)
+    learned = {**learned, "layer_weights": model.layer_weights()}
+    write_tensors(folder.model(variant), model.state_dict(), learned)
+    write_tensors(folder.outputs(variant), outputs, learned)
+    checkpoint.unlink(missing_ok=True)
+
+
+def _predict(model: Model, examples: Examples, names: list[str], megabytes: float) -> Generator[None, None, Outputs]:
+    """Predict some utterances, each alone, and stop after each window of the store."""
+    rows = examples.rows(names)
+    windows = examples.windows(rows, 0, megabytes)
+    found = []
+    for window in windows:
+        found.append(predict_alone(model, examples, [examples.names[row] for row in window]))
+        yield
+    places = np.argsort(np.concatenate(windows))[np.argsort(np.argsort(rows))]  # of each row among all that were read
+    return {task: torch.cat([outputs[task] for outputs in found])[places] for task in found[0]}
+
+
+def _fit_to_all(training: Training, examples: Examples, config: TrainConfig, fold: Fold) -> None:
+    """Take the statistics of all parts, where ``unsafe.statistics_of_all`` asks for it."""
+    if config.unsafe.statistics_of_all:
+        training.model.fit(examples, [*fold.train, *fold.dev, *fold.test])
+
+
+def _advance(training: Training, checkpoint: Path, selected: dict[str, Any] | None, report: Report) -> Iterator[None]:
+    """Train to the end, from the checkpoint if it is of the same stage; ``selected`` is what the one before gave."""
+    if checkpoint.exists():
+        tensors, note = read_tensors(checkpoint)
+        if note["selected"] == selected:
+            training.resume(tensors, note["training"])
+    while not training.finished:
+        reached = yield from training.by_window()
+        tensors, state = training.state()
+        write_tensors(checkpoint, tensors, {"selected": selected, "training": state})
+        report(reached)
+
+
+@lru_cache(maxsize=MOST_IN_PACK)
+def load_run(path: str) -> tuple[RunFolder, Examples]:
+    """Return a run and its examples, which stay loaded from job to job.
+
+    Raises:
+        SerError: if it is no run, or its store has changed.
+    """
+    folder = RunFolder(Path(path))
+    return folder, load_examples(folder.open_store(), folder.config, folder.goals, labelled=True)
