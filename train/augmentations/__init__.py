@@ -62,7 +62,7 @@ class Augmentation(Component, ABC):
             SerError: if not.
         """
 
-    def span(self, length: int, hop: float, training: bool) -> Span:  # noqa: ARG002
+    def span(self, length: int, hop: float, training: bool) -> Span:
         """Return which frames of the clock are heard of an utterance.
 
         Args:

@@ -43,7 +43,6 @@ class Reached:
         over_speakers: in each resample.
         over_trainings: the error of what training again would give; None where there is one training.
         folds: the metric of each fold.
-        in_studies: in each of `STUDIES` studies that draw speakers, and in resamples of the speakers of each.
     """
 
     def __init__(self, tallies: list[Tally], weights: Floats) -> None:
@@ -59,7 +58,8 @@ class Reached:
         return np.mean([tally.values(weights) for tally in self.tallies], axis=0)
 
     @cached_property
-    def in_studies(self) -> tuple[Floats, Floats]:  # noqa: D102
+    def in_studies(self) -> tuple[Floats, Floats]:
+        """The metric in each of `STUDIES` studies that draw speakers, and in resamples of the speakers of each."""
         count = self._speakers
         found, within = np.empty(STUDIES), np.empty((STUDIES, WITHIN))
         for study in range(STUDIES):
@@ -95,12 +95,9 @@ class Difference:
         value: of the first less that of the second, with its 95 % interval, ``low`` and ``high``.
         error: of the value: over speakers, and over trainings where both were trained several times.
         trained_again: whether the error counts trainings.
-        p: of the t-test with that error.
-        p_swaps: of the permutation test that swaps the two within speakers.
         p_folds: of the corrected resampled t-test; NaN where there is one fold.
         p_holm: ``p`` among those of all pairs on this target, by Holm's procedure.
         pairs: among which.
-        smallest: the smallest true difference that 80 % of simulated studies find.
     """
 
     target: str
@@ -115,12 +112,14 @@ class Difference:
     pairs: int = 1
 
     @cached_property
-    def p_swaps(self) -> float:  # noqa: D102
+    def p_swaps(self) -> float:
+        """The p-value of the permutation test that swaps the two within speakers."""
         a, b = self._reached
         return swap_p(_swapped(a.tallies, b.tallies), self.speakers)
 
     @cached_property
-    def smallest(self) -> float:  # noqa: D102
+    def smallest(self) -> float:
+        """The smallest true difference that 80 % of simulated studies find."""
         a, b = self._reached
         (found, within), (others, others_within) = a.in_studies, b.in_studies
         trainings = [error for error in (a.over_trainings, b.over_trainings) if error] if self.trained_again else []
@@ -132,7 +131,8 @@ class Difference:
         return self.first.reached[self.target], self.second.reached[self.target]
 
     @property
-    def p(self) -> float:  # noqa: D102
+    def p(self) -> float:
+        """The p-value of the t-test with `error`."""
         return self.error.p(self.value)
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from typing_extensions import override
 
 
 class ChunkHead(nn.Module):
@@ -20,7 +21,8 @@ class ChunkHead(nn.Module):
         super().__init__()
         self.head, self.each = head, each
 
-    def forward(self, chunks: torch.Tensor) -> torch.Tensor:  # noqa: D102
+    @override
+    def forward(self, chunks: torch.Tensor) -> torch.Tensor:
         outputs = self.head(chunks[..., :-1].flatten(0, 1)).unflatten(0, chunks.shape[:2])
         whole = (chunks[..., -1:] * outputs).sum(dim=1, keepdim=True)
         return (torch.cat([whole, outputs], dim=1) if self.each else whole).flatten(1)

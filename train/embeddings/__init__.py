@@ -16,7 +16,7 @@ class Embedding(Component, ABC):
     each_alone: ClassVar[bool] = False
     """Whether it looks at each frame alone: its module then also takes (frames, dim) without a mask, and no padding."""
 
-    def width_of(self, dim: int, width: int) -> int:  # noqa: ARG002
+    def width_of(self, dim: int, width: int) -> int:
         """Return the channels of a frame that has ``dim`` before, where ``width`` is asked for."""
         return width
 

@@ -81,7 +81,7 @@ class Front(Component, ABC):
     def build(self, source: Source) -> FrontModule:
         """Return the module for a feature."""
 
-    def align(self, frames: Frames, times: Seconds, clock: Seconds) -> Alignment:  # noqa: ARG002
+    def align(self, frames: Frames, times: Seconds, clock: Seconds) -> Alignment:
         """Return where the frames of an utterance are at the times of a clock, both in seconds."""
         return align_nearest(times, clock)
 

@@ -41,7 +41,7 @@ class Loss(Component, ABC):
             SerError: if its settings name others, or not enough of them.
         """
 
-    def of_classes(self, classes: Sequence[str], counts: torch.Tensor) -> LossOf:  # noqa: ARG002
+    def of_classes(self, classes: Sequence[str], counts: torch.Tensor) -> LossOf:
         """Return the loss of classes with these names, of which the training part has so many utterances."""
         return self
 

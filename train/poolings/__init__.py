@@ -23,7 +23,7 @@ class Pooling(Component, ABC):
     weighs: ClassVar[bool] = False
     """Whether its module has ``weights``: frames and mask -> the weight of each frame, (batch, time)."""
 
-    def on_clock(self, hop: float) -> Pooling:  # noqa: ARG002
+    def on_clock(self, hop: float) -> Pooling:
         """Return it for frames that are so many seconds apart; 0 where they have no clock."""
         return self
 

@@ -61,7 +61,7 @@ class Splits(Component, ABC):
         """What it keeps apart beside speakers."""
         return {}
 
-    def inner(self, table: pd.DataFrame, fold: Fold) -> list[Fold]:  # noqa: ARG002
+    def inner(self, table: pd.DataFrame, fold: Fold) -> list[Fold]:
         """Return divisions of the train and dev part of a fold, which choose a configuration; none by default."""
         return []
 

@@ -57,7 +57,7 @@ class Goal(ABC):
     def loss(self, output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the loss on a batch, a scalar; zero where no utterance has a label."""
 
-    def fitted(self, targets: torch.Tensor) -> LossOf:  # noqa: ARG002
+    def fitted(self, targets: torch.Tensor) -> LossOf:
         """Return the `loss` that a training part with these targets gives."""
         return self.loss
 
@@ -86,7 +86,7 @@ class Goal(ABC):
     def decode(self, predicted: torch.Tensor) -> dict[str, Any]:
         """Return a column for each target: what is represented so, in the units of the dataset."""
 
-    def scores(self, predicted: torch.Tensor) -> dict[tuple[str, str], Any]:  # noqa: ARG002
+    def scores(self, predicted: torch.Tensor) -> dict[tuple[str, str], Any]:
         """Return a column for each target and class: what is represented so of it; none of numbers."""
         return {}
 
@@ -94,11 +94,11 @@ class Goal(ABC):
     def spread(self, members: torch.Tensor) -> dict[str, Any]:
         """Return a column for each target: how far members, (members, utterances, outputs), are from each other."""
 
-    def curves(self, predicted: torch.Tensor) -> dict[str, Any]:  # noqa: ARG002
+    def curves(self, predicted: torch.Tensor) -> dict[str, Any]:
         """Return columns by chunk, (utterances, chunks), of what is represented so; none where it hears no chunks."""
         return {}
 
-    def of_fold(self, fold: int) -> Goal:  # noqa: ARG002
+    def of_fold(self, fold: int) -> Goal:
         """Return the goal by which the models of a fold are trained."""
         return self
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from typing_extensions import override
 
 from train.curves.attentions import ChunkAttention, ChunkAttentionModule
 
@@ -13,7 +14,8 @@ SMALLEST = 1e-6
 class Gated(ChunkAttention):
     """Each chunk counts as much as a sigmoid of a linear score of it, beside those of the others."""
 
-    def build(self, dim: int) -> ChunkAttentionModule:  # noqa: D102
+    @override
+    def build(self, dim: int) -> ChunkAttentionModule:
         return GatedAttention(dim)
 
 
@@ -25,6 +27,7 @@ class GatedAttention(ChunkAttentionModule):
         self.dim = dim
         self.score = nn.Linear(dim, 1)
 
-    def forward(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # noqa: D102
+    @override
+    def forward(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         gates = self.score(vectors)[..., 0].sigmoid() + SMALLEST
         return vectors, gates / gates.sum(dim=1, keepdim=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from typing_extensions import override
 
 from train.curves.attentions import ChunkAttention, ChunkAttentionModule, even
 
@@ -10,7 +11,8 @@ from train.curves.attentions import ChunkAttention, ChunkAttentionModule, even
 class Mean(ChunkAttention):
     """Every chunk is alone, and counts the same."""
 
-    def build(self, dim: int) -> ChunkAttentionModule:  # noqa: D102
+    @override
+    def build(self, dim: int) -> ChunkAttentionModule:
         return MeanAttention(dim)
 
 
@@ -21,5 +23,6 @@ class MeanAttention(ChunkAttentionModule):
         super().__init__()
         self.dim = dim
 
-    def forward(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # noqa: D102
+    @override
+    def forward(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return vectors, even(vectors)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from typing_extensions import override
 
 from train.curves.attentions import ChunkAttention, ChunkAttentionModule
 
@@ -11,7 +12,8 @@ from train.curves.attentions import ChunkAttention, ChunkAttentionModule
 class Recurrent(ChunkAttention):
     """An LSTM hears the chunks in their order; its last state weighs all its states (Luong, Pham and Manning 2015)."""
 
-    def build(self, dim: int) -> ChunkAttentionModule:  # noqa: D102
+    @override
+    def build(self, dim: int) -> ChunkAttentionModule:
         return RecurrentAttention(dim)
 
 
@@ -24,7 +26,8 @@ class RecurrentAttention(ChunkAttentionModule):
         self.lstm = nn.LSTM(dim, dim, batch_first=True)
         self.asks = nn.Linear(dim, dim, bias=False)
 
-    def forward(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # noqa: D102
+    @override
+    def forward(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         states, _ = self.lstm(vectors)
         scores = torch.bmm(states, self.asks(states[:, -1])[..., None])[..., 0]
         return states, (scores / self.dim**0.5).softmax(dim=1)

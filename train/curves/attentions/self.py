@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from pydantic import Field
 from torch import nn
+from typing_extensions import override
 
 from featurestore.shared.errors import SerError
 from train.curves.attentions import ChunkAttention, ChunkAttentionModule, even
@@ -18,7 +19,8 @@ class Self(ChunkAttention):
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of the attended values that each training step leaves out."""
 
-    def build(self, dim: int) -> ChunkAttentionModule:  # noqa: D102
+    @override
+    def build(self, dim: int) -> ChunkAttentionModule:
         if dim % self.heads:
             raise SerError(f"pooling.attention.heads ({self.heads}) must divide the channels of a chunk ({dim})")
         return SelfAttention(dim, self.heads, self.dropout)
@@ -33,6 +35,7 @@ class SelfAttention(ChunkAttentionModule):
         self.attend = nn.MultiheadAttention(dim, heads, dropout, batch_first=True)
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # noqa: D102
+    @override
+    def forward(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         attended, _ = self.attend(vectors, vectors, vectors, need_weights=False)
         return self.norm(vectors + attended), even(vectors)
