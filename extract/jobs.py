@@ -10,6 +10,7 @@ from contextlib import closing
 from functools import lru_cache
 from queue import SimpleQueue
 from threading import Event
+from typing import NamedTuple
 from uuid import uuid4
 
 from extract.config import ExtractConfig
@@ -100,8 +101,8 @@ def on_cluster(config: ExtractConfig, jobs: Sequence[Job], workers: int) -> Gene
     from distributed import KilledWorker, as_completed
 
     with cluster(config.scheduler, workers) as client:
-        asked, run = _for_workers(config), uuid4().hex
-        futures = {client.submit(_work, asked, run, job, pure=False): job for job in jobs}
+        order = _Order(_for_workers(config), uuid4().hex)
+        futures = {client.submit(_work, order, job, pure=False): job for job in jobs}
         for future in as_completed(futures):
             job = futures[future]
             try:
@@ -119,6 +120,18 @@ def on_cluster(config: ExtractConfig, jobs: Sequence[Job], workers: int) -> Gene
             yield job, spent
 
 
+class _Order(NamedTuple):
+    """What an extraction asks of its workers.
+
+    Attributes:
+        settings: the config as JSON.
+        run: tells this extraction from others with the same settings: weights or the plan may differ between them.
+    """
+
+    settings: str
+    run: str
+
+
 def _for_workers(config: ExtractConfig) -> str:
     """Return the config as JSON, with paths that do not depend on the folder in which a worker was started."""
     settings = config.to_dict()
@@ -129,17 +142,17 @@ def _for_workers(config: ExtractConfig) -> str:
     return json.dumps(settings)
 
 
-def _work(asked: str, run: str, job: Job) -> Spent:
+def _work(order: _Order, job: Job) -> Spent:
     """Do a job in a worker."""
-    return do_job(job, _writer(asked, run), _features(asked, run))
+    return do_job(job, _writer(order), _features(order))
 
 
 @lru_cache(maxsize=1)
-def _features(asked: str, run: str) -> dict[str, Feature]:  # noqa: ARG001, another run may find other weights
+def _features(order: _Order) -> dict[str, Feature]:
     """Return the features, whose weights stay loaded from job to job."""
-    return ExtractConfig.model_validate(json.loads(asked)).features()
+    return ExtractConfig.model_validate(json.loads(order.settings)).features()
 
 
 @lru_cache(maxsize=1)
-def _writer(asked: str, run: str) -> StoreWriter:  # noqa: ARG001, another run may find another plan
-    return StoreWriter(ExtractConfig.model_validate(json.loads(asked)).store_path())
+def _writer(order: _Order) -> StoreWriter:
+    return StoreWriter(ExtractConfig.model_validate(json.loads(order.settings)).store_path())

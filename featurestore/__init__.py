@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from featurestore.access.store import Store
 
 
-def open(path: str | Path, partial: bool = False) -> Store:  # noqa: A001, the word that readers expect
+def open(path: str | Path, partial: bool = False) -> Store:
     """Open a store for reading.
 
     Args:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812, the field's name for it
+from torch.nn.functional import pad
 
 
 class FourierConvolution:
@@ -28,7 +28,7 @@ class FourierConvolution:
         """Return the convolution of (1, channels, frames), with the frames and channels that the module would give."""
         frames, step = signal.shape[-1] + 2 * self._padding - self._kernel + 1, self._block - self._kernel + 1
         right = -(-frames // step) * step + self._kernel - 1 - self._padding - signal.shape[-1]
-        padded = F.pad(signal[0].float(), (self._padding, right))
+        padded = pad(signal[0].float(), (self._padding, right))
         blocks = torch.fft.rfft(padded.unfold(-1, self._block, step))  # (channels, blocks, frequencies)
         blocks = blocks.unflatten(0, (self._convolution.groups, -1)).permute(3, 0, 2, 1)
         products = (blocks @ self._spectrum).permute(1, 3, 2, 0)  # (groups, channels, blocks, frequencies)

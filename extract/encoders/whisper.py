@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F  # noqa: N812, the field's name for it
+from torch.nn.functional import gelu
 from typing_extensions import override
 
 from extract.audio import SAMPLING_RATE, Wave
@@ -48,7 +48,7 @@ class WhisperBackbone(Backbone):
         mel = inputs.input_features.to(self.model.conv1.weight)
         if self.preprocessing.trim:
             mel = mel[..., : MEL_FRAMES_PER_FRAME * self.count_frames(len(wave))]
-        frames = F.gelu(self.model.conv2(F.gelu(self.model.conv1(mel))))[0].T
+        frames = gelu(self.model.conv2(gelu(self.model.conv1(mel))))[0].T
         return frames + self.model.embed_positions.weight[: len(frames)]
 
     def fronts(self, wave: Wave, windows: Sequence[tuple[int, int]]) -> list[torch.Tensor]:

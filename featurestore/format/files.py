@@ -57,8 +57,9 @@ class OpenFile(ABC):
         self.read_into(room[:size], offset)
         return room[:size]
 
-    def prefetch(self, offset: int, size: int) -> None:  # noqa: B027, nothing to do where there is no kernel to tell
-        """Tell the kernel that a range will be wanted soon."""
+    @abstractmethod
+    def prefetch(self, offset: int, size: int) -> None:
+        """Tell the kernel that a range will be read soon."""
 
 
 class Files(ABC):

@@ -115,6 +115,9 @@ class _RemoteFile(OpenFile):
             )
         return np.frombuffer(content, dtype)
 
+    def prefetch(self, offset: int, size: int) -> None:
+        """Do nothing: the kernel does not know this file."""
+
     @override
     def read_into(self, buffer: Array, offset: int) -> None:
         buffer.reshape(-1)[:] = self.array(buffer.dtype, buffer.size, offset)

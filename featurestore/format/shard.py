@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -41,7 +42,7 @@ class ShardWriter:
     def __init__(self, path: Path, layout: ArrayLayout) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path, self._temporary = path, path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        self._file: BinaryIO = open(self._temporary, "wb", buffering=0)  # noqa: SIM115, closed by close and abort
+        self._file = FileIO(self._temporary, "wb")
         self._layout = layout
         self._size, self._crc = 0, 0
 

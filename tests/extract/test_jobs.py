@@ -71,7 +71,7 @@ def test_workers_elsewhere_find_relative_paths_and_a_store_that_has_grown(labell
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     with LocalCluster(n_workers=1, threads_per_worker=1, scheduler_kwargs=NO_DASHBOARD) as cluster:
-        cluster.scheduler_info  # noqa: B018, the worker has been started
+        assert cluster.scheduler_info  # the worker has been started
         monkeypatch.chdir(tmp_path)
         how = ["shard_seconds=2", f"scheduler={cluster.scheduler_address}"]
         summary = extract(asked("labels.csv", "s.zarr", *how))

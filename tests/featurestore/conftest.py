@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import featurestore
-from tests.featurestore.strangers import given, home, stores, victim  # noqa: F401, fixtures
+from tests.featurestore.strangers import given, home, stores, victim
 from tests.featurestore.toy import DTYPES, FORMS, Toy
 from tests.processes import Command
 

@@ -6,6 +6,7 @@ import socket
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import FileIO
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ class WithRanges(WithoutRanges):
         self.send_header("Content-Length", str(end - begin + 1))
         self.end_headers()
         self._left = end - begin + 1
-        file = open(path, "rb")  # noqa: SIM115, the caller closes it
+        file = FileIO(path)  # the caller closes it
         file.seek(begin)
         return file
 
