@@ -13,7 +13,7 @@ from extract.audio import SAMPLING_RATE, Wave
 from extract.encoders.backbone import FRAME_SAMPLES, Backbone, Preprocessing
 
 WINDOW_FRAMES = 30 * SAMPLING_RATE // FRAME_SAMPLES
-LEAST_SAMPLES = 400  # 25 ms, as of other encoders
+LEAST_SAMPLES = 400  # 25 ms, as for other encoders
 MEL_FRAMES_PER_FRAME = 2
 
 
@@ -52,7 +52,7 @@ class WhisperBackbone(Backbone):
         return frames + self.model.embed_positions.weight[: len(frames)]
 
     def fronts(self, wave: Wave, windows: Sequence[tuple[int, int]]) -> list[torch.Tensor]:
-        """Return what enters the transformer for windows of a waveform: each is an input of its own."""
+        """Return what enters the first layer for windows of a waveform; each window is an input of its own."""
         return [self.front(wave[start * FRAME_SAMPLES : stop * FRAME_SAMPLES]) for start, stop in windows]
 
     @property

@@ -288,7 +288,7 @@ def test_csv_range_of_one_target_leaves_the_others(tmp_path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("ranges.V=[2,-2]", r"\[2,-2\] is no range, expected two numbers, the lowest value first"),
+        ("ranges.V=[2,-2]", r"\[2,-2\] is not a scale, expected two finite numbers, the lower one first"),
         ("ranges.X=[1,7]", "unknown key 'dataset.ranges.X'"),
     ],
 )
@@ -389,7 +389,7 @@ def test_csv_audio_elsewhere(labelled, tmp_path_factory):
         (HEADER.encode() + b"u1,a,1,1,train\nu2,b,1,1\n", "labels.csv line 3 has 4 values, its header has 5"),
         (HEADER.encode() + b"u1,a,1,1,train,more\n", "labels.csv line 2 has 6 values, its header has 5"),
         (b"name,V,V,A,audio_path,split_set\nu,1,1,1,a,train\n", "labels.csv has more than one column V"),
-        (HEADER[:-1].encode() + b",split\nu,a,1,1,train,1\n", "both split_set and split, which stand for the same"),
+        (HEADER[:-1].encode() + b",split\nu,a,1,1,train,1\n", "both split_set and split, which mean the same"),
         (b"name,audio_pth,V,A,split_set\nu,a,1,1,train\n", r"audio_path: found .*; did you mean 'audio_pth'\?"),
         (b"name;V;A\nu;1;1\n", "seems to be separated by semicolons, expected commas: its header is 'name;V;A'"),
         (b"name;V;A\nu;1,5;1,5\n", "seems to be separated by semicolons"),
