@@ -32,7 +32,7 @@ def test_info(ser_store, written):
     assert "dataset toy, 9 utterances, 4 speakers" in result.stdout
     assert "declared ranges: V 1 to 5" in result.stdout
     for dtype in ("float32", "float16", "bfloat16", "int8", "int4"):
-        assert f"without {dtype}: b2: the encoder ran out of memory" in result.stdout
+        assert f"failed: b2 ({dtype}): the encoder ran out of memory" in result.stdout
 
 
 def test_list(ser_store, written):
@@ -43,7 +43,7 @@ def test_show(ser_store, written):
     output = ser_store("show", written, "a/3").stdout
     assert "speaker" in output
     assert "int8: (3, 33, 5) (layer, frame, dim), 0.0125 to" in output
-    assert "int8: none, the encoder ran out of memory" in ser_store("show", written, "b2").stdout
+    assert "int8: no frames, the encoder ran out of memory" in ser_store("show", written, "b2").stdout
 
 
 def test_a_feature_without_a_clock(ser_store, toy, tmp_path, form):
@@ -55,7 +55,7 @@ def test_a_feature_without_a_clock(ser_store, toy, tmp_path, form):
 def test_show_of_an_unfinished_store(ser_store, toy, tmp_path, form):
     path = toy.write(tmp_path / f"toy{form}", shards=[0])
     there, not_yet = ser_store("show", path, "a1"), ser_store("show", path, "c1")
-    assert "states: none, not extracted yet" in not_yet.stdout
+    assert "states: no frames, not extracted yet" in not_yet.stdout
     assert (not_yet.returncode, there.returncode, there.stderr) == (0, 0, "")
 
 
@@ -136,7 +136,7 @@ def test_add_labels(ser_store, two_features, tmp_path):
     labels = tmp_path / "labels.csv"
     labels.write_text("name,emotion\na1,joy\n")
     assert "added emotion" in ser_store("add-labels", two_features, labels).stdout
-    assert "give --replace" in ser_store("add-labels", two_features, labels).stderr
+    assert "--replace replaces them" in ser_store("add-labels", two_features, labels).stderr
     assert ser_store("add-labels", two_features, labels, "--replace").returncode == 0
     assert featurestore.open(two_features).utterances.loc["a1", "emotion"] == "joy"
 

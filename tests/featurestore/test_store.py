@@ -60,13 +60,13 @@ def test_a_mask_chooses_layers(written):
     mask = np.array([False, True, True])
     assert np.array_equal(utterance["states", mask], utterance["states"][mask])
     for wrong in ([1.9], [True, False], [[0, 1]]):
-        with pytest.raises(IndexError, match="expected numbers, a slice, or one truth value for each of 3 layers"):
+        with pytest.raises(IndexError, match="expected numbers, a slice, or one truth value for each of the 3 layers"):
             _ = utterance["states", wrong]
 
 
 @pytest.mark.parametrize("layers", [3, -4, [0, 3]], ids=str)
 def test_layers_that_are_not_there_are_refused(written, layers):
-    with pytest.raises(IndexError, match="numbered 0 to 2"):
+    with pytest.raises(IndexError, match="one or more of the layers 0 to 2"):
         featurestore.open(written)["a/3"]["states", layers]
 
 
@@ -162,7 +162,7 @@ def test_something_else_is_not_a_store(tmp_path):
     with pytest.raises(StoreError, match=r"other.zarr is not a store that ser-extract has made"):
         featurestore.open(tmp_path / "other.zarr")
     (tmp_path / "other.h5").write_bytes(b"not HDF5 at all" * 100)
-    with pytest.raises(StoreError, match=r"other.h5 is damaged, or no HDF5 file"):
+    with pytest.raises(StoreError, match=r"other.h5 is damaged, or not an HDF5 file"):
         featurestore.open(tmp_path / "other.h5")
 
 

@@ -144,7 +144,7 @@ def test_links_in_a_folder_beside_a_file_are_not_followed(given, home, victim, k
     victim(given / "toy.h5")
 
 
-# what is no plain file
+# what is not a regular file
 
 
 def a_pipe(place):
@@ -276,7 +276,7 @@ def test_compressed_frames_that_say_that_they_are_two_gigabytes(given, victim):
                 struct.pack_into("<I", content, place + 4, 2**31 - 1)
         file.write_bytes(content)
     said = victim(given / "packed.zarr")
-    assert "it says that it holds 2147483647 bytes" in said
+    assert "it claims to hold 2147483647 bytes" in said
 
 
 def test_compressed_frames_that_are_two_gigabytes(tmp_path):
@@ -300,7 +300,7 @@ def test_compressed_frames_that_are_two_gigabytes(tmp_path):
     for shard in range(3):
         content = chunk + index + struct.pack("<I", google_crc32c.value(index))
         (path / f"features/states/data/c/0/{shard}/0").write_bytes(content)
-    assert "say that they hold" in in_child(read_many, tmp_path)
+    assert "claim to hold" in in_child(read_many, tmp_path)
 
 
 @pytest.mark.parametrize(

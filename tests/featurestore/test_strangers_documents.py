@@ -328,4 +328,4 @@ def test_what_failed_is_what_has_no_frames(given, suffix, failed):
         change.manifest("states", manifest)
     (damage,) = verify(featurestore.open(path))
     assert (damage.feature, damage.shard) == ("states", 1)
-    assert damage.problem == "what it says has failed is not what has no checksum"
+    assert damage.problem == "the utterances that have failed are not those without a checksum"

@@ -189,7 +189,7 @@ def test_damaged_metadata_is_refused(tmp_path, table, file, change):
         path.unlink()
     else:
         path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(StoreError, match=r"damaged|no .*zarr.json"):
+    with pytest.raises(StoreError, match="damaged"):
         read_table(form)
 
 

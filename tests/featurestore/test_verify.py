@@ -63,7 +63,7 @@ def test_a_file_that_is_cut_or_gone_is_found(toy, tmp_path, array, harm):
 @pytest.mark.parametrize("compress", [None, "zstd"])
 def test_one_utterance_is_checked_alone(toy, tmp_path, form, compress):
     if compress and form == ".h5":
-        pytest.skip("the HDF5 form does not compress")
+        pytest.skip("an HDF5 file is not compressed")
     path = toy.write(tmp_path / f"toy{form}", compress=compress)
     store = featurestore.open(path)
     place_of(store, "states", "data", 0).flip(3)
@@ -89,7 +89,11 @@ def test_a_changed_place_is_found(copied, array):
     with tampered(copied) as change:
         change.array(f"features/states/{array}", values, "utterance")
     (damage,) = verify(featurestore.open(copied))
-    assert (damage.feature, damage.shard, damage.problem) == ("states", None, f"{array} of states not as written")
+    assert (damage.feature, damage.shard, damage.problem) == (
+        "states",
+        None,
+        f"{array} of states changed since it was written",
+    )
 
 
 def test_a_plan_that_is_damaged_before_the_commit_is_found(toy, copied):
@@ -98,7 +102,7 @@ def test_a_plan_that_is_damaged_before_the_commit_is_found(toy, copied):
         writer.drop("states", {1})
     with tampered(copied) as change:
         change.array("features/states/time", open_backend(copied).array("features/states/time") + 1, "utterance")
-    with pytest.raises(StoreError, match=r"time of states in .* not as written"):
+    with pytest.raises(StoreError, match=r"time of states in .* changed since it was written"):
         toy.write(copied)
 
 
@@ -129,7 +133,7 @@ def test_a_feature_that_says_something_else_of_itself_is_found(copied, change):
     with tampered(copied) as changed:
         changed.group("features/states", {**form.attributes("features/states"), **change})
     (damage,) = verify(featurestore.open(copied))
-    assert (damage.feature, damage.problem) == ("states", "attributes of states not as written")
+    assert (damage.feature, damage.problem) == ("states", "attributes of states changed since it was written")
 
 
 def test_a_store_that_says_something_else_of_itself_is_found(copied):
@@ -137,7 +141,7 @@ def test_a_store_that_says_something_else_of_itself_is_found(copied):
     with tampered(copied) as changed:
         changed.group("", {**form.attributes(), "ranges": {"V": [1.0, 7.0]}})
     (damage,) = verify(featurestore.open(copied))
-    assert (damage.place, damage.problem) == (f"{copied}: attributes", "they are not those that were written")
+    assert (damage.place, damage.problem) == (f"{copied}: attributes", "they are not as they were written")
 
 
 def test_notes_of_others_at_the_root_are_no_damage(copied):
@@ -324,7 +328,7 @@ def test_a_feature_whose_plan_is_damaged_is_dropped_when_that_is_asked_for(toy, 
     with tampered(path) as change:
         change.array("features/pitch/start", changed.array("features/pitch/start") + 16, "utterance")
     before = tree(path)
-    with pytest.raises(StoreError, match=r"start of pitch not as written; nothing was dropped: .* --drop pitch"):
+    with pytest.raises(StoreError, match=r"start of pitch changed since .*; nothing was dropped: .* --drop pitch"):
         repair(str(path))
     assert tree(path) == before
     repair(str(path), ["pitch"])

@@ -112,7 +112,7 @@ def test_two_writers_of_different_shards_give_the_same_bytes(toy, tmp_path, writ
 
 def test_frames_of_another_shape_are_refused_and_leave_nothing(toy, tmp_path, form):
     path = toy.write(tmp_path / f"toy{form}", shards=[])
-    with pytest.raises(StoreError, match="planned was"), StoreWriter(path).shard("states", 1) as shard:
+    with pytest.raises(StoreError, match="as planned"), StoreWriter(path).shard("states", 1) as shard:
         shard.add("b1", toy.states["b1"][:, 1:])
     assert StoreWriter(path).pending("states") == [0, 1, 2]
     assert not [file for file in path.rglob("*") if ".tmp" in file.name]
@@ -123,7 +123,7 @@ def test_a_shard_that_lacks_an_utterance_is_refused(toy, tmp_path, form):
     shard = StoreWriter(path).shard("states", 0).__enter__()
     for name in ("a1", "a/3", "ä 4"):
         shard.add(name, toy.states[name])
-    with pytest.raises(StoreError, match="states: shard 0 got nothing for a2"):
+    with pytest.raises(StoreError, match="states: shard 0 got neither frames nor a failure of a2"):
         shard.__exit__(None, None, None)
     assert StoreWriter(path).pending("states") == [0, 1, 2]
 
@@ -159,7 +159,7 @@ def test_a_table_that_no_store_can_hold_is_refused(toy, change, message):
 def test_a_folder_with_something_else_is_not_made_a_store(toy, tmp_path):
     (tmp_path / "paper").mkdir()
     (tmp_path / "paper/paper.tex").touch()
-    with pytest.raises(StoreError, match=r"a folder with something else in it, e.g. paper.tex"):
+    with pytest.raises(StoreError, match=r"not a store, but a folder that holds paper.tex"):
         toy.write(tmp_path / "paper")
     (tmp_path / "empty.zarr").mkdir()
     assert verify(featurestore.open(toy.write(tmp_path / "empty.zarr"))) == []
@@ -178,7 +178,9 @@ def test_a_store_behind_a_symbolic_link_is_the_same_store(toy, tmp_path, form):
 
 def test_a_shard_that_hdf5_cannot_hold_is_refused(toy, tmp_path):
     path, plan = toy.write(tmp_path / "toy.h5"), toy.feature_plan(dim=2**24)
-    with pytest.raises(StoreError, match=r"of features/wide/data would have 5.6 GB, HDF5 holds 4.3: give a path that"):
+    with pytest.raises(
+        StoreError, match=r"of features/wide/data would have 5.6 GB, an HDF5 file holds at most 4.3: give a"
+    ):
         StoreWriter(path).plan_feature("wide", plan)
     assert list(featurestore.open(path).parts) == ["states"]
 
@@ -186,7 +188,7 @@ def test_a_shard_that_hdf5_cannot_hold_is_refused(toy, tmp_path):
 def test_a_plan_of_other_utterances_is_refused(toy, tmp_path, form):
     plan = toy.feature_plan("pitch")
     shorter = FeaturePlan(plan.spec, plan.frames[1:], plan.times[1:])
-    with pytest.raises(StoreError, match=r"the plan of pitch is of 8 utterances, .* has 9"):
+    with pytest.raises(StoreError, match=r"the plan of pitch has 8 utterances, expected 9"):
         StoreWriter(toy.write(tmp_path / f"toy{form}")).plan_feature("pitch", shorter)
 
 
@@ -196,7 +198,7 @@ def test_an_utterance_that_comes_twice_or_is_not_in_the_shard_is_refused(toy, tm
     name = "b2" if waiting else "b1"
     with StoreWriter(path).shard("states", 1) as shard:
         shard.add(name, toy.states[name])
-        with pytest.raises(StoreError, match=f"states of {name} was given already"):
+        with pytest.raises(StoreError, match=f"states of {name} was given twice"):
             shard.fail(name, "or not")
         with pytest.raises(StoreError, match="a1 is not in shard 1 of states"):
             shard.add("a1", toy.states["a1"])
