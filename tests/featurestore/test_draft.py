@@ -382,9 +382,9 @@ def changes(path, kind):
 @pytest.mark.parametrize(
     ("kind", "least", "problem"), [("size", 1, "File too large"), ("room", 3, "No space left on device")]
 )
-def test_a_small_change_without_room_happens_or_not(toy, request, form, kind, least, problem):
+def test_a_small_change_without_room_happens_or_not(toy, request, suffix, kind, least, problem):
     folder = request.getfixturevalue("mounted" if kind == "room" else "tmp_path")
-    path = toy.write(folder / f"toy{form}")
+    path = toy.write(folder / f"toy{suffix}")
     *failed, last = changes(path, kind)
     assert last == ["0", "after", "0", ""]
     assert len(failed) >= least
@@ -394,8 +394,8 @@ def test_a_small_change_without_room_happens_or_not(toy, request, form, kind, le
         assert "\\n" not in message
 
 
-def test_a_small_change_that_is_killed_happens_or_not(toy, tmp_path, form):
-    path = toy.write(tmp_path / f"toy{form}")
+def test_a_small_change_that_is_killed_happens_or_not(toy, tmp_path, suffix):
+    path = toy.write(tmp_path / f"toy{suffix}")
     *killed, last = changes(path, "kill")
     assert last == ["0", "after", "0", ""]
     assert len(killed) > 20

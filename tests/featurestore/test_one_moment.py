@@ -25,8 +25,8 @@ def main():
         time.sleep(0.02)
 
 
-def test_labels_are_of_one_moment_while_they_are_replaced(toy, tmp_path, form):
-    path = toy.write(tmp_path / f"toy{form}")
+def test_labels_are_of_one_moment_while_they_are_replaced(toy, tmp_path, suffix):
+    path = toy.write(tmp_path / f"toy{suffix}")
     writer = StoreWriter(path)
     with writer.change_at_once():
         writer.replace_table(writer.table.assign(**dict.fromkeys(COLUMNS, -1.0)))
@@ -67,8 +67,8 @@ def test_what_is_damaged_is_not_waited_for(toy, tmp_path, monkeypatch):
 
 def test_a_draft_is_of_one_moment_too(toy, tmp_path):
     path = toy.write(tmp_path / "toy.h5")
-    form = open_backend_to_write(path)
-    with form.change() as change:
+    backend = open_backend_to_write(path)
+    with backend.change() as change:
         change.array("table/V", featurestore.open(path).backend.array("table/V") * 0, "utterance")
     assert featurestore.open(path, partial=True).utterances["V"].tolist() == [0.0] * 9
     assert featurestore.open(path).utterances["V"].min() > 0

@@ -18,7 +18,7 @@ from featurestore.access.writer import StoreWriter
 from featurestore.format.plan import FeaturePlan, FeatureSpec, Plan
 from featurestore.operations.verify import verify, verify_utterance
 from featurestore.shared.errors import StoreError
-from tests.featurestore.toy import DTYPES, FAILED, FORMS
+from tests.featurestore.toy import DTYPES, FAILED, SUFFIXES
 
 BUCKET = "speech"
 SERVER = """
@@ -73,7 +73,7 @@ def in_memory(written):
 
 
 @pytest.fixture(scope="module", params=["in_memory", "on_s3"])
-def there(request, form):
+def there(request, suffix):
     return featurestore.open(request.getfixturevalue(request.param))
 
 
@@ -182,12 +182,12 @@ def test_a_url_is_no_target_of_the_command(toy, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def small_ones(s3, toy, tmp_path_factory):
-    """Small stores on S3, one of each form, and the states in them."""
+    """Small stores on S3, one of each suffix, and the states in them."""
     folder = tmp_path_factory.mktemp("small")
-    for form in FORMS:
-        toy.write(folder / f"small{form}")
+    for suffix in SUFFIXES:
+        toy.write(folder / f"small{suffix}")
     s3.put(str(folder), BUCKET, recursive=True)
-    urls = [f"s3://{BUCKET}/{folder.name}/small{form}" for form in FORMS]
+    urls = [f"s3://{BUCKET}/{folder.name}/small{suffix}" for suffix in SUFFIXES]
     return urls, featurestore.open(folder / "small.zarr")
 
 
@@ -216,7 +216,7 @@ def test_other_processes_read_the_same(small_ones, context):
     read_in_batches(names)  # opens connections, which must not travel
     with ProcessPoolExecutor(1, get_context(context), initializer=keep, initargs=(list(stores),)) as pool:
         found = pool.submit(read_in_batches, names).result(60)
-    assert len(found) == len(FORMS)
+    assert len(found) == len(SUFFIXES)
     for frames in found:
         assert sorted(frames) == names
         for name in names:
@@ -265,10 +265,10 @@ class CountedFileSystem(MemoryFileSystem):
 
 
 @pytest.fixture(scope="module")
-def large(form, tmp_path_factory):
+def large(suffix, tmp_path_factory):
     """The URL of a store of 20 MB, and its size."""
     names = [f"u{i}" for i in range(40)]
-    path = tmp_path_factory.mktemp("large") / f"large{form}"
+    path = tmp_path_factory.mktemp("large") / f"large{suffix}"
     table = pd.DataFrame({"duration": [10.0] * 40}, index=pd.Index(names, name="name"))
     spec = FeatureSpec(layers=8, dim=32, hop=0.02, dtype="float32")
     writer = StoreWriter(path)

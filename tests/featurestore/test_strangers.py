@@ -254,14 +254,14 @@ def test_a_shard_of_terabytes_that_says_so(given, victim, frames):
         document["chunk_grid"]["configuration"]["chunk_shape"][axis] = 1 << 36
         file.write_text(json.dumps(document))
     os.truncate(path / "features/states/data/c/0/0/0", 1 << 42)
-    form = open_backend_to_write(path)
-    with form.change() as change:
+    backend = open_backend_to_write(path)
+    with backend.change() as change:
         start = np.array(
             [0, frames, 2 * frames, 3 * frames, 1 << 36, (1 << 36) + 48, 2 << 36, (2 << 36) + 32, (2 << 36) + 80]
         )
         change.array("features/states/start", start, "utterance")
         change.array("features/states/frames", np.array([frames, frames, 33, 1, 48, 15, 17, 40, 5]), "utterance")
-        manifest = form.manifest("states")
+        manifest = backend.manifest("states")
         manifest["plan"] = {}
         manifest["shards"]["0"]["files"]["data"]["bytes"] = 1 << 42
         change.manifest("states", manifest)

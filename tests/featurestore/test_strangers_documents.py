@@ -274,8 +274,8 @@ SPECS = [
 @pytest.mark.parametrize("suffix", [".zarr", ".h5"])
 def test_features_that_cannot_be(given, suffix):
     path = given / f"toy{suffix}"
-    form = featurestore.open(path).backend
-    spec, manifest = form.attributes("features/states"), form.manifest("states")
+    backend = featurestore.open(path).backend
+    spec, manifest = backend.attributes("features/states"), backend.manifest("states")
     del manifest["plan"]["attributes"]
     for number, change in enumerate(SPECS):
         copy = shutil.copytree if path.is_dir() else shutil.copy
