@@ -63,7 +63,7 @@ def test_without_a_root_the_message_says_what_it_should_hold(name, tmp_path):
     kind = Dataset.kind(name)
     with pytest.raises(DatasetError, match=f"dataset {name} needs --root DIR: a "):
         kind().labels()
-    with pytest.raises(DatasetError, match=f"dataset {name}: no .*nothing; expected a "):
+    with pytest.raises(DatasetError, match=f"dataset {name}: .*nothing does not exist; expected a "):
         kind(root=tmp_path / "nothing").labels()
 
 

@@ -111,7 +111,7 @@ def test_an_error_in_a_worker_is_one_line_that_says_where(labelled, tmp_path):
     assert (ended.returncode, ended.stdout) == (1, "")
     assert all(line.startswith("extract: ") for line in progress), ended.stderr
     assert re.match(
-        r"ser-extract: logmel, shard \d \(00\d to 00\d\): File too large \(.*\); what is written so far stays", said
+        r"ser-extract: logmel, shard \d \(00\d to 00\d\): File too large \(.*\); what is written stays", said
     )
 
 

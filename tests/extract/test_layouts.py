@@ -84,7 +84,7 @@ def test_alignments_that_are_not_there_are_said(tmp_path, spoken):
     root = layouts.iemocap(tmp_path, spoken)
     for file in root.rglob("*.wdseg"):
         file.unlink()
-    expected = r"there is none: expected e.g. .*Session1/sentences/ForcedAlignment/Ses01F_impro01/Ses01F_impro01_F000"
+    expected = r"found no alignment file, expected e.g. .*Session1/sentences/ForcedAlignment/Ses01F_impro01"
     with pytest.raises(DatasetError, match=expected):
         IEMOCAP(root=root, alignments=True).read()
 

@@ -141,7 +141,7 @@ def test_other_weights_under_the_same_name_are_refused_in_one_line(recordings):
     result = ser_extract(*base)
     assert result.returncode == 1
     (line,) = result.stderr.splitlines()
-    assert f"{store} was made with the checkpoint hubert-x in {recordings / 'models0/hubert-x'}, which is not" in line
+    assert f"{store} was made with the checkpoint hubert-x in {recordings / 'models0/hubert-x'}, which does not" in line
     result = ser_extract(*base[:-4], "--like", "nowhere.zarr", "--store", recordings / "b.zarr")
     assert result.returncode == 1
     assert len(result.stderr.splitlines()) == 1
