@@ -36,7 +36,7 @@ class ExtractConfig(Features):
     store: str | None = None
     """Where the store goes; stores/DATASET.zarr when absent."""
     shard_seconds: float = Field(default=164.0, gt=0)
-    """Audio in a shard, in seconds. A shard is a file, and what is lost when an extraction is killed."""
+    """Audio in a shard, in seconds. A shard is the unit of work: a file, and the most that a killed process loses."""
 
     workers: int | None = Field(default=None, ge=1)
     """Processes that work on shards in parallel on this machine. When absent: one per core, fewer for little audio, and

@@ -94,7 +94,7 @@ class AudFormat(Dataset):
         return Labels(flag_outside(self._in_common_words(table), ranges), ranges)
 
     def _join(self, database: Any, header: Path) -> pd.DataFrame:
-        """Return the labels, from all tables, of the files of the chosen tables, as they are in the database."""
+        """Return what all tables say of the files in the chosen tables, with the database's column names."""
         asked = [name for name in database.tables if fnmatchcase(name, self.table)]
         if not asked:
             raise DatasetError(f"{header} has no table {self.table!r}{suggest(self.table, database.tables)}")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 INCOMPLETE = 3
 """The exit code of a command that did its work but had to leave something out, and said what."""
-INTERRUPTED = "interrupted: what is written stays; give the same command again to go on"
+INTERRUPTED = "interrupted: what is written stays; run the same command again to continue"
 
 SECONDS_BETWEEN_LINES = 10
 NO_MEMORY = "there is not enough memory"

@@ -8,7 +8,7 @@ from featurestore.shared.errors import SerError
 
 
 def find_device(torch: Any, name: str | None) -> Any:
-    """Return a device that can be used; the first GPU, or the CPU where there is none, where ``name`` is None.
+    """Return a device after checking that it works; None stands for the first GPU, or the CPU if there is none.
 
     Args:
         torch: the module, which this package itself does not import.

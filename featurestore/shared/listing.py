@@ -272,7 +272,7 @@ def _wrapped(text: str, indent: str = "", hanging: int | None = None) -> list[st
 
 
 def say_list(schema: type[Config], asked: Sequence[str] = ()) -> None:
-    """Print what can be set: what is at the top and the kinds of parts, or all of what is ``asked`` for.
+    """Print the settings at the top and the kinds of parts, or all about those that are ``asked`` for.
 
     Raises:
         ConfigError: as `find` does, before anything is printed.
