@@ -56,7 +56,7 @@ def copy_stores(
         OSError: if a part cannot be read.
     """
     if not sources:
-        raise StoreError("found no store to copy, expected one or more")
+        raise StoreError("found no store to copy: give the stores from which the new one is made")
     specs = {
         feature: _spec(sources[0].feature(feature).spec, dtype, compress)
         for feature in _choose_features(sources, features)

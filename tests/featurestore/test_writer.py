@@ -143,8 +143,8 @@ def test_a_feature_whose_name_is_no_name_is_refused_and_nothing_is_lost(toy, tmp
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda table: table.rename(index={"a1": ""}), "texts that are not empty, found ''"),
-        (lambda table: table.rename(index={"a1": 1}), "texts that are not empty, found 1"),
+        (lambda table: table.rename(index={"a1": ""}), "found the name '', expected text that is not empty"),
+        (lambda table: table.rename(index={"a1": 1}), "found the name 1, expected text that is not empty"),
         (lambda table: table.assign(name="x"), "a column cannot be named 'name'"),
         (lambda table: table.assign(slot=1), "a column cannot be named 'slot'"),
         (lambda table: table.rename(columns={"V": 0}), "a column cannot be named 0"),
