@@ -144,7 +144,6 @@ def test_an_unfinished_folder(toy, tmp_path):
     memory.rm("/unfinished.zarr", recursive=True)
 
 
-@pytest.mark.parametrize("suffix", [".zarr", ".h5"])
 @pytest.mark.parametrize("place", ["memory://nowhere", f"s3://{BUCKET}/nowhere", "s3://no-such-bucket/nowhere"])
 def test_no_store_there(s3, place, suffix):
     with pytest.raises(StoreError, match=f"^no store at {place}{suffix}; ser-extract makes one$"):
@@ -163,7 +162,6 @@ def test_no_credentials(s3, monkeypatch):
         featurestore.open(f"s3://{BUCKET}/toy.zarr")
 
 
-@pytest.mark.parametrize("suffix", [".zarr", ".h5"])
 def test_a_url_is_not_written_to(suffix):
     with pytest.raises(StoreError, match="is not on this machine, where stores are written: write it here and copy it"):
         StoreWriter(f"memory://toy{suffix}")
@@ -182,7 +180,7 @@ def test_a_url_is_no_target_of_the_command(toy, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def small_ones(s3, toy, tmp_path_factory):
-    """Small stores on S3, one of each suffix, and the states in them."""
+    """Small stores on S3, one with each backend, and the states in them."""
     folder = tmp_path_factory.mktemp("small")
     for suffix in SUFFIXES:
         toy.write(folder / f"small{suffix}")

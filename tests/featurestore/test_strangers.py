@@ -351,7 +351,6 @@ NAMES = [
 ]
 
 
-@pytest.mark.parametrize("suffix", [".zarr", ".h5"])
 def test_what_cannot_be_exported_is_named_and_the_rest_stays_in_its_folder(tmp_path, suffix):
     import pandas as pd
 

@@ -83,7 +83,6 @@ RECORDS = {
 }
 
 
-@pytest.mark.parametrize("suffix", [".zarr", ".h5"])
 def test_records_that_fit_nothing(given, suffix):
     path = given / f"toy{suffix}"
     manifest = featurestore.open(path).backend.manifest("states")
@@ -180,7 +179,6 @@ OFFSETS = [
 ]
 
 
-@pytest.mark.parametrize("suffix", [".zarr", ".h5"])
 @pytest.mark.parametrize("sealed", [False, True])
 def test_numbers_that_fit_nothing(given, suffix, sealed):
     """With and without a manifest that agrees."""
@@ -271,7 +269,6 @@ SPECS = [
 ]
 
 
-@pytest.mark.parametrize("suffix", [".zarr", ".h5"])
 def test_features_that_cannot_be(given, suffix):
     path = given / f"toy{suffix}"
     backend = featurestore.open(path).backend
@@ -307,7 +304,6 @@ ROOTS = [
 ]
 
 
-@pytest.mark.parametrize("suffix", [".zarr", ".h5"])
 def test_roots_that_cannot_be(given, suffix):
     path = given / f"toy{suffix}"
     attributes = featurestore.open(path).backend.attributes()
@@ -318,7 +314,6 @@ def test_roots_that_cannot_be(given, suffix):
     in_child(read_many, given, seconds=120)
 
 
-@pytest.mark.parametrize("suffix", [".zarr", ".h5"])
 @pytest.mark.parametrize("failed", [{}, {"b1": "gone", "b2": "gone"}, {"b2": "gone", "nobody": "gone"}])
 def test_what_failed_is_what_has_no_frames(given, suffix, failed):
     path = given / f"toy{suffix}"
