@@ -37,14 +37,20 @@ def as_words(words: Iterable[Word]) -> str:
 
 
 def parse_words(said: object, seconds: float) -> list[Word]:
-    """Return the words of the column ``words`` of an utterance of so many seconds.
+    """Return the words that the column ``words`` of an utterance holds.
+
+    Args:
+        said: the JSON text of the column.
+        seconds: the duration of the utterance's audio.
 
     Raises:
-        ValueError: if there are none, if they are not that JSON, or if one ends before it begins or after the audio.
+        ValueError: if the text is empty or is not such JSON, or if a word ends before it begins or after the audio.
     """
     text = str(said)
     if not text.strip():
-        raise ValueError("it has no alignment (the column words); where the dataset has them: dataset.alignments=true")
+        raise ValueError(
+            "it has no alignment: its column words is empty; dataset.alignments=true reads it, if the dataset has any"
+        )
     try:
         words = WORDS.validate_json(text, strict=True)
     except ValidationError as error:
@@ -53,8 +59,7 @@ def parse_words(said: object, seconds: float) -> list[Word]:
     for word, start, end in words:
         if not 0 <= start <= end <= seconds + LATE:
             raise ValueError(
-                f"its word {word!r} is at {start:g} to {end:g} s, expected seconds from the beginning of its audio, "
-                f"which has {seconds:g} s"
+                f"its word {word!r} is at {start:g} to {end:g} s, expected times within its audio, 0 to {seconds:g} s"
             )
     return words
 
@@ -64,19 +69,21 @@ def add_words(table: pd.DataFrame, files: Sequence[Path], read: Callable[[Path],
 
     Args:
         table: of the utterances.
-        files: the alignment of each; it need not be there.
+        files: the alignment file of each utterance; some may be missing.
         read: returns the words of a file, or raises a ValueError.
 
     Raises:
-        DatasetError: if none of the files is there.
+        DatasetError: if none of the files exists.
     """
     if not any(os.path.exists(file) for file in files):
-        raise DatasetError(f"dataset.alignments=true, but there is none: expected e.g. {[*files, 'no utterance'][0]}")
+        raise DatasetError(
+            f"dataset.alignments=true, but found no alignment file, expected e.g. {[*files, 'no utterance'][0]}"
+        )
     return add_sidecars(table, "words", files, lambda file: as_words(read(file)))
 
 
 def add_sidecars(table: pd.DataFrame, column: str, files: Sequence[Path], read: Callable[[Path], str]) -> pd.DataFrame:
-    """Return the table with a column of what the file of each utterance says; see `add_words`."""
+    """Return the table with a column that holds what `read` finds in each utterance's file; see `add_words`."""
     flags = table["flags"].tolist() if "flags" in table else [""] * len(table)
     found = [""] * len(table)
     for i, file in enumerate(files):
@@ -92,14 +99,14 @@ def add_sidecars(table: pd.DataFrame, column: str, files: Sequence[Path], read: 
 def _is_there(file: Path) -> bool:
     """Return whether a file exists; a folder, a pipe or the like in its place raises a ValueError."""
     if os.path.exists(file) and not os.path.isfile(file):
-        raise ValueError("it is no file")
+        raise ValueError("it is not a regular file")
     return os.path.exists(file)
 
 
 def read_wdseg(file: Path) -> list[Word]:
     """Return the words of a segmentation by Sphinx, without silences, noises and the numbers of pronunciations.
 
-    Its frames are 10 ms, the last one of a word is part of it.
+    A frame is 10 ms long; a word includes its last frame.
 
     Raises:
         ValueError: if a line is not ``SFrm EFrm SegAScr Word``, or there is none.
@@ -113,7 +120,7 @@ def read_wdseg(file: Path) -> list[Word]:
         elif not AROUND_SEGMENTS.fullmatch(line):
             raise ValueError(f"line {number} is {line.strip()[:40]!r}, expected SFrm EFrm SegAScr Word")
     if not segments:
-        raise ValueError("no line with SFrm EFrm SegAScr Word")
+        raise ValueError("it has no line SFrm EFrm SegAScr Word")
     return _without_silence(words)
 
 
@@ -129,13 +136,13 @@ def read_textgrid(file: Path) -> list[Word]:
     try:
         grid = parselmouth.Data.read(str(file))
     except parselmouth.PraatError as error:
-        raise ValueError(f"it is no TextGrid: {str(error).splitlines()[0]}") from None
+        raise ValueError(f"it is not a TextGrid: {str(error).splitlines()[0]}") from None
     if not isinstance(grid, parselmouth.TextGrid):
-        raise ValueError(f"it is no TextGrid, but a {type(grid).__name__}")
+        raise ValueError(f"it is not a TextGrid, but a {type(grid).__name__}")
     tiers = {call(grid, "Get tier name", number): number for number in range(1, call(grid, "Get number of tiers") + 1)}
     tier = next((number for name, number in tiers.items() if name.strip().lower().endswith("words")), None)
     if tier is None or not call(grid, "Is interval tier", tier):
-        raise ValueError(f"found the tiers {', '.join(tiers)}, expected the intervals words")
+        raise ValueError(f"found the tiers {', '.join(tiers)}, expected an interval tier called words")
     numbers = range(1, call(grid, "Get number of intervals", tier) + 1)
     asked = [f"Get {what} of interval" for what in ("label", "start time", "end time")]
     return _without_silence(tuple(call(grid, what, tier, number) for what in asked) for number in numbers)

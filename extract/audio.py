@@ -1,4 +1,4 @@
-"""Reading audio: any rate, channels and format that libsndfile reads, as 16 kHz mono."""
+"""Read audio of any sampling rate, number of channels and format of libsndfile as 16 kHz mono."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ WRONG_LENGTH = re.compile(
 TOO_SHORT = re.compile(r"File seems to be truncated|Seems to be a truncated file")
 STATED_FRAMES = re.compile(r"^ *(?:Frames|(?:Rows : \d+ +)?Cols) *: (\d+) *$", re.MULTILINE)  # AVR, MPC2K, MAT
 STREAM = 0x7FFFFFFF
-"""Lengths from which on a header is that of a stream, whose writer did not know."""
+"""A header with this length or more is that of a stream: its writer did not know the length."""
 NO_LENGTH = ("IRCAM", "PAF", "PVF", "WVE", "XI")
-"""Formats without a length that could be compared with that of the file."""
+"""Formats whose header states no length that could be compared with the size of the file."""
 FLAC_BITS = {"PCM_S8": 8, "PCM_16": 16, "PCM_24": 24}
-CONVERT = "(ffmpeg -i FILE FILE.flac makes a file of most others that can be)"
+CONVERT = "(convert it to FLAC: ffmpeg -i FILE FILE.flac reads most formats)"
 SILENT = 1e-4
-"""The peak from which on a waveform is more than the noise of its last bits."""
+"""A waveform with a lower peak is silent: it holds no more than the noise of its last bits."""
 FULL_SCALE, CLIPPED = 0.999, 1e-3
-"""What counts as full scale, and the share of samples there from which on a waveform is clipped."""
+"""Where full scale begins, and the share of samples at full scale from which on a waveform is clipped."""
 OFFSET = 0.5
-"""The mean, in standard deviations, from which on it is an offset."""
+"""A mean of more standard deviations than this is a DC offset."""
 Wave = npt.NDArray[np.float32]
 
 
@@ -49,7 +49,7 @@ class Recording(NamedTuple):
 
     Attributes:
         wave: its samples at 16 kHz, the mean of its channels, 1.0 being full scale.
-        remark: what is odd about it, or could not be checked; empty when nothing is.
+        remark: what is odd about it, or could not be checked; empty if nothing is.
     """
 
     wave: Wave
@@ -57,7 +57,7 @@ class Recording(NamedTuple):
 
 
 class _Forward(soundfile.SoundFile):  # type: ignore[misc]
-    """A file that is read from its beginning to its end: DWVW cannot be read otherwise."""
+    """A sound file that is read once, from beginning to end: libsndfile cannot seek in DWVW files."""
 
     @override
     def seekable(self) -> bool:
@@ -81,7 +81,11 @@ def count_samples(path: Path) -> int:
         raise AudioError(f"the audio file is truncated: its header says {lie[1]} bytes, it holds {lie[2]}")
     stated = _stated_frames(path, header)
     if header.frames < stated or TOO_SHORT.search(header.extra_info):
-        says = f"its header says {stated} samples, it holds {header.frames}" if stated else "its header says more"
+        says = (
+            f"its header says {stated} samples, it holds {header.frames}"
+            if stated
+            else "its header says more samples than it holds"
+        )
         raise AudioError(f"the audio file is truncated: {says}")
     samples = _resampled(header.frames, header.samplerate)
     if samples == 0:
@@ -90,10 +94,10 @@ def count_samples(path: Path) -> int:
 
 
 def file_size(path: Path) -> int:
-    """Return the bytes of an audio file.
+    """Return the size of an audio file in bytes.
 
     Raises:
-        AudioError: if it is missing, or cannot be reached, or is no file: a folder, a pipe, a device.
+        AudioError: if it is missing or cannot be reached, or is not a regular file (a folder, a pipe, a device).
     """
     try:
         found = os.stat(path)
@@ -130,20 +134,20 @@ def _read_header(path: Path) -> Any:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """Yield what soundfile is to open: a path, or an open file where libsndfile would use a file beside it, too.
+    """Yield what soundfile opens: the path, or an open file if there is a file ``._x.mp3`` beside ``x.mp3``.
 
-    What macOS leaves beside ``x.mp3`` on other disks is ``._x.mp3``.
+    macOS leaves such files on other disks, and libsndfile would read them, too.
     """
     if os.path.exists(path.with_name(f"._{path.name}")):
         with path.open("rb") as file:
             yield file
     else:
-        path.open("rb").close()  # says why it cannot be opened
+        path.open("rb").close()  # raises the reason if it cannot be opened
         yield os.fsencode(path)
 
 
 def _stated_frames(path: Path, header: Any) -> int:
-    """Return the frames that a header gives beside those that are there; 0 where it gives none."""
+    """Return the number of frames that a header states; 0 if it states none."""
     if header.format == "NIST":
         with path.open("rb") as file:
             found = re.findall(rb"^sample_count -i (\d+)", file.read(1024), re.MULTILINE)
@@ -191,7 +195,7 @@ def _decode(path: Path, frames: int, dtype: str) -> Any:
 
 
 def _check_whole(path: Path, header: Any) -> str:
-    """Return why the length of a file cannot be checked, if it cannot; see `extract.whole` for what it raises."""
+    """Return why the length of a file cannot be checked; empty if it was. For the errors see `extract.whole`."""
     if header.format == "OGG":
         check_ogg(path.read_bytes())
     elif header.format == "MP3":
@@ -199,7 +203,7 @@ def _check_whole(path: Path, header: Any) -> str:
     elif header.format == "FLAC" and any(stated := flac_md5(path)):
         samples = _decode(path, header.frames, "int32")
         if pcm_md5(samples, FLAC_BITS[header.subtype]) != stated:
-            raise NotWholeError("damaged: its samples do not have the MD5 that its header says")
+            raise NotWholeError("damaged: the MD5 of its samples is not the one in its header")
     elif header.format in NO_LENGTH:
         return f"its length cannot be checked: files of the format {header.format} do not say it"
     elif (lie := WRONG_LENGTH.search(header.extra_info)) and int(lie[1]) >= STREAM:
@@ -216,7 +220,7 @@ def _resample(wave: Wave, rate: int) -> Wave:
 
 
 def describe_oddity(wave: Wave) -> str:
-    """Return what is odd about a waveform that can be used all the same; empty when nothing is.
+    """Return what is odd about a usable waveform; empty if nothing is.
 
     >>> describe_oddity(np.zeros(16_000, np.float32))
     'silent: its peak is below -80 dB of full scale'

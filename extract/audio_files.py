@@ -1,4 +1,4 @@
-"""Finding the audio of utterances: by the name that labels give, or by its stem in any format that can be read."""
+"""Find the audio of utterances: by the name in the labels, or by its stem in any format that can be read."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import soundfile
 from extract.audio import AudioError
 
 FURTHER = ("aif", "aifc", "fap", "iff", "mp1", "mp2", "mpeg", "oga", "opus", "sf", "snd", "sph", "8svx", "wve")
-"""Endings of the formats of libsndfile beside their own names."""
+"""Further endings of files that libsndfile reads, beside the names of its formats."""
 ALSO_DATA = (".htk", ".mat", ".mat4", ".mat5")
-"""Endings of audio, and of other data more often: such a file is taken where there is no other of its stem."""
+"""Endings that other data often has, too: such a file counts only if no other file has its stem."""
 OTHERS = (".aac", ".amr", ".avi", ".m4a", ".mkv", ".mov", ".mp4", ".mpg", ".raw", ".webm", ".wma")
-"""Endings of audio that cannot be read, from which a dataset may have been converted."""
+"""Endings of audio that cannot be read; labels may name such files, from which a dataset was converted."""
 Stems = Mapping[str, list[str]]
 """The names of the audio files of a folder, by their stems."""
 
@@ -30,7 +30,7 @@ def suffixes() -> frozenset[str]:
 
 
 def split_suffix(name: str) -> tuple[str, str]:
-    """Return the stem of a file's name, and its ending where that is one of audio; what else has a dot is of the stem.
+    """Return the stem and the ending of a file name; an ending that is not one of audio belongs to the stem.
 
     >>> split_suffix("a.v2.FLAC"), split_suffix("a.v2"), split_suffix("a.m4a")
     (('a.v2', '.FLAC'), ('a.v2', ''), ('a', '.m4a'))
@@ -41,7 +41,7 @@ def split_suffix(name: str) -> tuple[str, str]:
 
 
 class AudioFiles:
-    """The audio files of folders, each of which is listed once. Hidden files are none."""
+    """Finds audio files in folders, each of which is listed once. Hidden files do not count as audio."""
 
     def __init__(self) -> None:
         self._listings: dict[str, tuple[frozenset[str], Stems]] = {}
@@ -51,10 +51,10 @@ class AudioFiles:
         return self._listing(folder)[1]
 
     def find(self, path: Path) -> Path | None:
-        """Return the file that a path names exactly, else the one of its stem, whatever its ending; None if none is.
+        """Return the file at ``path``, else the audio file with its stem, whatever the ending; None if there is none.
 
         Raises:
-            AudioError: if more than one is.
+            AudioError: if several audio files have that stem.
         """
         names, stems = self._listing(path.parent)
         name = path.name if path.name in names else path.name.strip()
@@ -66,7 +66,7 @@ class AudioFiles:
         return path.with_name(found[0]) if found else None
 
     def has(self, path: Path) -> bool:
-        """Return whether there is a file that `find` finds, or more than one."""
+        """Return whether `find` finds a file, or several."""
         try:
             return self.find(path) is not None
         except AudioError:
@@ -84,7 +84,7 @@ def _list(folder: Path) -> tuple[frozenset[str], Stems]:
     try:
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if not _is_folder(entry))
-    except (OSError, ValueError):  # it is not there, or no folder, or its name cannot be one
+    except (OSError, ValueError):  # it does not exist, is not a folder, or has an impossible name
         return frozenset(), MappingProxyType({})
     audio: dict[str, list[str]] = {}
     data: dict[str, list[str]] = {}
@@ -98,16 +98,16 @@ def _list(folder: Path) -> tuple[frozenset[str], Stems]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link in a circle
+    except OSError:  # a circle of links
         return False
 
 
 def walk(root: Path, left_out: dict[str, str]) -> Iterator[Path]:
-    """Yield a folder and all that are in it, at any depth, without hidden ones, each once: links may lead in circles.
+    """Yield a folder and all folders in it, at any depth, but no hidden ones; each once, even if links form a circle.
 
     Args:
         root: the folder.
-        left_out: gets the folders that cannot be listed, with the reason.
+        left_out: receives the folders that cannot be listed, with the reason.
     """
 
     def refuse(error: OSError) -> None:

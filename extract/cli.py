@@ -24,7 +24,7 @@ app = App(name="ser-extract", version_flags=[], default_parameter=Parameter(nega
 
 
 def _names(kind: str) -> str:
-    """Return the names of the parts in a folder, none of which is imported; ``encoder`` has an option of its own."""
+    """Return the names of the parts in a folder without importing them; not ``encoder``, which has its own option."""
     names = {module.stem.replace("_", "-") for module in Path(__file__).with_name(kind).glob("[!_]*.py")}
     return ", ".join(sorted(names - {"encoder"}))
 
@@ -50,8 +50,8 @@ def main_command(
 ) -> int:
     """Write the hidden states of every layer of a frozen encoder, and other features, into a keyed store.
 
-    A killed extraction goes on where it stopped when the same command is given again. Exit code 0: all of it
-    worked; 3: finished, but some utterances were left out (each is named, with the reason); 1: an error.
+    To continue an extraction that was killed, run the same command again. Exit code 0: everything worked; 3:
+    finished, but some utterances were left out or failed (each is named, with the reason); 1: an error.
 
     Args:
         overrides: Any setting as KEY=VALUE: encoder.trim=true pitch.floor=60 dataset.ranges.V=[-2,2]
@@ -59,15 +59,15 @@ def main_command(
         root: Folder of the dataset, or its label file.
         encoder: Short name of a checkpoint (hubert-large, wavlm-large, …: --list encoder) or a local folder.
         features: Further features.
-        like: A store, whose encoder, features and settings are taken where nothing else is said.
+        like: A store whose encoder, features and settings are used, unless others are given.
         store: Where the store goes; stores/DATASET.zarr when absent.
         config: YAML file with settings; given more than once, the last one wins.
         plan: Print what would be done, its size and time, and write no store.
         selftest: Prove on this machine that the encoder's features do not depend on the batch, and write nothing.
-        workers: Processes that work on shards side by side; as many as there are cores, for little audio fewer.
+        workers: Processes that work in parallel; one per core when absent, fewer for little audio.
         scheduler: Address of a dask.distributed scheduler, whose workers do the work.
-        allow_partial: Go on when utterances of the dataset are not there.
-        list_: Print what can be set, or all of a setting, section, kind of parts or part: --list encoder dataset.csv
+        allow_partial: Go on although utterances of the dataset are missing.
+        list_: Print all settings and parts, or all about the ones that are named: --list encoder dataset.csv
     """
     from extract.config import ExtractConfig, SelftestConfig
 
@@ -88,7 +88,7 @@ def main_command(
 
 
 def _chosen(features: str, like: str | None) -> Iterator[str]:
-    """Yield the settings that ask for features, and for no others where all are to be as in a store."""
+    """Yield the overrides that select these features; with ``like`` they also deselect all others."""
     chosen = [feature.strip() for feature in features.split(",") if feature.strip()]
     if like and chosen:
         yield from (f"{name}=null" for name in _names("features").split(", ") if name not in chosen)

@@ -1,4 +1,4 @@
-"""What ser-extract is asked for: a dataset, an encoder, further features, and where the store goes."""
+"""The settings of ser-extract: a dataset, an encoder, further features, and where the store goes."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ class SelftestConfig(Config):
 
 
 class ExtractConfig(Features):
-    """The settings of ser-extract: each feature by its name (absent: not extracted), and these."""
+    """The settings of ser-extract: each feature by its name (not extracted when absent), and those below."""
 
     dataset: Dataset
     """The dataset by name, with its settings."""
     like: str | None = None
-    """A store, a path or a URL, whose encoder, features and settings are taken where nothing else is said."""
+    """A store (path or URL) whose encoder, features and settings are used, unless others are given."""
     store: str | None = None
     """Where the store goes; stores/DATASET.zarr when absent."""
     shard_seconds: float = Field(default=164.0, gt=0)
-    """Audio in a shard, the unit of work and of resumption; files grow with it."""
+    """Audio in a shard, in seconds. A shard is the unit of work: a file, and the most that a killed process loses."""
 
     workers: int | None = Field(default=None, ge=1)
-    """Processes that work on shards side by side on this machine; when absent as many as there are cores, fewer for
-    little audio, and an encoder on a GPU is computed in the process that was started, beside them. When given, each of
-    them computes all features, on the GPU too."""
+    """Processes that work on shards in parallel on this machine. When absent: one per core, fewer for little audio, and
+    an encoder on a GPU runs in the first process, beside them. When given: each process computes all features, on the
+    GPU, too."""
     scheduler: str | None = None
     """Address of a dask.distributed scheduler whose workers see the same files, e.g. tcp://10.0.0.1:8786."""
     grow: bool = False
-    """Add the dataset's utterances to the store that is there, if it does not have them."""
+    """Add those of the dataset's utterances that an existing store does not have."""
     check_disk: bool = True
     """Refuse to start when the disk has no room for the result."""
 
     @model_validator(mode="before")
     @classmethod
     def _like(cls, values: Any) -> Any:
-        """Fill up the settings of features from those of a store."""
+        """Complete the settings of features with those of a store."""
         if isinstance(values, dict) and isinstance(values.get("like"), str):
             from extract.like import settings_like
 
@@ -71,15 +71,17 @@ class ExtractConfig(Features):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.workers is not None and self.scheduler is not None:
-            raise ValueError("workers are of this machine, those of a scheduler are its own: expected one of the two")
+            raise ValueError(
+                "found both workers and scheduler, expected one of them: a scheduler has workers of its own"
+            )
         return self
 
     def features(self) -> dict[str, Feature]:
-        """Return the features that are asked for, by their names in the store."""
+        """Return the features to extract, by their names in the store."""
         found: dict[str, Feature] = {}
         for feature in (getattr(self, name) for name in Features.model_fields):
             if feature is not None and feature.key in found:
-                raise ConfigError(f"the encoder's folder is called {feature.key}, as a feature is: rename the folder")
+                raise ConfigError(f"the encoder's folder is called {feature.key}, like a feature: rename the folder")
             if feature is not None:
                 found[feature.key] = feature
         return found

@@ -23,7 +23,7 @@ from featurestore.shared.command import INCOMPLETE, say, say_table
 
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 BINS = 5
-"""Into which the scale of V, A and D is cut."""
+"""Bins of the histograms of V, A and D."""
 TRIAL = 8
 """Utterances on which the time is measured."""
 
@@ -31,8 +31,8 @@ TRIAL = 8
 def say_forecast(config: ExtractConfig) -> int:
     """Print what ``config`` would do; no store is written.
 
-    The time is measured on the `TRIAL` utterances of the dataset that are nearest to its median length. A survey
-    counts: without what it finds, a feature looks for that in the utterance itself.
+    The time is measured on the `TRIAL` utterances of the dataset that are nearest to its median length. It includes
+    that of a survey: without its result a feature does the same work on the utterance itself.
 
     Returns:
         The exit code: that of the extraction, 1 if it cannot start.
@@ -40,8 +40,8 @@ def say_forecast(config: ExtractConfig) -> int:
     source = read_source(config)
     table = source.plan.table
     places = source.places
-    without = {f"{name} ({key})": why for key in places for name, why in places[key].left_out.items()}
-    say_reasons(config.store_path(), {"left out": source.plan.left_out, "no frames": without}, places)
+    failing = {f"{name} ({key})": why for key in places for name, why in places[key].failed.items()}
+    say_reasons(config.store_path(), {"left out": source.plan.left_out, "would fail": failing}, places)
     say(f"dataset {config.dataset.name}: {_describe(table)}; {len(source.plan.left_out)} left out")
     if source.lacking:
         say(source.lacking)
@@ -59,16 +59,14 @@ def say_forecast(config: ExtractConfig) -> int:
     needed, free = StoreWriter(store).room(whole - there) if whole > there else 0, free_bytes(store)
     state = f"has {describe_bytes(there)} of it" if opened else "does not exist yet"
     shards = table["shard"].max() + 1
-    say(f"{store} {state}; as asked for {describe_bytes(whole)} in {shards} shards, free {describe_bytes(free)}")
+    say(f"{store} {state}; the whole takes {describe_bytes(whole)} in {shards} shards, free {describe_bytes(free)}")
     if needed > whole - there:
-        say(
-            f"an HDF5 file is written whole, beside the shards that it is made of: {describe_bytes(needed)} while it is"
-        )
+        say(f"an HDF5 file is written beside the shards that it is made of, which takes {describe_bytes(needed)}")
     _say_time(config, source)
     if needed > free and config.check_disk:
         say("the disk has no room for it: choose a smaller data type, or start all the same with check_disk=false")
         return 1
-    complete = not (source.plan.left_out or source.lacking or without)
+    complete = not (source.plan.left_out or source.lacking or failing)
     return 0 if complete else INCOMPLETE
 
 
@@ -95,7 +93,7 @@ def _say_labels(table: pd.DataFrame, ranges: dict[str, tuple[float, float]]) -> 
 
 
 def _bytes_there(store: Store | None, key: str, feature: Feature, source: Source) -> int:
-    """Return the bytes of a feature that are extracted already, of what is asked for."""
+    """Return how many of the bytes of a feature are extracted already."""
     if store is None or key not in store.parts:
         return 0
     names = source.plan.table.index
@@ -126,7 +124,7 @@ def _say_time(config: ExtractConfig, source: Source) -> None:
         try:
             waves[name] = read_wave(source.paths[name])
         except AudioError as error:
-            say(f"{name} would fail: {error}")
+            say(f"would fail: {name}: {error}")
     if not waves:
         say("time: not known, no audio could be read for a trial")
         return
@@ -137,12 +135,12 @@ def _say_time(config: ExtractConfig, source: Source) -> None:
     beside = len(on_gpu) == 2 and config.workers is None and config.scheduler is None
     workers = count_workers(config, {} if beside else source.features, shards, duration)
     for key, feature in source.features.items():
-        names = [name for name in waves if name not in source.places[key].left_out]
+        names = [name for name in waves if name not in source.places[key].failed]
         if not names:
             parts.append(f"{key} not known")
             continue
         given, rows = [waves[name] for name in names], rows_of(table.loc[names], feature.columns)
-        list(feature.compute_to_store(given[:1], rows[:1]))  # loads the weights, which is not to be counted
+        list(feature.compute_to_store(given[:1], rows[:1]))  # loads the weights, which does not count
         begin = time.perf_counter()
         for _ in feature.compute_to_store(given, rows):
             pass
@@ -151,7 +149,7 @@ def _say_time(config: ExtractConfig, source: Source) -> None:
         seconds = (time.perf_counter() - begin) / audio * everything / (1 if here else workers)
         total["here" if here else "beside"] += seconds
         parts.append(f"{key} {_duration(seconds)}")
-    judged = f"judged by {len(waves)} utterances on this machine, {workers} at a time"
+    judged = f"judging by {len(waves)} utterances on this machine, {workers} at a time"
     say(f"time: about {_duration(max(total.values()))} ({', '.join(parts)}), {judged}")
 
 

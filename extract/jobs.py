@@ -1,4 +1,4 @@
-"""Who does the work on the shards: this process, or many of them with dask.distributed, or both side by side."""
+"""Distribute the work on shards: to this process, to many with dask.distributed, or to both side by side."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import closing
 from functools import lru_cache
 from queue import SimpleQueue
 from threading import Event
+from typing import NamedTuple
 from uuid import uuid4
 
 from extract.config import ExtractConfig
@@ -20,18 +21,18 @@ from featurestore.shared.cluster import cluster
 from featurestore.shared.errors import SerError
 
 WORTH_A_WORKER = 900.0
-"""Seconds of audio for which the start of another process, some seconds, pays with an encoder of usual size."""
+"""Seconds of audio for which another process is worth the seconds that it takes to start, with a usual encoder."""
 Done = tuple[Job, Spent]
-"""A job that is done, and what its time went into."""
+"""A job that is done, and where its time went."""
 
 
 def run_jobs(
     config: ExtractConfig, jobs: Sequence[Job], writer: StoreWriter, features: dict[str, Feature]
 ) -> Iterator[Done]:
-    """Do all jobs, and yield each when it is done; in parts where some features run on a GPU and others do not.
+    """Do all jobs, and yield each when it is done; those for a GPU and for CPUs apart, if there are both.
 
     Args:
-        config: what is asked for: how many workers, or whose.
+        config: says how many workers there are, or gives the scheduler.
         jobs: to be done, in any order.
         writer: of the store, which the caller has locked.
         features: by their names in the store.
@@ -53,7 +54,7 @@ def run_jobs(
 
 
 def count_workers(config: ExtractConfig, features: dict[str, Feature], shards: int, seconds: float) -> int:
-    """Return how many processes of this machine do the work on so many shards, and seconds of audio."""
+    """Return how many processes of this machine do the work on this many shards and seconds of audio."""
     if config.workers is not None:
         return min(shards, config.workers)
     if any(feature.on_gpu for feature in features.values()):
@@ -64,7 +65,7 @@ def count_workers(config: ExtractConfig, features: dict[str, Feature], shards: i
 def side_by_side(*sources: Generator[Done]) -> Iterator[Done]:
     """Yield the results of all sources as they come, each source running in a thread.
 
-    What one raises is raised when the others have ended the job that they are at.
+    An error of one source is raised when the others have finished the job that they are doing.
     """
     found: SimpleQueue[Done | BaseException | None] = SimpleQueue()
     stop = Event()
@@ -100,46 +101,61 @@ def on_cluster(config: ExtractConfig, jobs: Sequence[Job], workers: int) -> Gene
     from distributed import KilledWorker, as_completed
 
     with cluster(config.scheduler, workers) as client:
-        asked, run = _for_workers(config), uuid4().hex
-        futures = {client.submit(_work, asked, run, job, pure=False): job for job in jobs}
+        order = _Order(_for_workers(config), uuid4().hex)
+        futures = {client.submit(_work, order, job, pure=False): job for job in jobs}
         for future in as_completed(futures):
             job = futures[future]
             try:
                 spent = future.result()
             except CancelledError:
                 raise SerError(
-                    f"lost the scheduler {config.scheduler or 'of the workers'}: what is written so far stays, "
-                    "give the same command again"
+                    f"lost the scheduler {config.scheduler or 'of the workers'}: what is written stays; run the same "
+                    "command again"
                 ) from None
             except KilledWorker:
                 raise SerError(
-                    f"{job} ended every worker that had it: if they lack memory, use fewer "
-                    "--workers or a smaller encoder.batch_seconds"
+                    f"every worker that was given {job} died: if memory was exhausted, use fewer --workers or a "
+                    "smaller encoder.batch_seconds"
                 ) from None
             yield job, spent
+
+
+class _Order(NamedTuple):
+    """What an extraction asks of its workers.
+
+    Attributes:
+        settings: the config as JSON.
+        run: tells this extraction from others with the same settings: weights or the plan may differ between them.
+    """
+
+    settings: str
+    run: str
 
 
 def _for_workers(config: ExtractConfig) -> str:
     """Return the config as JSON, with paths that do not depend on the folder in which a worker was started."""
     settings = config.to_dict()
-    settings |= {"store": os.path.abspath(config.store_path()), "like": None}  # which the features say by now
+    settings |= {
+        "store": os.path.abspath(config.store_path()),
+        "like": None,
+    }  # the features have the settings of ``like`` by now
     for feature in settings.values():
         if isinstance(feature, dict) and os.path.isdir(feature.get("checkpoint", "")):
             feature["checkpoint"] = os.path.abspath(feature["checkpoint"])
     return json.dumps(settings)
 
 
-def _work(asked: str, run: str, job: Job) -> Spent:
+def _work(order: _Order, job: Job) -> Spent:
     """Do a job in a worker."""
-    return do_job(job, _writer(asked, run), _features(asked, run))
+    return do_job(job, _writer(order), _features(order))
 
 
 @lru_cache(maxsize=1)
-def _features(asked: str, run: str) -> dict[str, Feature]:  # noqa: ARG001, another run may find other weights
+def _features(order: _Order) -> dict[str, Feature]:
     """Return the features, whose weights stay loaded from job to job."""
-    return ExtractConfig.model_validate(json.loads(asked)).features()
+    return ExtractConfig.model_validate(json.loads(order.settings)).features()
 
 
 @lru_cache(maxsize=1)
-def _writer(asked: str, run: str) -> StoreWriter:  # noqa: ARG001, another run may find another plan
-    return StoreWriter(ExtractConfig.model_validate(json.loads(asked)).store_path())
+def _writer(order: _Order) -> StoreWriter:
+    return StoreWriter(ExtractConfig.model_validate(json.loads(order.settings)).store_path())

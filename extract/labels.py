@@ -1,4 +1,4 @@
-"""Labels: one table of utterances, and what reading label files takes."""
+"""Labels: one table of utterances, and functions that read label files."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from featurestore.shared.errors import DatasetError
 from featurestore.shared.label_files import AS_IT_IS, strip_texts
 
 OWN = ("duration", "shard", "slot")
-"""Columns of the store's table that are never those of the labels."""
+"""Columns that the store makes itself, so that labels cannot have them."""
 NOT_TEXT = re.compile("[\0\ud800-\udfff]")
 FEW = 3
-"""Places of many that are named."""
+"""How many places of many are named."""
 
 
 def _check_scale(scale: tuple[float, float]) -> tuple[float, float]:
     low, high = scale
     if not (isfinite(low) and isfinite(high) and low < high):
-        raise ValueError(f"[{low:g},{high:g}] is no range, expected two numbers, the lowest value first")
+        raise ValueError(f"[{low:g},{high:g}] is not a scale, expected two finite numbers, the lower one first")
     return scale
 
 
@@ -43,7 +43,7 @@ Scale = Annotated[tuple[float, float], AfterValidator(_check_scale)]
 
 @dataclass
 class Labels:
-    """What a dataset says of its utterances.
+    """The labels of a dataset.
 
     Attributes:
         table: one row per utterance, indexed by ``name``. ``path`` is the audio file (relative to the
@@ -51,8 +51,8 @@ class Labels:
             ``speaker``, ``session``, ``gender`` (female / male), ``split`` (train / dev / test), ``V``, ``A``, ``D``
             (in the dataset's own scale), ``emotion`` (a word, the same in all datasets; empty where the raters did not
             agree), ``transcript``, ``words`` (see `extract.alignments.as_words`), ``ratings`` (see `as_ratings`),
-            ``flags`` (what is odd about it). Everything else the dataset says stays under its own name. Text that is
-            missing is the empty string, a number that is missing is NaN.
+            ``flags`` (what is odd about it). The dataset's other columns keep their names. Missing text is the empty
+            string, a missing number is NaN.
         ranges: the scale on which the dataset declares V, A and D, e.g. ``{"V": (1.0, 5.0)}``.
         left_out: the utterances that cannot be used, with the reason.
     """
@@ -76,11 +76,11 @@ def as_ratings(ratings: Iterable[Mapping[str, Any]]) -> str:
 
 
 def name_emotions(table: pd.DataFrame, words: Mapping[str, str]) -> pd.DataFrame:
-    """Return the table with ``emotion`` in the common words, and as the dataset has it in ``emotion_code``.
+    """Return the table with the common names in ``emotion``, and the dataset's own in ``emotion_code``.
 
     Args:
         table: with a column ``emotion``.
-        words: by what the dataset has; what is not among them stays as it is, and so does a column ``emotion_code``.
+        words: the common name by the dataset's own; other names are kept, and so is a column ``emotion_code``.
     """
     given = table["emotion"]
     codes = table.get("emotion_code", given)
@@ -88,13 +88,13 @@ def name_emotions(table: pd.DataFrame, words: Mapping[str, str]) -> pd.DataFrame
 
 
 def name_genders(genders: pd.Series) -> pd.Series:
-    """Return ``female`` and ``male`` for what datasets have; the empty string where it is not known."""
+    """Return ``female`` or ``male`` for the words of datasets; the empty string if it is not known."""
     words = {"f": "female", "female": "female", "w": "female", "m": "male", "male": "male", "unknown": ""}
     return genders.map(lambda gender: words.get(gender.strip().lower(), gender.strip()))
 
 
 def flag_outside(table: pd.DataFrame, ranges: Mapping[str, Scale]) -> pd.DataFrame:
-    """Return the table with a flag on V, A and D that lie outside their scale; the values are kept."""
+    """Return the table with a flag where V, A or D lies outside its scale; the values are kept."""
     flags = [[flag] if flag else [] for flag in (table["flags"] if "flags" in table else [""] * len(table))]
     for target, (low, high) in ranges.items():
         for row, value in enumerate(table[target]):
@@ -143,10 +143,10 @@ def leave_out(table: pd.DataFrame, bad: pd.Series, reason: str | pd.Series, left
     """Return the rows that are not ``bad``, and note in ``left_out`` why the others are not used.
 
     Args:
-        table: with a column ``name``, indexed by where each row stands; a row without name is noted by that.
+        table: with a column ``name``, indexed by file and line, which stand for the name where there is none.
         bad: one truth value per row.
         reason: one for all, or one per row.
-        left_out: where the reasons are added, by name.
+        left_out: receives the reasons, by name.
     """
     reasons = pd.Series(reason, table.index)
     left_out |= {table["name"][row] or row: reasons[row] for row in table.index[bad]}
@@ -169,11 +169,11 @@ def _places(rows: pd.Series) -> str:
 
 
 def tidy(labels: Labels) -> Labels:
-    """Return labels as they can be stored, whatever file or dataset they are from.
+    """Return labels that can be stored, whichever file or dataset they come from.
 
-    The space around texts is stripped (what was said and paths stay as they are), and a warning says how often. What
-    has the same name then is left out; so is text that cannot be stored. Names that differ only in how Unicode
-    composes them are flagged. Columns that have the name of one of the store's own are dropped, and a warning says so.
+    Space around texts is stripped (but not in transcripts and paths), and a warning says how often. Utterances whose
+    names are the same then are left out, and so are those with text that cannot be stored. Names that differ only in
+    how Unicode composes them are flagged. Columns with a name of the store's own are dropped, with a warning.
     """
     table, left_out = labels.table, dict(labels.left_out)
     own = [column for column in OWN if column in table]
@@ -227,14 +227,14 @@ def readable(text: str) -> str:
     """Return text in which bytes that are not UTF-8 are escaped."""
     try:
         return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
-    except UnicodeEncodeError:  # half of a character, which is no byte
+    except UnicodeEncodeError:  # a lone surrogate that stands for no byte
         return text.encode(errors="backslashreplace").decode()
 
 
 def find_audio(labels: Labels, folder: Path) -> Labels:
-    """Return labels whose ``path`` is that of an existing file, in whatever format it is.
+    """Return labels with the path of the audio file that exists, whatever its format.
 
-    What has no audio stays as it is; what has more than one file is left out.
+    An utterance without a file keeps its path; one with several files is left out.
     """
     files, paths, unusable = AudioFiles(), [], {}
     for name, path in zip(labels.table.index, labels.table["path"], strict=True):

@@ -1,7 +1,7 @@
-"""Extracting as a store was: its encoder, its features and all of their settings.
+"""Extract like another store: with its encoder, its features and all of their settings.
 
-What makes a feature what it is lies in its provenance; what is found out from that again, such as the hash of the
-weights, is compared before anything is extracted.
+The settings come from the provenance of its features. What they do not determine, such as the hash of the weights, is
+compared before anything is extracted.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from extract.features import Feature
 
 FOUND = ("weights", "tokenizer")
-"""What no setting says: it must be as in the store, whatever else is asked for."""
+"""What settings do not determine: it must be as in the store, whatever settings are given."""
 Specs = dict[str, FeatureSpec]
 
 
 def specs_of(store: str) -> dict[str, Specs]:
-    """Return the features of a store, finished or not, by the parts that computed them and by their names in it.
+    """Return the features of a store, finished or not, by kind (``encoder``, ``pitch`` …) and by their names in it.
 
     Raises:
         SerError: if there is no store, or it does not say how its features were computed.
@@ -39,14 +39,14 @@ def specs_of(store: str) -> dict[str, Specs]:
 
 
 def settings_like(store: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of each part of a store, where ``given`` does not set them.
+    """Return the given settings, completed by those of the features of a store.
 
     Args:
         store: a path or a URL.
-        given: settings by part; a part that is None is not wanted.
+        given: settings by kind of feature; None deselects a kind.
 
     Raises:
-        SerError: if the store has two of one kind, or was made with a checkpoint that is not there.
+        SerError: if the store has two features of one kind, or was made with a checkpoint that does not exist here.
     """
     from extract.features import Feature
 
@@ -59,7 +59,7 @@ def settings_like(store: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _settings(store: str, part: str, specs: Specs, own: Any) -> Any:
-    """Return the settings of a part, filled up from those of a store; what cannot be used is refused later."""
+    """Return the settings of a kind of feature, completed by those of a store; invalid ones are refused later."""
     if not isinstance(own, dict):
         return own
     agreeing = [spec for key, spec in specs.items() if len(specs) == 1 or _agrees(key, spec, own)]
@@ -70,20 +70,20 @@ def _settings(store: str, part: str, specs: Specs, own: Any) -> Any:
 
 
 def _agrees(key: str, spec: FeatureSpec, own: Mapping[str, Any]) -> bool:
-    """Return whether a feature has the settings that are given; the checkpoint's name is that of the feature."""
+    """Return whether a stored feature has the given settings; a checkpoint has the name of its feature."""
     recorded = spec.provenance["settings"]
     named = "checkpoint" not in own or os.path.basename(os.path.abspath(str(own["checkpoint"]))) == key
     return named and all(recorded[name] == value for name, value in own.items() if name in {*recorded} - {"checkpoint"})
 
 
 def _recorded(store: str, part: str, spec: FeatureSpec, own: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a feature as they are given, from what is recorded of them."""
+    """Return the settings of a stored feature as users give them."""
     from extract.features import Feature
 
     fields = Feature.kind(part).model_fields
     recorded = spec.provenance["settings"]
     settings = {key: value for key, value in recorded.items() if key in fields and key != "checkpoint"}
-    if settings.get("overlap", 0) is None:  # where nothing was cut into windows
+    if settings.get("overlap", 0) is None:  # nothing was cut into windows
         del settings["overlap"]
     settings |= {"dtype": spec.dtype, "compress": spec.compress}
     if "checkpoint" in recorded and "checkpoint" not in own:
@@ -102,13 +102,13 @@ def _checkpoint(store: str, name: str, provenance: Mapping[str, Any]) -> dict[st
     if place and os.path.isdir(place):
         return {"checkpoint": place}
     raise SerError(
-        f"{store} was made with the checkpoint {name} in {place or 'a folder'}, which is not there: say where it is "
-        "with --encoder DIR (of a text encoder text.checkpoint=DIR); the folder must be called the same"
+        f"{store} was made with the checkpoint {name} in {place or 'a folder'}, which does not exist here: say where "
+        "it is with --encoder DIR (for a text encoder text.checkpoint=DIR); the folder must have the same name"
     )
 
 
 def compare(store: str, features: Mapping[str, Feature]) -> list[str]:
-    """Return how the features that are asked for differ from those of a store, where other settings are given.
+    """Return how features differ from those of a store because other settings are given.
 
     Raises:
         SerError: if one differs from the store's for another reason, e.g. in its weights.
@@ -122,13 +122,13 @@ def compare(store: str, features: Mapping[str, Feature]) -> list[str]:
                 asked = _asked_otherwise(there, feature)
                 bad = [one for one in differences if one.startswith(FOUND) or not asked]
                 if bad:
-                    raise SerError(f"{key} is not what it is in {store}: {'; '.join(bad)}")
-                unlike += [f"{key} is not as in {store}: {one}" for one in differences]
+                    raise SerError(f"{key} differs from the one in {store}: {'; '.join(bad)}")
+                unlike += [f"{key} differs from the one in {store}: {one}" for one in differences]
     return unlike
 
 
 def _asked_otherwise(spec: FeatureSpec, feature: Feature) -> bool:
-    """Return whether any setting of a feature is another one than in a store."""
+    """Return whether any setting of a feature differs from that in a store."""
     recorded = {**spec.provenance["settings"], "dtype": spec.dtype, "compress": spec.compress}
     asked = {**feature.settings(), "dtype": feature.dtype, "compress": feature.compress}
     return any(asked[key] != recorded[key] for key in asked.keys() & recorded.keys() if key not in FOUND)

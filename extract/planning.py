@@ -1,4 +1,4 @@
-"""From what is there to the work that is left: what contradicts it is refused before anything is written."""
+"""Plan the work that is left, given an existing store; contradictions are refused before anything is written."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from featurestore.shared.errors import StoreError
 
 @dataclass(frozen=True)
 class Work:
-    """What is left to be done.
+    """The work that is left.
 
     Attributes:
-        jobs: shard by shard.
-        of_others: by feature the shards that are left too, with utterances that are not asked for.
+        jobs: one for each shard.
+        of_others: by feature the unfinished shards that also hold utterances of other datasets, and so have no job.
     """
 
     jobs: list[Job]
@@ -34,10 +34,10 @@ class Work:
 
 
 def decide(config: ExtractConfig, source: Source, writer: StoreWriter) -> dict[str, FeatureSpec]:
-    """Return what each feature is; nothing is written.
+    """Return the spec of each feature; nothing is written.
 
     Raises:
-        StoreError: if the dataset or a feature contradicts a store that is there.
+        StoreError: if the dataset or a feature contradicts an existing store.
     """
     there = writer.exists()
     if there and not config.grow:
@@ -51,7 +51,7 @@ def decide(config: ExtractConfig, source: Source, writer: StoreWriter) -> dict[s
 
 
 def survey(config: ExtractConfig, source: Source, writer: StoreWriter, report: Report) -> Source:
-    """Return the dataset with the columns that features find in all of its audio; a store that is there gets them."""
+    """Return the dataset with the columns that features compute from all audio; an existing store gets them, too."""
     table, places = source.plan.table, dict(source.places)
     workers = count_workers(config, {}, len(table), float(table["duration"].sum()))
     for key, feature in source.features.items():
@@ -64,7 +64,7 @@ def survey(config: ExtractConfig, source: Source, writer: StoreWriter, report: R
 
 
 def _known(writer: StoreWriter, key: str, plan: Plan) -> pd.DataFrame:
-    """Return the rows of a dataset in a store that has a feature; none if it has not."""
+    """Return the rows of a dataset in a store that has the feature; none if it has not."""
     if not writer.has(key):
         return pd.DataFrame()
     table = writer.table
@@ -75,12 +75,12 @@ def _known(writer: StoreWriter, key: str, plan: Plan) -> pd.DataFrame:
 
 
 def _add_columns(writer: StoreWriter, key: str, found: pd.DataFrame) -> pd.DataFrame:
-    """Write the columns of a feature into the table of a store that is there, NaN for what they do not say.
+    """Write the columns of a feature into the table of an existing store, NaN for its other utterances.
 
-    Where the store has the feature, what it says already stays.
+    If the store has the feature, its values are kept.
 
     Returns:
-        The columns as they are to be, for the same utterances.
+        The resulting columns for the utterances of ``found``.
     """
     if not writer.exists():
         return found
@@ -95,10 +95,10 @@ def _add_columns(writer: StoreWriter, key: str, found: pd.DataFrame) -> pd.DataF
 
 
 def plan(config: ExtractConfig, source: Source, specs: Mapping[str, FeatureSpec], writer: StoreWriter) -> Work:
-    """Write which utterances the store holds and where the frames of each feature go, and return what is left to do.
+    """Write which utterances the store holds and where the frames of each feature lie, and return the work left.
 
     Args:
-        config: what is asked for.
+        config: the settings.
         source: the dataset.
         specs: what each feature is, see `decide`.
         writer: of the store, locked.
@@ -126,18 +126,18 @@ def _find_work(source: Source, writer: StoreWriter) -> Work:
 
 
 def _job(rows: pd.DataFrame, source: Source, number: int, pending: Mapping[str, set[int]]) -> Job:
-    """Return the work on one shard, given the rows of the table that are in it."""
+    """Return the job of one shard, given its rows of the table."""
     columns = sorted({column for feature in source.features.values() for column in feature.columns})
     known = zip(rows.index, rows["duration"], rows_of(rows, columns), strict=True)
     clips = [Clip(str(name), source.paths[str(name)].absolute(), seconds, row) for name, seconds, row in known]
     features = tuple(key for key in source.features if number in pending[key])
-    reasons = {key: source.places[key].left_out for key in features}
-    left_out = {key: {c.name: reasons[key][c.name] for c in clips if c.name in reasons[key]} for key in features}
-    return Job(number, features, clips, left_out)
+    reasons = {key: source.places[key].failed for key in features}
+    failed = {key: {c.name: reasons[key][c.name] for c in clips if c.name in reasons[key]} for key in features}
+    return Job(number, features, clips, failed)
 
 
 def check_disk(work: Work, writer: StoreWriter) -> None:
-    """Check that the disk has room for what is left to do.
+    """Check that the disk has room for the work that is left.
 
     Raises:
         StoreError: if it has not.

@@ -1,7 +1,7 @@
-"""What the features that Praat computes share: its grid of times, and what is done where its window does not fit.
+"""The base of features that Praat computes: its grid of times, and what is done if its window does not fit.
 
 Praat centres its frames in the sound (``Sampled_shortTermAnalysis`` in its source), so the time of the first one
-depends on the length: frames are found by their times, never by their numbers.
+depends on the length. So frames are matched by their times, never by their numbers.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class PraatFeature(Feature):
         """Return the frames (frames, channels) of a parselmouth sound that is at least as long as the window."""
 
     def remark(self, row: Row) -> str:
-        """Return what is odd about an utterance, given its `columns`; empty when nothing is."""
+        """Return what is odd about an utterance, given its `columns`; empty if nothing is."""
         return ""
 
     @override
@@ -51,7 +51,7 @@ class PraatFeature(Feature):
         return self.as_spec(len(self.channels), self.hop, provenance, channels=self.channels)
 
     def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:
-        """Return Praat's number of frames and the time of the first; one in the middle if the window does not fit."""
+        """Return Praat's number of frames and the time of the first; one in the middle if its window does not fit."""
         middle, duration = samples * (1 / SAMPLING_RATE) / 2, self.duration(samples)
         if self.window > duration:
             return 1, middle
@@ -59,11 +59,11 @@ class PraatFeature(Feature):
         return frames, middle - 0.5 * frames * self.hop + 0.5 * self.hop
 
     def duration(self, samples: int) -> float:
-        """Return the duration of what is analysed, in seconds, rounded as Praat does: it decides at whole frames."""
+        """Return the duration that Praat analyses, in seconds, rounded as it does: a last bit can decide on a frame."""
         return samples * (1 / SAMPLING_RATE)
 
     def compute(self, waves: Sequence[Wave], rows: Sequence[Row] = ()) -> Iterator[Computed]:
-        """Yield the feature of each waveform; zeros, and a flag, where it is shorter than the window."""
+        """Yield the feature of each waveform; one frame of zeros, and a flag, if it is shorter than the window."""
         import parselmouth
 
         for position, (wave, row) in enumerate(zip(waves, rows or [NO_ROW] * len(waves), strict=True)):

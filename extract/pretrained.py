@@ -1,4 +1,4 @@
-"""What the features of a frozen checkpoint share: finding it, and saying which one it was."""
+"""The base of features of a frozen checkpoint: it is found, and recorded in the provenance."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     import torch
 
 NO_DIFFERENCE = ("device", "batch_seconds", "batch_tokens", "revision")
-"""Settings that do not change a feature, or whose effect is compared: the weights."""
+"""Settings that do not change a feature, or (revision) change only the weights, which are compared."""
 
 
 class PretrainedFeature(Feature):
     """A feature that a frozen model computes, or its tokenizer."""
 
     models: ClassVar[Mapping[str, str]] = MODELS
-    """The classes of transformers by the types of model that are expected."""
+    """The class of transformers for each model type that is expected."""
 
     checkpoint: str = Field(examples=short_names(text=False))
     """A short name of checkpoints.yaml, or a local folder in Hugging Face's layout."""
@@ -60,7 +60,7 @@ class PretrainedFeature(Feature):
         return load_config(self._checkpoint, self.models)
 
     def source(self) -> dict[str, Any]:
-        """Return where the checkpoint comes from, for the provenance: its name on the hub or its folder, its commit."""
+        """Return the origin of the checkpoint, for the provenance: its name on the hub or its folder, its commit."""
         place = self._checkpoint.id
         return {
             "id": os.path.abspath(place) if place and os.path.isdir(place) else place,
@@ -69,10 +69,10 @@ class PretrainedFeature(Feature):
 
 
 class ModelFeature(PretrainedFeature):
-    """A feature that a forward pass of the frozen model computes, on a GPU where there is one."""
+    """A feature that a forward pass of the frozen model computes, on a GPU if there is one."""
 
     device: str | None = None
-    """``cpu``, ``cuda``, ``cuda:1`` …; the first GPU where there is one when absent."""
+    """``cpu``, ``cuda``, ``cuda:1`` …; when absent the first GPU, or the CPU."""
 
     @property
     @override

@@ -1,4 +1,4 @@
-"""What is said of many utterances: few lines on the screen, all of them in a file."""
+"""Report why utterances were left out, failed or were flagged: few lines on screen, all of them in a file."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 from featurestore.shared.command import say
 
 FEW, EXAMPLES = 5, 3
-"""Utterances of one reason that are named one by one; examples of more."""
+"""So many utterances with one reason are named one by one; of more, so many as examples."""
 VARIES = re.compile(r"'[^']*'|\S*/\S*|\S*\d\S*")
-"""What is not the same in reasons of one kind: texts in quotes, paths, and words with numbers."""
+"""What may differ between reasons of one kind: texts in quotes, paths, and words with numbers."""
 
 
 @dataclass(frozen=True)
 class Reasons:
-    """One reason, but for paths and numbers, and the utterances that it is of, each with its own."""
+    """Utterances with the same reason but for paths and numbers: each reason by key, and the names."""
 
     of: dict[str, str]
     utterances: tuple[str, ...]
@@ -44,11 +44,11 @@ class Reasons:
 
 
 def group(reasons: Mapping[str, str], features: Iterable[str] = ()) -> list[Reasons]:
-    """Return utterances by the kind of their reason, the most frequent first.
+    """Return utterances grouped by the kind of their reason, the most frequent first.
 
     Args:
         reasons: by the names of utterances, or by ``NAME (FEATURE)``.
-        features: that there are.
+        features: the names of all features.
 
     >>> [str(one) for one in group({"a": "no file /x/a.wav", "b": "no file /x/b.wav", "c": "silent"})]
     ['2 utterances (a, b): e.g. no file /x/a.wav', 'c: silent']
@@ -69,12 +69,12 @@ def _kind(name: str, reason: str) -> str:
 
 
 def say_reasons(store: str, lists: Mapping[str, Mapping[str, str]], features: Iterable[str]) -> None:
-    """Print what happened to utterances, and why; where that is shortened, all of it is written beside the store.
+    """Print what happened to utterances, and why; if that is shortened, all of it is written to a file.
 
     Args:
-        store: its path.
+        store: its path; the file lies beside it.
         lists: the reasons as `group` takes them, by what happened to the utterances, e.g. ``left out``.
-        features: that there are.
+        features: the names of all features.
     """
     features = list(features)
     kinds = [(what, one) for what, reasons in lists.items() for one in group(reasons, features)]
@@ -86,7 +86,7 @@ def say_reasons(store: str, lists: Mapping[str, Mapping[str, str]], features: It
 
 
 def write_list(store: str, lists: Mapping[str, Mapping[str, str]]) -> str:
-    """Write such lists beside a store, and return where they are, or why they are not."""
+    """Write the lists of `say_reasons` beside a store, and return a line that says where they are, or why not."""
     file = Path(f"{store.rstrip('/')}.reasons.csv")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -25,11 +25,11 @@ class Summary:
         store: its path.
         utterances: how many of the dataset are in it.
         seconds: of audio in them.
-        left_out: utterances that could not be planned, with the reason.
-        failed: utterances that are planned but have no frames of some feature, with the reason.
+        left_out: utterances that are not in the store, with the reason.
+        failed: ``NAME (FEATURE)`` of utterances in the store without frames of a feature, with the reason.
         flagged: utterances that are odd, with what is odd about them.
-        unfinished: features that have shards of utterances that were not asked for still to be written.
-        speed: how fast it was, and what the time went into; empty if nothing was left to do.
+        unfinished: features that are not complete, because shards also hold utterances that were not asked for.
+        speed: how fast it was, and where the time went; empty if nothing was left to do.
     """
 
     store: Path
@@ -43,14 +43,14 @@ class Summary:
 
 
 def extract(config: ExtractConfig, report: Report = lambda *_: None) -> Summary:
-    """Extract what is asked for, or what is still missing of it.
+    """Run an extraction, or continue one that was interrupted.
 
     Args:
-        config: what is asked for.
-        report: told how much is done, of how much, and how fast; of the survey, if there is one, first.
+        config: the settings.
+        report: told how much is done, of how much, and how fast; first of the survey, if there is one.
 
     Raises:
-        SerError: if there is nothing to do, or the store that is there is another, or the disk has no room.
+        SerError: if there is nothing to extract, an existing store contradicts the settings, or the disk has no room.
     """
     source = read_source(config)
     if source.lacking and not config.dataset.allow_partial:
@@ -81,12 +81,12 @@ def _do(work: Work, config: ExtractConfig, source: Source, writer: StoreWriter, 
 
 
 def describe_speed(audio: float, elapsed: float, spent: Spent) -> str:
-    """Return how fast the work is, and what it waits for, the longest first.
+    """Return how fast the work is, and the shares of what it waits for, the largest first.
 
     Args:
-        audio: that is done, in seconds.
+        audio: seconds of audio that are done.
         elapsed: seconds that it took.
-        spent: seconds for which the processes waited for each part.
+        spent: seconds for which the processes waited for each kind of work.
 
     >>> describe_speed(7200, 36, Spent({"hubert-large": 27, "writing": 8.9, "reading audio": 0.1}))
     '200 h of audio an hour; hubert-large 75 %, writing 25 %'
@@ -104,14 +104,16 @@ def _commit(work: Work, source: Source, writer: StoreWriter, speed: str) -> Summ
     summary.flagged |= {str(name): flag for name, flag in table["flags"].items() if flag}
     for key in source.features:
         if work.of_others[key]:
-            summary.unfinished.append(f"{key}: {_whose(work.of_others[key], source, writer)}; ask for these too")
+            summary.unfinished.append(f"{key}: {_whose(work.of_others[key], source, writer)}; extract these, too")
             continue
         writer.commit(key)
         feature = writer.feature(key)
         summary.failed |= {f"{name} ({key})": reason for name, reason in feature.failed.items()}
         for name, remark in feature.flagged.items():
             notes = [*summary.flagged.get(name, "").split("; "), *remark.split("; ")]
-            summary.flagged[name] = join_notes(*dict.fromkeys(notes))  # of the audio they are the same in each feature
+            summary.flagged[name] = join_notes(
+                *dict.fromkeys(notes)
+            )  # remarks on the audio are the same in each feature
     return summary
 
 

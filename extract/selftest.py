@@ -1,4 +1,4 @@
-"""Proof on the user's own machine: hidden states do not depend on what else is in the batch."""
+"""Test on the user's own machine that hidden states do not depend on what else is in the batch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LIMITS = {"float32": 5e-6, "float16": 3e-3, "bfloat16": 2.5e-2}
 """The largest relative L2 error of a layer, by precision of the computation."""
 LARGEST = 3e-5
 """The largest error of one value in float32, in standard deviations of its layer (at least 1)."""
-BATCH_SECONDS = 100.0  # so that no utterance is alone in its batch
+BATCH_SECONDS = 100.0  # no utterance is alone in its batch
 TEXT = "The letter is lying on the table, and she will be back in an hour, when they have carried it upstairs."
 
 
@@ -49,15 +49,15 @@ def say_selftest(encoder: Encoder) -> int:
 
 
 def compute_shuffled(encoder: Encoder, waves: Sequence[Wave]) -> dict[int, Floats]:
-    """Return the states (layers, frames, dim) of each waveform by its position, computed in another order."""
+    """Return the states (layers, frames, dim) of each waveform by its position, computed in a shuffled order."""
     order = np.random.default_rng(SEED).permutation(len(waves))
     return {int(order[one.position]): one.frames for one in encoder.compute([waves[i] for i in order])}
 
 
 def speech_for(encoder: Encoder) -> list[Wave]:
-    """Return speech as long as each of `SECONDS` that the encoder takes, at different levels.
+    """Return speech of each length in `SECONDS` that is not too short for the encoder, at different levels.
 
-    A sentence is said again and again until it is long enough.
+    A sentence is repeated until it is long enough.
     """
     waves = []
     for number, seconds in enumerate(SECONDS):

@@ -1,4 +1,4 @@
-"""The dataset as it is to be extracted: labels joined with audio headers, and where each feature has frames."""
+"""The dataset to extract: labels joined with audio headers, and the number of frames of each feature."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Places:
     """The frames of a feature for some utterances.
 
     Attributes:
-        frames: how many each has, 0 where the feature cannot be computed.
-        times: of the first one, in seconds.
-        left_out: why it cannot be computed, by the names of these utterances.
+        frames: how many each utterance has, 0 where the feature cannot be computed.
+        times: of the first frame, in seconds.
+        failed: the utterances of which it cannot be computed, with the reason.
     """
 
     frames: np.ndarray
     times: np.ndarray
-    left_out: dict[str, str]
+    failed: dict[str, str]
 
     def plan(self, spec: FeatureSpec) -> FeaturePlan:
         """Return the plan of the feature."""
@@ -47,11 +47,11 @@ class Source:
     """A dataset whose audio headers have been read.
 
     Attributes:
-        features: that are asked for, by their names in the store.
+        features: to extract, by their names in the store.
         plan: what the store should hold.
         paths: of the audio, by name.
         places: of each feature the frames of the utterances of the plan.
-        lacking: what is said when the dataset is not whole; empty if it is.
+        lacking: a message if utterances of the dataset are missing; empty if it is complete.
     """
 
     features: dict[str, Feature]
@@ -61,7 +61,7 @@ class Source:
     lacking: str
 
     def plans(self, specs: Mapping[str, FeatureSpec]) -> dict[str, FeaturePlan]:
-        """Return the plan of each feature for the utterances of the dataset, given what the features are."""
+        """Return the plan of each feature for the utterances of the dataset, given its spec."""
         return {key: places.plan(specs[key]) for key, places in self.places.items()}
 
 
@@ -73,10 +73,10 @@ class Measured(NamedTuple):
 
 
 def read_source(config: ExtractConfig) -> Source:
-    """Read the labels and the audio headers; what has no audio is left out with its reason.
+    """Read the labels and the audio headers; an utterance without usable audio is left out, with the reason.
 
-    The plan is the same whatever features are asked for, so that others can be added later: an utterance of which a
-    feature cannot be computed has no frames of it.
+    The plan does not depend on the features, so that others can be added later: an utterance of which a feature cannot
+    be computed is in the store without frames of that feature.
 
     Raises:
         SerError: if no feature is asked for, or none can be computed of any utterance.
@@ -95,17 +95,17 @@ def read_source(config: ExtractConfig) -> Source:
     table = table.assign(duration=np.array([one.samples for one in measured.values()]) / SAMPLING_RATE)
     table = _flag_copies(table, paths, measured)
     places = {key: place(feature, table) for key, feature in features.items()}
-    if all(len(one.left_out) == len(table) for one in places.values()):
-        raise SerError(_nothing_left(config, left_out | next(iter(places.values())).left_out))
+    if all(len(one.failed) == len(table) for one in places.values()):
+        raise SerError(_nothing_left(config, left_out | next(iter(places.values())).failed))
     plan = Plan.make(table, config.shard_seconds, dataset=config.dataset.name, ranges=labels.ranges, left_out=left_out)
     return Source(features, plan, paths, places, lacking)
 
 
 def _without_surveyed(table: pd.DataFrame, features: dict[str, Feature]) -> pd.DataFrame:
-    """Return the table without the columns that features are to find; a warning says which the labels had."""
+    """Return the table without the columns that features compute; a warning says which ones the labels had."""
     found = [column for feature in features.values() for column in feature.surveyed if column in table]
     if found:
-        message = "the labels' columns %s are not used: they are found in the audio"
+        message = "the labels' columns %s are not used: they are computed from the audio"
         logging.getLogger(__name__).warning(message, ", ".join(found))
     return table.drop(columns=found)
 
@@ -131,19 +131,19 @@ def _only(labels: Labels, split: str | None) -> Labels:
 
 def place(feature: Feature, table: pd.DataFrame) -> Places:
     """Return the number of frames of a feature for each utterance, 0 where it cannot be computed."""
-    frames, times, left_out = np.zeros(len(table), np.int64), np.zeros(len(table)), {}
+    frames, times, failed = np.zeros(len(table), np.int64), np.zeros(len(table)), {}
     samples = np.rint(table["duration"].to_numpy() * SAMPLING_RATE).astype(np.int64).tolist()
     rows = rows_of(table, feature.columns)
     for i, (name, count) in enumerate(zip(table.index, samples, strict=True)):
         try:
             frames[i], times[i] = feature.place(count, rows[i])
         except ValueError as error:
-            left_out[name] = str(error)
-    return Places(frames, times, left_out)
+            failed[name] = str(error)
+    return Places(frames, times, failed)
 
 
 def rows_of(table: pd.DataFrame, columns: Iterable[str]) -> list[dict[str, Any]]:
-    """Return what a table says of each utterance, of the columns that it has among ``columns``."""
+    """Return the values of each row, by column, in those of ``columns`` that the table has."""
     found = [column for column in columns if column in table]
     if not found:
         return [{}] * len(table)
@@ -169,7 +169,7 @@ def _flag_copies(table: pd.DataFrame, paths: dict[str, Path], measured: dict[str
 
 
 def _digest(path: Path) -> bytes:
-    """Return the SHA-256 of a file; of its path if it cannot be read, which is reported when it is decoded."""
+    """Return the SHA-256 of a file; if it cannot be read, of its path: decoding will report the error."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
@@ -178,7 +178,7 @@ def _digest(path: Path) -> bytes:
 
 
 def _measure(paths: dict[str, Path], left_out: dict[str, str]) -> dict[str, Measured]:
-    """Return the length at 16 kHz and the size of each utterance, leaving out what cannot be read."""
+    """Return the length at 16 kHz and the size of each utterance; those that cannot be read are left out."""
     found: dict[str, Measured] = {}
     files = list(dict.fromkeys(paths.values()))
     with ThreadPoolExecutor() as pool:

@@ -22,11 +22,11 @@ class Manner(Config):
     pitch_range: float = Field(default=1.0, ge=0.0, le=2.0)
     """Range of the pitch, as a factor of the voice's own."""
     rise: float = 0.0
-    """By how many semitones the pitch rises from beginning to end, beside its melody."""
+    """By how many semitones the pitch rises from beginning to end, added to its melody."""
     words_per_minute: int = Field(default=175, ge=80, le=450)
-    """Rate."""
+    """Rate of speech."""
     brightness: float = Field(default=0.0, ge=-1.0, lt=1.0)
-    """Tilt of the spectrum: high frequencies are raised above zero, lowered below."""
+    """Tilt of the spectrum: positive values raise high frequencies, negative ones lower them."""
     breath: float = Field(default=0.0, ge=0.0)
     """Noise with the envelope of the voice, as a share of its amplitude."""
     level: float = Field(default=-23.0, le=0.0)
@@ -36,7 +36,7 @@ class Manner(Config):
 def speak(text: str, voice: str = VOICES[0], manner: Manner | None = None, seed: int = 0) -> Wave:
     """Return ``text`` spoken by one of `VOICES`, at 16 kHz.
 
-    The synthesizer keeps a state: the same calls in the same order in a fresh process give the same samples.
+    The synthesizer has a state: only the same calls in the same order in a fresh process give the same samples.
 
     Args:
         text: in English.

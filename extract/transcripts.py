@@ -1,4 +1,4 @@
-"""What the features of transcripts share: the tokenizer of a frozen text encoder, and what it makes of an utterance."""
+"""The base of features of transcripts: the tokens that the tokenizer of a frozen text encoder gives."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from extract.pretrained import PretrainedFeature
 from featurestore.shared.errors import SerError
 
 COUNTED_FROM_PADDING = ("roberta", "xlm-roberta")
-"""Their first position is the one after the number of the padding token."""
+"""Model types that number positions from the one after the id of the padding token."""
 
 
 class Tokens(NamedTuple):
@@ -26,7 +26,7 @@ class Tokens(NamedTuple):
     Attributes:
         text: the transcript, without white space at its ends.
         ids: of the tokens, with the special ones that the tokenizer adds (at the beginning and the end).
-        spans: the characters of the text that each token is of: the first, and the one after the last.
+        spans: the characters of each token in the text: the first, and the one after the last.
         special: whether each token is a special one.
     """
 
@@ -57,7 +57,7 @@ class TranscriptFeature(PretrainedFeature):
         }
 
     def tokens(self, row: Row) -> Tokens:
-        """Return the tokens of an utterance's transcript; its case and its marks stay as they are.
+        """Return the tokens of an utterance's transcript; case and punctuation are kept.
 
         Raises:
             ValueError: if it has no transcript, one without a token, or one with more tokens than the encoder takes.
@@ -78,7 +78,7 @@ class TranscriptFeature(PretrainedFeature):
             raise ValueError(f"{self.short_name} finds no token in its transcript {text[:40]!r}")
         if len(tokens.ids) > self._most_tokens:
             raise ValueError(
-                f"its transcript has {len(tokens.ids)} tokens, {self.short_name} takes {self._most_tokens}"
+                f"its transcript has {len(tokens.ids)} tokens, {self.short_name} takes at most {self._most_tokens}"
             )
         return tokens
 
@@ -91,9 +91,9 @@ class TranscriptFeature(PretrainedFeature):
     def _tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
-        most = self._config.vocab_size  # first: it says when the checkpoint is not of text at all
+        most = self._config.vocab_size  # first: an error if the checkpoint is no text encoder
         tokenizer = load_with(AutoTokenizer.from_pretrained, self._checkpoint)
-        # transformers makes one without a word where it finds no file
+        # without a file, transformers makes a tokenizer that knows no word
         words = len(tokenizer) - len(tokenizer.all_special_ids)
         if words <= 0 or len(tokenizer) > most or not tokenizer.is_fast:
             kind = "fast" if tokenizer.is_fast else "slow"

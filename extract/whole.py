@@ -1,4 +1,4 @@
-"""Whether an audio file is whole: what decoders of Ogg, MP3 and FLAC pass over in silence.
+"""Check that an audio file is whole: decoders of Ogg, MP3 and FLAC ignore such damage silently.
 
 Sources: RFC 3533 (Ogg), ISO/IEC 11172-3 and 13818-3 (the frames of MP3), RFC 9639 (FLAC).
 """
@@ -17,7 +17,7 @@ REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 PAGE, FIRST, LAST = struct.Struct("<4sBBqIIIB"), 2, 4
 """The header of an Ogg page, and two of its flags: the first, and the last, page of a stream."""
 RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8000)}
-"""Hz, by the version of MPEG as its header has it: 3 is 1, 2 is 2, 0 is 2.5."""
+"""Sampling rates in Hz by the version bits of the header: 3 is MPEG 1, 2 is MPEG 2, 0 is MPEG 2.5."""
 KBITS = {
     (True, 3): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
@@ -26,9 +26,9 @@ KBITS = {
     (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (False, 1): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
-"""Bit rates by whether it is MPEG 1, and by the layer as its header has it: 3 is I, 2 is II, 1 is III."""
+"""Bit rates by whether it is MPEG 1, and by the layer bits of the header: 3 is layer I, 2 is II, 1 is III."""
 SURE = 3
-"""Frames in a row that no other bytes look like."""
+"""So many frames in a row are no coincidence."""
 
 
 class NotWholeError(ValueError):
@@ -36,7 +36,7 @@ class NotWholeError(ValueError):
 
 
 class _Frame(NamedTuple):
-    """Of MP3: its kind, which is the same in all frames of a file, and its bytes."""
+    """A frame of MP3: its kind, which is the same in all frames of a file, and its size in bytes."""
 
     kind: tuple[int, int, int]
     size: int
@@ -53,7 +53,7 @@ def check_ogg(data: bytes) -> None:
     while position < len(data):
         if data[position : position + 4] != b"OggS"[: len(data) - position]:
             if not numbers:
-                break  # all streams have ended, what follows is of others
+                break  # all streams have ended, what follows is something else
             raise NotWholeError(f"damaged: no page at byte {position}")
         size, flags, stream, number = _page(data, position)
         if flags & FIRST:
@@ -78,12 +78,12 @@ def _page(data: bytes, position: int) -> tuple[int, int, int, int]:
     if body + segments > len(data) or end > len(data):
         raise NotWholeError(f"truncated: its last page, at byte {position}, is cut")
     if _ogg_crc(data[position : position + 22] + bytes(4) + data[position + 26 : end]) != checksum:
-        raise NotWholeError(f"damaged: the page at byte {position} does not have its checksum")
+        raise NotWholeError(f"damaged: the page at byte {position} has the wrong checksum")
     return end - position, flags, stream, number
 
 
 def _ogg_crc(page: bytes) -> int:
-    """Return the CRC-32 of Ogg: that of zlib with the bits in the other order, and nothing inverted.
+    """Return the CRC-32 of Ogg: that of zlib with the bits in reverse order and without inversions.
 
     >>> hex(_ogg_crc(b"123456789"))
     '0x89a1897f'
@@ -93,10 +93,10 @@ def _ogg_crc(page: bytes) -> int:
 
 
 def check_mp3(data: bytes) -> str:
-    """Check the frames of an MP3 file, and their number where the file says it.
+    """Check the frames of an MP3 file, and their number if the file states it.
 
     Returns:
-        Why its length cannot be checked, or what is odd about it; empty where nothing is.
+        Why its length cannot be checked, or what is odd about it; empty if nothing is.
 
     Raises:
         NotWholeError: if bytes between frames are damaged, or the last frame is cut, or frames are missing.
@@ -112,10 +112,10 @@ def check_mp3(data: bytes) -> str:
         if problem:
             raise NotWholeError(problem)
         return "its length cannot be checked: it is MP3 without a count of its frames"
-    found -= 1  # the one that has the count is none
+    found -= 1  # the frame that holds the count does not count
     if found < stated:
-        raise NotWholeError(problem or f"truncated: it counts {stated} frames, and holds {found}")
-    return "" if found == stated else f"it counts {stated} frames, and holds {found}"
+        raise NotWholeError(problem or f"truncated: its header counts {stated} frames, it holds {found}")
+    return "" if found == stated else f"its header counts {stated} frames, it holds {found}"
 
 
 def _count_frames(data: bytes, position: int, kind: tuple[int, int, int]) -> tuple[int, str]:
@@ -161,7 +161,7 @@ def _begins_chain(data: bytes, position: int) -> bool:
 
 
 def _frame(data: bytes, position: int) -> _Frame | None:
-    """Return what the header of a frame says; None if there is none, or one of free format."""
+    """Return the frame whose header is at a position; None if there is none, or one of free format."""
     if len(data) - position < 4 or data[position] != 0xFF or data[position + 1] < 0xE0:
         return None
     second, third = data[position + 1 : position + 3]
@@ -185,7 +185,7 @@ def _tag_size(data: bytes, position: int) -> int:
     if head.startswith(b"TAG"):
         return 128
     if head.startswith(b"APETAGEX") and len(head) == 32:
-        begins = head[23] & 0x20  # otherwise it is the footer, which is counted
+        begins = head[23] & 0x20  # a header: the size is of what follows; otherwise it is a footer
         return 32 + (int.from_bytes(head[12:16], "little") if begins else 0)
     if head.startswith(b"LYRICSBEGIN"):
         end = data.find(b"LYRICS200", position)
@@ -194,7 +194,7 @@ def _tag_size(data: bytes, position: int) -> int:
 
 
 def _without_footer(data: bytes) -> bytes:
-    """Return a file without its last tag where that is announced by nothing before it, as those of APE 1 are."""
+    """Return a file without its last tag if that has a footer but no header, as in APE 1."""
     end = len(data) - (128 if data[-128:-125] == b"TAG" else 0)
     footer = data[max(0, end - 32) : end]
     if footer.startswith(b"APETAGEX") and not footer[23] & 0x80:
@@ -203,7 +203,7 @@ def _without_footer(data: bytes) -> bytes:
 
 
 def _stated_frames(frame: bytes) -> int | None:
-    """Return the number of frames that the first one says (it is not among them); None if it says none."""
+    """Return the number of frames that the first frame states, without itself; None if it states none."""
     for word in (b"Xing", b"Info"):
         place = frame.find(word, 4, 48)
         if place >= 0 and frame[place + 7] & 1:
@@ -214,7 +214,7 @@ def _stated_frames(frame: bytes) -> int | None:
 
 
 def flac_md5(path: Path) -> bytes:
-    """Return the MD5 that a FLAC file says its samples have; zeros where it does not say."""
+    """Return the MD5 of its samples that a FLAC file states; zeros if it states none."""
     with path.open("rb") as file:
         head = file.read(10)
         file.seek(_tag_size(head, 0) + 8)
@@ -222,7 +222,7 @@ def flac_md5(path: Path) -> bytes:
 
 
 def pcm_md5(samples: np.ndarray, bits: int) -> bytes:
-    """Return the MD5 of samples as FLAC counts it.
+    """Return the MD5 of samples, computed as FLAC does.
 
     Args:
         samples: (frames, channels) as int32, in its upper bits.

@@ -1,7 +1,7 @@
 """The work on one shard: decode its audio, compute the features that are missing, write them.
 
-It depends on nothing but the plan, so it gives the same bytes wherever it is done, and can be repeated; but for the
-last bits of an encoder's sums where memory is too small for a batch, or another kind of processor adds them up.
+It depends on the plan alone, so it gives the same bytes wherever and however often it is done. Only the last bits of
+an encoder's sums may differ: on another kind of processor, or if memory does not suffice for a whole batch.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ READING, WRITING = "reading audio", "writing"
 WRITE_AHEAD = 1
 """Utterances that may wait to be written while others are computed; each keeps its batch in memory."""
 Recordings = dict[str, Recording | str]
-"""The audio of a shard by name, or why there is none."""
+"""The audio of a shard by name, or the reason why there is none."""
 Spent = Counter[str]
-"""Seconds for which the work waited for its parts: `READING`, each feature by its name, `WRITING`."""
+"""Seconds for which a job waited for `READING`, each feature by its name, and `WRITING`."""
 
 
 class Clip(NamedTuple):
-    """One utterance: its name, its file, its planned length in seconds, and what features need of its row."""
+    """One utterance: its name, its file, its planned length in seconds, and the columns that features need."""
 
     name: str
     path: Path
@@ -44,35 +44,35 @@ class Clip(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be written of one shard.
+    """The work on one shard.
 
     Attributes:
         number: of the shard.
-        features: that are missing.
-        clips: in the order of the table.
-        left_out: for each feature the utterances from which it cannot be computed, with the reason.
+        features: to compute.
+        clips: the utterances of the shard, in the order of the table.
+        failed: for each feature the utterances of which it cannot be computed, with the reason.
     """
 
     number: int
     features: tuple[str, ...]
     clips: list[Clip]
-    left_out: dict[str, dict[str, str]]
+    failed: dict[str, dict[str, str]]
 
     def __str__(self) -> str:
         return f"shard {self.number} ({self.clips[0].name} to {self.clips[-1].name})"
 
     @property
     def seconds(self) -> float:
-        """Audio in the shard."""
+        """The audio in the shard, in seconds."""
         return sum(clip.seconds for clip in self.clips)
 
     def only(self, features: Sequence[str]) -> Self:
-        """Return the part of it that is of these features."""
+        """Return the job for these features alone."""
         return replace(self, features=tuple(key for key in self.features if key in features))
 
 
 def do_job(job: Job, writer: StoreWriter, features: dict[str, Feature]) -> Spent:
-    """Do a job, and return what the time went into."""
+    """Do a job, and return where the time went."""
     spent: Spent = Counter()
     with _measured(spent, READING):
         recordings: Recordings = {clip.name: _try_read(clip) for clip in job.clips}
@@ -98,7 +98,7 @@ def _write(job: Job, recordings: Recordings, writer: StoreWriter, features: dict
         good: dict[str, Wave] = {}
         with _named(key, job), writer.shard(key, job.number) as shard:
             for name, recording in recordings.items():
-                reason = recording if isinstance(recording, str) else job.left_out[key].get(name)
+                reason = recording if isinstance(recording, str) else job.failed[key].get(name)
                 if reason is None and not isinstance(recording, str):
                     good[name] = recording.wave
                     shard.flag(name, recording.remark)
@@ -146,25 +146,31 @@ def _measured(spent: Spent, what: str) -> Iterator[None]:
 
 @contextmanager
 def _named(key: str, job: Job) -> Iterator[None]:
-    """Add the feature and the shard to an error that users can mend."""
+    """Add the feature and the shard to errors that users can mend."""
     try:
         yield
     except SerError as error:
         raise SerError(f"{key}, {job}: {error}") from error
-    except OSError as error:  # a full disk, mostly; HDF5 says it in many words
+    except OSError as error:  # mostly a full disk, for which HDF5 needs many words
         what = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
         what += f" ({error.filename})" if error.filename else ""
         raise SerError(
-            f"{key}, {job}: {what}; what is written so far stays: when that is mended, give the same command again"
+            f"{key}, {job}: {what}; what is written stays: mend this, and run the same command again"
         ) from error
 
 
 def _try_read(clip: Clip) -> Recording | str:
     if not os.path.exists(clip.path):
-        raise SerError(f"{clip.path} was there when it was planned, {socket.gethostname()} does not see it now")
+        raise SerError(
+            f"{clip.path} existed when the extraction was planned, but {socket.gethostname()} does not find it"
+        )
     try:
         recording = read_recording(clip.path)
     except AudioError as error:
         return readable(str(error))
     found, expected = len(recording.wave), round(clip.seconds * SAMPLING_RATE)
-    return recording if found == expected else f"the file has changed: {found} samples, planned were {expected}"
+    return (
+        recording
+        if found == expected
+        else f"the file has changed: found {found} samples, expected {expected} as planned"
+    )

@@ -9,12 +9,12 @@ if TYPE_CHECKING:
     from featurestore.access.store import Store
 
 
-def open(path: str | Path, partial: bool = False) -> Store:  # noqa: A001, the word that readers expect
+def open(path: str | Path, partial: bool = False) -> Store:
     """Open a store for reading.
 
     Args:
         path: of the store, or any fsspec URL (``s3://bucket/emotale.zarr``); .h5 and .hdf5 are HDF5 files.
-        partial: also give out features whose extraction is not finished.
+        partial: also read features whose extraction is not finished.
 
     Raises:
         StoreError: if there is no store, or a newer version of this package has written it.
@@ -24,6 +24,6 @@ def open(path: str | Path, partial: bool = False) -> Store:  # noqa: A001, the w
     >>> store["DK_001_A_1"]["whisper-base", 3:5].shape                      # doctest: +SKIP
     (2, 139, 512)
     """
-    from featurestore.access.store import Store  # here, so that the commands' --help need not wait for pandas
+    from featurestore.access.store import Store  # here, so that --help does not wait for pandas
 
     return Store(path, partial)

@@ -1,4 +1,4 @@
-"""The command ser-store: look into a store, check and mend it, make others out of it.
+"""The command ser-store: look into a store, check and repair it, make others out of it.
 
 ser-store info stores/emotale.zarr
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from featurestore.operations.verify import Damage
 
 app = App(
-    name="ser-store", help="Look into a feature store, check and mend it, make others out of it.", version_flags=[]
+    name="ser-store", help="Look into a feature store, check and repair it, make others out of it.", version_flags=[]
 )
 
 
@@ -60,7 +60,7 @@ def show(store: str, name: str) -> None:
         if name in feature.flagged:
             say(f"{key}: flagged, {feature.flagged[name]}")
         if name in feature.failed:
-            say(f"{key}: none, {feature.failed[name]}")
+            say(f"{key}: no frames, {feature.failed[name]}")
             continue
         frames = utterance[key]
         say(
@@ -101,7 +101,7 @@ def verify(store: str, name: str | None = None) -> int:
 
 @app.command
 def repair(store: str, *, drop: str = "") -> int:
-    """Drop what is damaged and finish or take back what was interrupted; ser-extract then fills in what is missing.
+    """Drop what is damaged, and finish or undo what was interrupted; ser-extract then fills in what is missing.
 
     Args:
         store: To repair.
@@ -122,13 +122,13 @@ def repair(store: str, *, drop: str = "") -> int:
 
 @app.command
 def convert(source: str, target: str, *, dtype: Dtype | None = None, compress: Compress | None = None) -> int:
-    """Copy a store into another form (.zarr or .h5, by the suffix), or with another data type.
+    """Copy a store to Zarr or HDF5 (.zarr or .h5, by the suffix of the target), or to another data type.
 
     Args:
         source: The store, or its URL.
         target: The new store.
-        dtype: Of the hidden states; as they are when absent. A copy of int8 is no better than int8.
-        compress: Without loss, for archives: slower to read.
+        dtype: Data type of the hidden states; unchanged when absent. A copy of int8 is no better than int8.
+        compress: Compress without loss, for archives: slower to read. Zarr only.
     """
     return _copy([source], target, (), dtype, compress)
 
@@ -154,7 +154,7 @@ def export(
     features: str = "",
     kind: Literal["npy", "safetensors"] = "npy",
 ) -> int:
-    """Write the frames as float32 into files that everything reads, or the table as CSV.
+    """Write the frames as float32 into files of common formats, or the table as CSV.
 
     Args:
         store: To read from.
@@ -186,8 +186,8 @@ def add_labels(store: str, file: Path, *, replace: bool = False) -> None:
 
     Args:
         store: To add to.
-        file: With the column name and any others; utterances that it does not have keep what they have.
-        replace: Write over columns that are there already.
+        file: With the column name and any others; utterances that are not in it keep their values.
+        replace: Replace columns that the store has already.
     """
     from featurestore.access.writer import StoreWriter
     from featurestore.operations.export import add_labels
@@ -243,7 +243,7 @@ def _span(feature: FeatureStore, name: str) -> str:
 def _describe(name: str, feature: FeatureStore) -> tuple[object, ...]:
     spec = feature.spec
     state = "complete" if feature.complete else f"unfinished, {len(feature.records)} of {feature.shards} shards"
-    failed = f", {len(feature.failed)} utterances without" if feature.complete and feature.failed else ""
+    failed = f", {len(feature.failed)} failed" if feature.complete and feature.failed else ""
     dtype = f"{spec.dtype} {spec.compress}" if spec.compress else spec.dtype
     flagged = f", {len(feature.flagged)} flagged" if feature.flagged else ""
     size = f"{feature.size / 1e6:.1f}"
@@ -256,11 +256,11 @@ def _say_left_out(store: Store) -> None:
     for key, feature in store.parts.items():
         if feature.complete:
             for name, reason in feature.failed.items():
-                say(f"without {key}: {name}: {reason}")
+                say(f"failed: {name} ({key}): {reason}")
 
 
 def _count(damages: list[Damage]) -> str:
-    """Return how many parts are damaged, and how many could not be read, which may be whole."""
+    """Return how many parts are damaged, and how many could not be read and may be whole."""
     unreadable = sum(damage.unreadable for damage in damages)
     counts = ((len(damages) - unreadable, "damaged"), (unreadable, "could not be read"))
     return ", ".join(f"{count} part{'s' if count > 1 else ''} {what}" for count, what in counts if count)

@@ -1,4 +1,4 @@
-"""Datasets: one module each, from a raw layout on disk to one table of utterances and labels."""
+"""Datasets: each module turns a raw layout on disk into one table of utterances and labels."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ class Dataset(Component, ABC):
     root: Path | None = None
     """The folder of the dataset."""
     label_csv: Path | None = None
-    """A label file, or a folder of them, as dataset csv reads them; takes the place of the labels of the raw layout."""
+    """A label file, or a folder of them, in the format of dataset csv; it replaces the labels of the raw layout."""
     split: str | None = None
-    """Only the utterances of this part, e.g. ``test``; all when absent. The others can be added later: grow=true."""
+    """Extract only the utterances of this split, e.g. ``test``; all when absent. grow=true adds others later."""
     allow_partial: bool = False
-    """Go on when utterances of the dataset are not there."""
+    """Go on although utterances of the dataset are missing."""
 
     takes_file: ClassVar[bool] = False
     """Whether ``root`` may be a file."""
     layout: ClassVar[str]
-    """What ``root`` must hold, for the message when it does not."""
+    """What ``root`` must hold, for error messages."""
     CLIPS: ClassVar[int | None] = None
     """The number of utterances of the whole dataset, where there is one release of it."""
     RANGES: ClassVar[dict[str, Scale]] = {}
     """The scale on which the dataset declares V, A and D."""
     EMOTIONS: ClassVar[dict[str, str]] = {}
-    """The common words by what the dataset calls its emotions."""
+    """The common name of each emotion by the dataset's own."""
 
     def read(self) -> Labels:
-        """Return the labels, from the raw layout or from ``label_csv``, each with the audio file that is there.
+        """Return the labels from the raw layout or from ``label_csv``, with the path of each existing audio file.
 
         Raises:
             DatasetError: if the layout or the label file cannot be used at all.
@@ -60,7 +60,7 @@ class Dataset(Component, ABC):
         return find_audio(labels, self.audio_folder())
 
     def complete(self, labels: Labels) -> Labels:
-        """Return the labels with what the dataset adds to them, from whatever file they are."""
+        """Return the labels with what the dataset adds to them, whichever file they come from."""
         return labels
 
     @abstractmethod
@@ -74,16 +74,16 @@ class Dataset(Component, ABC):
     def labels_of_names(
         self, folders: Iterable[Path], pattern: re.Pattern[str], example: str, passed_over: str = "(?!)"
     ) -> Labels:
-        """Return what the names of the audio files say: a column for each group of ``pattern``, one is the emotion.
+        """Return the labels in the names of the audio files: a column per group of ``pattern``, one is ``emotion``.
 
         Args:
-            folders: of the files, below the root; where two have a file of the same stem, that of the first counts.
-            pattern: of the stems.
-            example: of a stem, for the reason why one that is not of this form is left out.
-            passed_over: the pattern of stems that are not of the dataset.
+            folders: that hold the files, below the root; of two files with one stem, that in the earlier folder counts.
+            pattern: matches the stems; a file that it does not match is left out.
+            example: a stem that matches, for messages.
+            passed_over: matches stems that do not belong to the dataset.
 
         Raises:
-            DatasetError: if no name is of this form.
+            DatasetError: if no name matches.
         """
         rows: dict[str, dict[str, str]] = {}
         left_out: dict[str, str] = {}
@@ -103,20 +103,20 @@ class Dataset(Component, ABC):
                 f"dataset {self.name}: no file in {self.folder()} has a name like {example}; expected {self.layout}"
             )
         if again:
-            message = "%s: %d files have the name of another one nearer to %s, which is used"
+            message = "%s: %d files have the same name as a file nearer to %s, and are not used"
             logging.getLogger(__name__).warning(message, self.name, again, self.folder())
         table = pd.DataFrame.from_dict(dict(sorted(rows.items())), orient="index").rename_axis("name")
         return Labels(name_emotions(table, self.EMOTIONS), left_out=left_out)
 
     def lacking(self, labels: Labels) -> str:
-        """Return a message if the dataset is not whole; empty if it is."""
+        """Return a message if utterances of the dataset are missing; empty if it is complete."""
         found = len(labels.table) + len(labels.left_out)
         if self.CLIPS is None or found == self.CLIPS:
             return ""
         return f"dataset {self.name}: found {found} utterances in {self.folder()}, the whole dataset has {self.CLIPS}"
 
     def audio_folder(self) -> Path:
-        """Return the folder that relative audio paths start from: the root, or that of the label file it names."""
+        """Return the folder where relative audio paths start: the root, or its folder if the root is a label file."""
         root = self.folder()
         return root if root.is_dir() else root.parent
 
@@ -124,19 +124,19 @@ class Dataset(Component, ABC):
         """Return the root.
 
         Raises:
-            DatasetError: if it was not given, is not there, or is a file where a folder is expected.
+            DatasetError: if it was not given, does not exist, or is a file where a folder is expected.
         """
         if self.root is None:
             raise DatasetError(f"dataset {self.name} needs --root DIR: {self.layout}")
         if not os.path.exists(self.root):
-            raise DatasetError(f"dataset {self.name}: no {self.root}; expected {self.layout}")
+            raise DatasetError(f"dataset {self.name}: {self.root} does not exist; expected {self.layout}")
         if not self.takes_file and not self.root.is_dir():
             raise DatasetError(f"dataset {self.name}: {self.root} is a file, expected {self.layout}")
         return self.root
 
 
 def _say_replaced(given: pd.DataFrame, table: pd.DataFrame) -> None:
-    """Warn of the columns of the labels that a dataset has replaced."""
+    """Warn about columns of the labels that the dataset has replaced."""
     before = given.loc[table.index].drop(columns="flags", errors="ignore")
     replaced = [str(column) for column in before if before[column].tolist() != table[column].tolist()]
     replaced = [column for column in replaced if not pd.api.types.is_numeric_dtype(before[column])]

@@ -41,26 +41,26 @@ WELL_KNOWN: dict[Common, tuple[str, ...]] = {
     "split": ("split",),
 }
 OURS = ("name", "path", "duration", "shard", "slot", "dataset", "flags", "ratings")
-"""Columns of our table that mean something else than a column of the same name in a database."""
+"""Columns of our table; a database's column with one of these names means something else."""
 TOLERANCE = 0.01
 """Seconds by which the end of a segment may miss the end of its file."""
 
 
 class AudFormat(Dataset):
-    """The files of the tables, named by their paths without suffix, with what all tables say of them.
+    """Every file of the tables is an utterance, named by its path without the suffix, with labels from all tables.
 
-    Labels that a scheme explains are resolved: a code becomes the word it stands for, its ``name`` (the code stays as
-    ``…_code``), and what a scheme says further of a code, such as the gender and age of a speaker, becomes columns. The
-    split is a column, else the split of the table, else a part of the table's name: ``emotion.train``.
+    Codes are resolved by their scheme: a code becomes its ``name`` (the code itself stays as ``…_code``), and its other
+    fields, such as the gender and age of a speaker, become columns. The split is a column, else the split of the table,
+    else taken from the table's name, such as ``emotion.train``.
     """
 
     table: str = "*"
-    """The table, or a pattern of the tables, whose files are read, e.g. ``emotion.*``. The others only add the columns
+    """The table, or a pattern such as ``emotion.*``, whose files are the utterances. The other tables only add columns
     that these lack."""
     columns: dict[Common, str] = Field(default_factory=dict)
-    """The database's columns by our names, where they are not called valence, arousal, dominance and the like."""
+    """The database's columns by our names, if they are not called valence, arousal, dominance and so on."""
     ranges: dict[Target, Scale] = Field(default_factory=dict)
-    """The scales of V, A and D, where they are not the minimum and maximum of their schemes."""
+    """The scales of V, A and D, if they are not the minimum and maximum of their schemes."""
 
     layout: ClassVar[str] = "a folder with db.yaml, its tables and the audio"
     EMOTIONS: ClassVar[dict[str, str]] = {
@@ -94,7 +94,7 @@ class AudFormat(Dataset):
         return Labels(flag_outside(self._in_common_words(table), ranges), ranges)
 
     def _join(self, database: Any, header: Path) -> pd.DataFrame:
-        """Return what the tables say of the files of those that are asked for, as it is in the database."""
+        """Return what all tables say of the files in the chosen tables, with the database's column names."""
         asked = [name for name in database.tables if fnmatchcase(name, self.table)]
         if not asked:
             raise DatasetError(f"{header} has no table {self.table!r}{suggest(self.table, database.tables)}")
@@ -108,11 +108,13 @@ class AudFormat(Dataset):
         known = {name: _read(database, name, speaker).drop(columns=first.columns, errors="ignore") for name in others}
         further, disputes = _merge(known)
         for column, dispute in disputes.items():
-            logging.getLogger(__name__).warning("audformat: without the column %s: %s", column, dispute)
+            logging.getLogger(__name__).warning(
+                "audformat: left out the column %s, on which tables disagree: %s", column, dispute
+            )
         return first.join(further.drop(columns=list(disputes)))
 
     def _sources(self, table: pd.DataFrame, header: Path) -> dict[Common, str]:
-        """Return the database's column for each of ours that it has."""
+        """Return the database's column for each of our columns that it has."""
         check_columns(table, list(self.columns.values()), header)
         found = {ours: next((name for name in names if name in table), "") for ours, names in WELL_KNOWN.items()}
         return {ours: name for ours, name in (found | self.columns).items() if name}
@@ -156,10 +158,10 @@ def _load(header: Path) -> Any:
 
 
 def _check_whole_files(database: Any, name: str, header: Path) -> None:
-    """Check that no segment of a table is a part of its file; a file that cannot be read is named later.
+    """Check that every segment of a table is a whole file; files that cannot be read are reported later.
 
     Raises:
-        DatasetError: naming the first one that is.
+        DatasetError: naming the first segment that is not.
     """
     if database[name].is_filewise:
         return
@@ -168,7 +170,7 @@ def _check_whole_files(database: Any, name: str, header: Path) -> None:
         if start.total_seconds() > 0 or twice or not _ends_with(header.parent / file, end, files):
             until = "its end" if pd.isna(end) else f"{end.total_seconds():g} s"
             raise DatasetError(
-                f"the table {name} of {header} has parts of files, e.g. {file} from {start.total_seconds():g} s to "
+                f"the table {name} of {header} has segments of files, e.g. {file} from {start.total_seconds():g} s to "
                 f"{until}, expected whole files: choose another one with dataset.table=NAME, or cut the audio with "
                 "audformat.utils.to_filewise_index"
             )
@@ -184,7 +186,7 @@ def _ends_with(file: Path, end: pd.Timedelta, files: AudioFiles) -> bool:
 
 
 def _read(database: Any, name: str, speaker: str) -> pd.DataFrame:
-    """Return a table by file, with what its schemes say of the codes, and its split."""
+    """Return a table by file, with its codes resolved by their schemes, and its split."""
     table = database[name]
     found: dict[str, pd.Series] = {}
     frame = table.df.set_axis(table.files).astype(object)
@@ -205,7 +207,7 @@ def _read(database: Any, name: str, speaker: str) -> pd.DataFrame:
 
 
 def _meanings(database: Any, scheme: Any) -> dict[Any, Any]:
-    """Return what a scheme says of each code, a word or fields by name; nothing if it has none, or a mere list."""
+    """Return the meaning of each code of a scheme, a word or fields by name; empty if it explains no codes."""
     if scheme is None or not scheme.labels or isinstance(scheme.labels, list):
         return {}
     return dict(database[scheme.labels].df.to_dict("index") if scheme.uses_table else scheme.labels)
@@ -216,7 +218,7 @@ def _word(meaning: Any, column: str) -> Any:
 
 
 def _merge(tables: Mapping[str, pd.DataFrame]) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Return what tables say of the files of all of them, and by column where they contradict each other."""
+    """Return the labels of all files of the tables, and a message for each column on which tables disagree."""
     merged: dict[str, pd.Series] = {}
     disputes: dict[str, str] = {}
     files = sorted({file for table in tables.values() for file in table.index})
@@ -233,7 +235,7 @@ def _merge(tables: Mapping[str, pd.DataFrame]) -> tuple[pd.DataFrame, dict[str, 
 
 
 def _renamed(table: pd.DataFrame, sources: Mapping[Common, str]) -> pd.DataFrame:
-    """Return the table with our names; a column that has the name of another one of ours gets the prefix ``db_``."""
+    """Return the table with our column names; other columns that have one of these names get the prefix ``db_``."""
     pairs = [*sources.items(), *((f"{ours}_code", f"{theirs}_code") for ours, theirs in sources.items())]
     found = {ours: theirs for ours, theirs in pairs if theirs in table}
     rest = table.drop(columns=[*found.values()])

@@ -1,4 +1,4 @@
-"""CREMA-D: 7442 clips, 91 actors, 6 emotions, each clip judged by some ten people of each group, in English.
+"""CREMA-D: 7442 clips, 91 actors, 6 emotions, each clip rated by some ten people per mode, in English.
 
 ser-extract --dataset crema-d --root data/CREMA-D --encoder hubert-large
 """
@@ -39,13 +39,13 @@ VOTES, ANSWERS, ACTORS = "processedResults/summaryTable.csv", "finishedResponses
 
 
 class CremaD(Dataset):
-    """``emotion`` is what was acted; ``emotion_voice`` what most heard, empty where there is a tie.
+    """``emotion`` is the acted one; ``emotion_voice`` the one that most listeners voted for, empty for a tie.
 
-    The votes, each person's answer and the actors' demographics come along where their files are there.
+    The votes, every rater's answers and the actors' demographics are added if their files exist.
     """
 
     layout: ClassVar[str] = (
-        f"a folder with AudioWAV/*.wav (or in another format), and if they are wanted {VOTES}, {ANSWERS}, {ACTORS}"
+        f"a folder with AudioWAV/*.wav (or in another format), and optionally {VOTES}, {ANSWERS}, {ACTORS}"
     )
     CLIPS: ClassVar[int | None] = 7442
     EMOTIONS: ClassVar[dict[str, str]] = {
@@ -61,7 +61,7 @@ class CremaD(Dataset):
     def labels(self) -> Labels:
         labels = self.labels_of_names([self.folder() / "AudioWAV"], NAME, "1001_DFA_ANG_XX")
         table = labels.table
-        table["level"] = table["level"].replace("X", "XX")  # of one file, whose name lacks an X
+        table["level"] = table["level"].replace("X", "XX")  # the name of one file lacks an X
         table["transcript"] = table["sentence"].map(lambda sentence: SENTENCES.get(sentence, ""))
         labels.table = self._actors(self._answers(self._votes(table)))
         return labels
@@ -82,8 +82,8 @@ class CremaD(Dataset):
             return table
         votes = votes.drop_duplicates("FileName").set_index("FileName")[columns]
         votes = votes.reindex(table.index.str.replace("_X$", "_XX", regex=True)).fillna("").set_axis(table.index)
-        heard = votes["VoiceVote"].map(lambda vote: PERCEIVED.get(vote, ""))
-        return table.join(votes).assign(emotion_voice=heard)
+        voted = votes["VoiceVote"].map(lambda vote: PERCEIVED.get(vote, ""))
+        return table.join(votes).assign(emotion_voice=voted)
 
     def _answers(self, table: pd.DataFrame) -> pd.DataFrame:
         columns = ["localid", "queryType", "clipName", "respEmo", "respLevel"]

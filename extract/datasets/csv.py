@@ -1,4 +1,4 @@
-"""Any dataset that comes as a label file: name, audio_path, V, A, split_set, and whatever else it says.
+"""Any dataset with a label file: the columns name, audio_path, V, A, split_set, and any others.
 
 ser-extract --dataset csv --root labels.csv --encoder hubert-large dataset.ranges.V=[-2,2]
 """
@@ -44,7 +44,7 @@ SPLITS = {
     "test2": "test2",
     "test3": "test3",
 }
-"""The parts by what label files call them; what is in a further test part is in none of train, dev and test."""
+"""The splits by their names in label files; test2 and test3 belong to none of train, dev and test."""
 RENAMED = {
     "audio_path": "path",
     "split_set": "split",
@@ -57,7 +57,7 @@ UNKNOWN_SPEAKERS = ("Unknown", "-1", "-1.0")
 LAYOUT = "a label file, or a folder with labels.csv, or with train.csv, val.csv and test.csv"
 
 
-class Ranges(Config):
+class Scales(Config):
     """Scales, each as the lowest and the highest value."""
 
     V: Scale = (1.0, 5.0)
@@ -71,11 +71,10 @@ class Ranges(Config):
 class CSV(Dataset):
     """A label file with the columns name and audio_path, and any of V, A, D, emotion, split_set, speaker and others.
 
-    A folder is taken for its labels.csv, or for its train.csv, val.csv (or dev.csv) and test.csv, which then say the
-    split.
+    In a folder, labels.csv is read, or else train.csv, val.csv (or dev.csv) and test.csv, whose names give the split.
     """
 
-    ranges: Ranges = Ranges()
+    ranges: Scales = Scales()
     """The scale on which V, A and D are declared; values outside are left out."""
     audio_root: Path | None = None
     """Where relative audio paths start; the label file's folder when absent."""
@@ -90,19 +89,19 @@ class CSV(Dataset):
         """Return the labels; a row that cannot be used is left out, with the reason.
 
         Raises:
-            DatasetError: if a label file is absent or not a table, or lacks a column.
+            DatasetError: if a label file is missing or not a table, or lacks a column.
         """
         return _labels(self.folder(), dict(self.ranges), keep_outside=False)
 
 
 def read_label_csv(dataset: Dataset) -> Labels:
-    """Return the labels of a dataset from the label file, or files, that stand in for its raw layout.
+    """Return the labels of a dataset from the label files that replace its raw layout.
 
-    Values outside the scale are kept and flagged. Label files are made on other machines: a
-    path that is not there is looked for below the dataset's root by its last parts.
+    Values outside the scale are kept and flagged. Label files may come from another machine: a path that does not exist
+    is looked for below the dataset's root, with fewer and fewer of its folders.
 
     Raises:
-        DatasetError: if a label file is absent or not a table, or lacks a column.
+        DatasetError: if a label file is missing or not a table, or lacks a column.
     """
     root = dataset.label_csv
     if root is None or not os.path.exists(root):
@@ -119,7 +118,7 @@ def read_label_csv(dataset: Dataset) -> Labels:
 
 
 def _locate(path: Path, root: Path | None, files: AudioFiles) -> Path:
-    """Return ``path``, or the longest end of it of which there is audio below ``root``."""
+    """Return ``path``; if it has no audio, the longest end of it that has audio below ``root``."""
     if root is None or files.has(path):
         return path
     ends = (root.joinpath(*path.parts[i:]) for i in range(1, len(path.parts)))
@@ -157,13 +156,13 @@ def _files(root: Path) -> list[Path]:
 
 
 def _read(file: Path) -> pd.DataFrame:
-    """Return a label file with names as they are in other files, which may lack the suffix of the audio."""
+    """Return a label file with our column names, and with the names of utterances without the suffix of audio."""
     table = read_csv(file)
     if "split_set" not in table and file.stem.lower() in SPLITS:
         table["split_set"] = file.stem
     for column, renamed in RENAMED.items():
         if column in table and renamed in table:
-            raise DatasetError(f"{file} has both {column} and {renamed}, which stand for the same; remove one")
+            raise DatasetError(f"{file} has both {column} and {renamed}, which mean the same; remove one")
     check_columns(table, ["name", "audio_path"], file)
     table = table.rename(columns=RENAMED)
     table["name"] = table["name"].map(lambda name: split_suffix(name)[0])
@@ -173,12 +172,14 @@ def _read(file: Path) -> pd.DataFrame:
 def _check_range(
     table: pd.DataFrame, target: str, scale: Scale, left_out: dict[str, str], keep_outside: bool
 ) -> pd.DataFrame:
-    """Return the table with ``target`` as numbers, without the rows where it is not one (within its scale)."""
+    """Return the table with ``target`` as numbers; rows without a number (on its scale) are left out."""
     values = pd.to_numeric(table[target], errors="coerce").astype(float)
     good = values.notna() if keep_outside else values.between(*scale)
     expected = "expected a number"
     if not keep_outside:
         expected = f"expected {scale[0]:g} to {scale[1]:g} (another range: dataset.ranges.{target}=[LOW,HIGH])"
     reason = table.index + f" has {target}=" + table[target] + f", {expected}"
-    absent = (table[target].str.strip() == "") & (target == "D" or "emotion" in table)  # others must have it
+    absent = (table[target].str.strip() == "") & (
+        target == "D" or "emotion" in table
+    )  # V and A may be missing only if there is an emotion
     return leave_out(table.assign(**{target: values}), ~(good | absent), reason, left_out)

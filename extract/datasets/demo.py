@@ -43,14 +43,14 @@ class Demo(CSV):
     """Praat's nine voices say ten sentences; V and A are drawn at random from 1 to 5."""
 
     root: Path | None = Path("data/demo")
-    """Where the audio and its label file are; made if they are not there."""
+    """Where the audio and its label file are; they are made if they do not exist."""
     clips: int = Field(default=40, ge=1)
     """Clips of each voice."""
     seed: int = 0
-    """Of everything that is drawn."""
+    """Seed of everything that is drawn."""
 
     def labels(self) -> Labels:
-        """Return the labels, after making the dataset if it is not there."""
+        """Return the labels, after making the dataset if it does not exist."""
         root = self.root or Path("data/demo")
         if not os.path.exists(root / "labels.csv"):
             self._make(root)
@@ -66,7 +66,7 @@ class Demo(CSV):
         temporary = root.with_name(f".{root.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         (temporary / "wav").mkdir(parents=True)
-        with ProcessPoolExecutor(1, get_context("spawn")) as fresh:  # see `speak`: so that clips come out the same
+        with ProcessPoolExecutor(1, get_context("spawn")) as fresh:  # see `speak`: the same clips every time
             rows = list(fresh.map(partial(self._clip, temporary), range(self.clips * len(VOICES))))
         pd.DataFrame(rows).to_csv(temporary / "labels.csv", index=False)
         temporary.rename(root)
@@ -92,11 +92,11 @@ class Demo(CSV):
 
 
 def express(valence: float, arousal: float, rng: np.random.Generator) -> Manner:
-    """Return how someone speaks with this valence and arousal (each -1 to 1), in the directions that are known.
+    """Return how someone speaks with this valence and arousal (each -1 to 1), following known tendencies.
 
     Arousal raises pitch, pitch range, rate, intensity and the high frequencies; with valence the pitch rises instead
     of falling, and the voice is less breathy. Source: I. R. Murray, J. L. Arnott (1993), Toward the simulation of
-    emotion in synthetic speech, table 1. Everything varies at random, too.
+    emotion in synthetic speech, table 1. Random variation is added to all of it.
     """
     a, v = np.array([arousal, valence]) + rng.normal(0, 0.15, 2)
     chance = rng.normal(0, 1, 5)

@@ -42,7 +42,7 @@ SENTENCES = {
     "EN_4": "It will be in the place where we always store it.",
     "EN_5": "In seven hours it will be morning.",
 }
-"""By language and number, as its page gives them; they say nothing of the emotion."""
+"""By language and number, as on the dataset's web page; the words carry no emotion."""
 OWN = (
     *("name", "path", "language", "speaker", "sentence", "transcript", "gender", "age"),
     *("V", "A", "D", "emotion", "ratings"),
@@ -85,7 +85,7 @@ class EmoTale(Dataset):
         return Labels(table.drop(columns="file").set_index("name"), self.RANGES, left_out)
 
     def _describe(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Return the table with what follows from its columns, and from the table of speakers if there is one."""
+        """Return the table with derived columns, and with gender and age if there is a table of speakers."""
         means = {target: table[[f"{rater}_{target}" for rater in RATERS]].mean(axis=1) for target in "VAD"}
         emotion = table["gt_emotion"].map(self.EMOTIONS).fillna("")
         said = (table["language"] + "_" + table["sentence"]).map(SENTENCES).fillna("")

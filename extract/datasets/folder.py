@@ -1,4 +1,4 @@
-"""Any folder of audio without labels, e.g. to use a model that was trained on a store on new recordings.
+"""Any folder of audio without labels, e.g. new recordings for which a trained model is to predict.
 
 ser-extract --dataset folder --root recordings --like stores/emotale.zarr --store stores/recordings.zarr
 """
@@ -17,9 +17,9 @@ from featurestore.shared.errors import DatasetError
 
 
 class Folder(Dataset):
-    """Every audio file in a folder and in those within it is an utterance, named by its path without the ending.
+    """Every audio file in a folder and its subfolders is an utterance, named by its path without the ending.
 
-    Hidden files and folders are passed over. A folder that a link leads to is read, once.
+    Hidden files and folders are ignored. Links to folders are followed; each folder is read once.
     """
 
     layout: ClassVar[str] = "a folder with audio files, at any depth"

@@ -32,13 +32,13 @@ FOUR_CLASSES = {"anger": "anger", "happiness": "happiness", "excitement": "happi
 
 
 class IEMOCAP(Dataset):
-    """The evaluation files; the emotion is empty where the raters did not agree (xxx).
+    """Labels from the evaluation files; the emotion is empty where the raters did not agree (xxx).
 
-    ``emotion_4`` has the four classes of most of the literature (excitement is happiness; 5531 turns), else nothing.
+    ``emotion_4`` has the four classes of most papers (excitement counts as happiness; 5531 turns), else it is empty.
     """
 
     alignments: bool = False
-    """Also read when each word is said, SessionN/sentences/ForcedAlignment/DIALOG/TURN.wdseg."""
+    """Also read the times of words, from SessionN/sentences/ForcedAlignment/DIALOG/TURN.wdseg."""
 
     layout: ClassVar[str] = "a folder with Session1 to Session5, as IEMOCAP_full_release is"
     CLIPS: ClassVar[int | None] = 10_039
@@ -85,7 +85,7 @@ class IEMOCAP(Dataset):
         return self.folder() / f"Session{turn[4]}/sentences/ForcedAlignment/{dialog}/{turn}.wdseg"
 
     def _files(self, folder: str) -> list[Path]:
-        """Return the text files of all sessions, without what macOS leaves beside them."""
+        """Return the text files of all sessions, without the ``._`` files of macOS."""
         found = sorted(self.folder().glob(f"Session[1-5]/{folder}/*.txt"))
         return [file for file in found if not file.name.startswith("._")]
 
@@ -104,7 +104,7 @@ def _lines(file: Path) -> list[str]:
 
 
 def _read_evaluation(file: Path, left_out: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """Return the turns of a dialogue by where they stand, with the ratings that follow each."""
+    """Return the turns of a dialogue by file and line, with the ratings that follow each turn."""
     rows: dict[str, dict[str, Any]] = {}
     dialog, session = file.stem, file.parents[2].name
     ratings: list[dict[str, Any]] = []
@@ -124,14 +124,14 @@ def _read_evaluation(file: Path, left_out: dict[str, str]) -> dict[str, dict[str
                 "ratings": ratings,
             }
         elif line.startswith("["):
-            left_out[where] = f"it is not a turn as expected: {line.strip()[:80]}"
+            left_out[where] = f"expected [START - END] NAME EMOTION [V, A, D], found {line.strip()[:80]}"
         else:
             ratings.extend(_rating(line))
     return {where: {**row, "ratings": as_ratings(row["ratings"])} for where, row in rows.items()}
 
 
 def _rating(line: str) -> Iterator[dict[str, Any]]:
-    """Yield what a rater says in a line: C- of the category, A- of the attributes; F and M are the actors."""
+    """Yield the rating in a line: C- lines hold categories, A- lines attributes; the raters F and M are the actors."""
     comment = {}
     if match := CATEGORIES.fullmatch(line.strip()):
         comment = {"comment": match[3]} if match[3] else {}
@@ -143,14 +143,15 @@ def _rating(line: str) -> Iterator[dict[str, Any]]:
 
 
 def _describe(table: pd.DataFrame, left_out: dict[str, str]) -> pd.DataFrame:
-    """Return the table with what follows from the names of the turns, and the four classes."""
+    """Return the table with speaker, session, gender and script from the names of the turns, and the four classes."""
     table = table.reset_index()
     parts = table["name"].str.extract(NAME)
     reason = "the name is not of the form Ses01F_impro01_F000"
     table = leave_out(table, parts["session"].isna(), reason, left_out)
     parts = parts.loc[table.index]
     table = table.assign(
-        speaker=parts["session"] + parts["gender"],  # of the turn: the dialogue's name has the letter of its first
+        speaker=parts["session"]
+        + parts["gender"],  # of the turn; the letter in the dialogue's name is the same for both speakers
         session=parts["session"],
         gender=parts["gender"].map({"F": "female", "M": "male"}),
         script=parts["script"],

@@ -53,7 +53,7 @@ class MSPPodcast(Dataset):
     """
 
     alignments: bool = False
-    """Also read when each word is said, ForceAligned_data/TURN.TextGrid (or as the folder is called): takes long."""
+    """Also read the times of words, from ForceAligned_data/TURN.TextGrid (or a folder of a like name); slow."""
 
     layout: ClassVar[str] = "a folder with Labels/labels_consensus.csv (or .json) and Audios/*.wav"
     RANGES: ClassVar[dict[str, Scale]] = dict.fromkeys("VAD", (1.0, 7.0))
@@ -92,7 +92,7 @@ class MSPPodcast(Dataset):
         for target, texts in given.items():
             for row, (text, value) in enumerate(zip(texts, table[target], strict=True)):
                 if text and isnan(value):
-                    wrong[row].append(f"{target}={text!r} is no number")
+                    wrong[row].append(f"{target}={text!r} is not a number")
         table["flags"] = ["; ".join(notes) for notes in wrong]
         if "emotion" in table:
             table = name_emotions(table, self.EMOTIONS)
@@ -101,7 +101,7 @@ class MSPPodcast(Dataset):
         return Labels(self._spoken(self._rated(table)).set_index("name"), self.RANGES, left_out)
 
     def lacking(self, labels: Labels) -> str:
-        """Return how many turns have no audio: the number of turns differs between releases."""
+        """Return a message if turns have no audio; how many turns there are differs between releases."""
         files, folder, turns = AudioFiles(), self.audio_folder(), len(labels.table)
         there = sum(files.has(folder / path) for path in labels.table["path"])
         if there == turns:
@@ -109,11 +109,11 @@ class MSPPodcast(Dataset):
         return f"dataset {self.name}: found the audio of {there} turns in {self.folder()}, its labels name {turns}"
 
     def _folder_of(self, names: Sequence[str]) -> str:
-        """Return the first of these folders that is there; if none is, the first."""
+        """Return the first of these folders that exists; if none does, the first."""
         return next((folder for folder in names if (self.folder() / folder).is_dir()), names[0])
 
     def _file(self, *names: str) -> Path | None:
-        """Return the first of these files that is there, in the folder of labels or beside it."""
+        """Return the first of these files that exists, in the folder of labels or beside it."""
         folders = [self.folder() / "Labels", self.folder() / "labels", self.folder()]
         return next((file for folder in folders for name in names if os.path.exists(file := folder / name)), None)
 
@@ -169,7 +169,7 @@ def _transcript(file: Path) -> str:
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(read_text(file))
-        json.dumps(content, ensure_ascii=False).encode()  # halves of characters are no text
+        json.dumps(content, ensure_ascii=False).encode()  # lone surrogates cannot be stored
     except ValueError as error:
         raise DatasetError(f"{file} is not JSON: {error}") from None
     if not isinstance(content, dict):
@@ -188,7 +188,7 @@ def _as_table(file: Path) -> pd.DataFrame:
 
 
 def _pairs(file: Path, words: dict[str, str] | None = None) -> Iterator[tuple[str, str]]:
-    """Yield the turn and the other word of each line; their order is not the same in all releases."""
+    """Yield the turn and the other word of each line; their order differs between releases."""
     for line in read_text(file).splitlines():
         audio = FILE.search(line)
         others = [part.strip() for part in re.split("[;,\t]", line) if part.strip() and not FILE.search(part)]
@@ -198,7 +198,7 @@ def _pairs(file: Path, words: dict[str, str] | None = None) -> Iterator[tuple[st
 
 
 def _details_csv(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the ratings: in some releases a text in one column, in others each part in its own."""
+    """Yield the ratings; some releases hold each in one column as text, others in a column per value."""
     table = read_csv(file)
     check_columns(table, ["FileName"], file)
     if "EmoDetail" in table:

@@ -23,7 +23,7 @@ SONG = r"\d\d-02-.*"
 
 
 class RAVDESS(Dataset):
-    """Everything is in the file names, e.g. ``03-01-06-01-02-01-12``; songs are passed over."""
+    """Everything is in the file names, e.g. ``03-01-06-01-02-01-12``; songs are ignored."""
 
     layout: ClassVar[str] = "a folder with Actor_01/*.wav to Actor_24/*.wav (or in another format), at any depth"
     CLIPS: ClassVar[int | None] = 1440
@@ -43,7 +43,7 @@ class RAVDESS(Dataset):
         left_out: dict[str, str] = {}
         root = self.folder()
         folders = [folder for folder in walk(root, left_out) if folder != root and folder.name.startswith("Actor_")]
-        folders.sort(key=lambda folder: (len(folder.parts), folder))  # some downloads have all of it twice
+        folders.sort(key=lambda folder: (len(folder.parts), folder))  # some downloads hold every file twice
         labels = self.labels_of_names(folders, NAME, "03-01-06-01-02-01-12", SONG)
         labels.left_out |= left_out
         gender = labels.table["speaker"].map(lambda speaker: "male" if int(speaker) % 2 else "female")

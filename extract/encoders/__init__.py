@@ -1,1 +1,1 @@
-"""Frozen encoders: finding and loading checkpoints, and what each family does with a waveform."""
+"""Frozen encoders: find and load checkpoints, and turn a waveform into hidden states, family by family."""

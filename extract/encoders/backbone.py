@@ -1,9 +1,9 @@
 """What all encoders share: from a waveform to the hidden states of every layer.
 
 Every family has the same two steps. `Backbone.front` turns ONE waveform into the frames that enter the first layer,
-so that nothing of another utterance (the statistics of a group norm, padding under a convolution) can reach it.
-`Backbone.transform` runs the layers on many utterances, one after another without padding: whatever works on single
-frames sees all of them at once, and attention is told where each utterance begins and ends. Both are exact.
+so that no other utterance (through the statistics of a group norm, or padding under a convolution) can affect it.
+`Backbone.transform` runs the layers on many utterances, concatenated without padding: layers that act on single
+frames process all of them at once, and attention is told where each utterance begins and ends. Both are exact.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WITHIN_UTTERANCES = "within_utterances"
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What is done to a waveform before the encoder.
+    """How waveforms are prepared for the encoder.
 
     Attributes:
         normalize: give it (or its log-mel frames) zero mean and unit variance.
@@ -42,16 +42,16 @@ class Backbone(ABC):
     """A loaded encoder of one family.
 
     Args:
-        model: in evaluation mode, on its device and in its precision; it attends within utterances from now on.
+        model: in evaluation mode, on its device and in its precision; its attention is replaced, see `ATTENTION`.
         preprocessing: of the waveforms.
     """
 
     FIRST_FRAME: ClassVar[float]
     """The time of the first frame's centre, in seconds."""
     LEAST_FRAMES: ClassVar[int] = 1
-    """That are encoded, however short the waveform."""
+    """The fewest frames that are encoded, however short the waveform."""
     MOST_FRAMES: ClassVar[int | None] = None
-    """That can be encoded at once."""
+    """The most frames that can be encoded at once; None for any number."""
     ATTENTION: ClassVar[str | None] = WITHIN_UTTERANCES
     """The attention of transformers that its layers use; None where the family has replaced it altogether."""
     NORMED_BY: ClassVar[tuple[str, ...]] = ("transformers4",)
@@ -94,7 +94,7 @@ class Backbone(ABC):
         return states
 
     def apply(self, block: Any, frames: torch.Tensor, lengths: list[int]) -> torch.Tensor:
-        """Return the output (1, all frames, dim) of one layer, which gets the lengths in the place of a mask."""
+        """Return the output (1, all frames, dim) of one layer; the lengths are passed where it expects a mask."""
         output = block(frames, lengths)
         return output[0] if isinstance(output, tuple) else output
 
@@ -118,10 +118,10 @@ def attend_within_utterances(
     scaling: float | None = None,
     **__: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Return the attention (1, frames, heads, size) within each utterance, in the place of transformers' own.
+    """Return the attention (1, frames, heads, size) within each utterance; replaces that of transformers.
 
     Args:
-        query: (1, heads, frames, size), as are the others, with utterances one after another.
+        query: (1, heads, frames, size), the utterances concatenated along the frames.
         key: as ``query``.
         value: as ``query``.
         lengths: of the utterances, in frames.

@@ -1,4 +1,4 @@
-"""Finding and loading checkpoints: short names from checkpoints.yaml, or local folders."""
+"""Find and load checkpoints: short names from checkpoints.yaml, or local folders."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Checkpoint(Config):
     revision: str | None = None
     """A commit, tag or branch on the hub."""
     normalize: bool | None = None
-    """Whether it was trained on waveforms of zero mean and unit variance; what its own files say when absent."""
+    """Whether it was trained on waveforms of zero mean and unit variance; as its own files say when absent."""
     text: bool = False
     """Whether it is an encoder of text."""
     seed: int | None = None
@@ -60,7 +60,7 @@ class Checkpoint(Config):
     @model_validator(mode="after")
     def _has_weights(self) -> Checkpoint:
         if (self.id is None) == (self.config is None):
-            raise ValueError("a checkpoint has either an id or a config with a seed")
+            raise ValueError("expected either an id, or a config with a seed")
         return self
 
 
@@ -96,7 +96,7 @@ def load_normalize(checkpoint: Checkpoint) -> bool:
     """Return whether the encoder was trained on normalised input, as its preprocessor_config.json says.
 
     Raises:
-        SerError: if that file cannot be had, and the checkpoint is not a local folder.
+        SerError: if that file cannot be loaded, and the checkpoint is not a local folder.
     """
     from transformers.feature_extraction_utils import FeatureExtractionMixin
 
@@ -114,10 +114,10 @@ def load_config(checkpoint: Checkpoint, models: Mapping[str, str] = MODELS) -> A
 
     Args:
         checkpoint: of the model.
-        models: the classes by the types of model that are expected.
+        models: the class of each model type that is expected.
 
     Raises:
-        SerError: if they cannot be had, or are those of a family that is not supported.
+        SerError: if they cannot be loaded, or belong to a family that is not supported.
     """
     from transformers import AutoConfig
 
@@ -135,7 +135,7 @@ def load_model(checkpoint: Checkpoint, models: Mapping[str, str] = MODELS) -> to
     """Return the frozen encoder in float32, in evaluation mode, on the CPU; the arguments are those of `load_config`.
 
     Raises:
-        SerError: if its weights cannot be had, or some of them are missing.
+        SerError: if its weights cannot be loaded, or some of them are missing.
     """
     import torch
     import transformers
@@ -151,7 +151,7 @@ def load_model(checkpoint: Checkpoint, models: Mapping[str, str] = MODELS) -> to
     else:
         model = _pretrained(kind, checkpoint)
     if hasattr(model, "pooler"):
-        model.pooler = None  # after the last layer; where a checkpoint lacks it its weights would be random
+        model.pooler = None  # it follows the last layer; a checkpoint without it would get random weights
     return model.eval().requires_grad_(False)
 
 
@@ -172,10 +172,9 @@ def _pretrained(kind: Any, checkpoint: Checkpoint) -> Any:
 
 
 def load_with(load: Callable[..., Any], checkpoint: Checkpoint, **how: Any) -> Any:
-    """Return what a function of transformers loads of a checkpoint: the one way to its files.
+    """Load something of a checkpoint with a function of transformers; all access to its files goes through here.
 
-    Code that is among them never runs, and nothing of it is asked for. What the libraries say meanwhile is not printed:
-    that they try again, and which weights they do not use.
+    Code in the checkpoint is never run. Messages of the libraries, on retries and unused weights, are not printed.
 
     Raises:
         SerError: if it cannot be loaded.

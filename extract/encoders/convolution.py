@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812, the field's name for it
+from torch.nn.functional import pad
 
 
 class FourierConvolution:
-    """What a convolution of stride 1 does to one utterance: blocks of twice the kernel, multiplied as spectra.
+    """A convolution of stride 1 on one utterance, by FFT in blocks of twice the kernel's length.
 
-    Overlap-save: A. V. Oppenheim, R. W. Schafer, Discrete-Time Signal Processing, section 8.7.3.
+    The method is overlap-save: A. V. Oppenheim, R. W. Schafer, Discrete-Time Signal Processing, section 8.7.3.
 
     Args:
         convolution: a `torch.nn.Conv1d`, whose weights are read at the first use.
@@ -25,10 +25,10 @@ class FourierConvolution:
         self._block = 2 * self._kernel
 
     def __call__(self, signal: torch.Tensor) -> torch.Tensor:
-        """Return the convolution of (1, channels, frames), with the frames and channels that the module would give."""
+        """Return the convolution of (1, channels, frames), as the module would return it."""
         frames, step = signal.shape[-1] + 2 * self._padding - self._kernel + 1, self._block - self._kernel + 1
         right = -(-frames // step) * step + self._kernel - 1 - self._padding - signal.shape[-1]
-        padded = F.pad(signal[0].float(), (self._padding, right))
+        padded = pad(signal[0].float(), (self._padding, right))
         blocks = torch.fft.rfft(padded.unfold(-1, self._block, step))  # (channels, blocks, frequencies)
         blocks = blocks.unflatten(0, (self._convolution.groups, -1)).permute(3, 0, 2, 1)
         products = (blocks @ self._spectrum).permute(1, 3, 2, 0)  # (groups, channels, blocks, frequencies)
@@ -50,16 +50,17 @@ class FourierConvolution:
 class FrontEnd:
     """The convolutions from samples to frames, as products of matrices (time, channels).
 
-    They go through the utterance in parts that fit the cache, which changes nothing: a frame depends on the samples
-    under it. What depends on all of them, a group norm with a group per channel, is known beforehand: the first
-    layer's outputs are linear in the samples, so their means and variances follow from those of ten samples in a row.
+    The utterance is computed in pieces that fit into the cache. That changes nothing: a frame depends only on the
+    samples in its receptive field. One thing depends on the whole utterance, the group norm of the first layer with a
+    group per channel. Its means and variances are computed beforehand: the layer's outputs are linear in the samples,
+    so their statistics follow from those of all windows of ten samples.
 
     Args:
         extractor: the module of transformers, whose weights are read at the first use.
     """
 
     PART = 100
-    """Frames that are computed at once: fastest of 10 to 800."""
+    """Frames that are computed at once; the fastest of the sizes from 10 to 800."""
 
     def __init__(self, extractor: Any) -> None:
         self._layers = extractor.conv_layers
@@ -75,7 +76,7 @@ class FrontEnd:
         wave = waves[0].contiguous()
         weights, biases = list(self._weights), list(self._biases)
         if isinstance(getattr(self._layers[0], "layer_norm", None), torch.nn.GroupNorm):
-            wave = wave - wave.mean()  # changes nothing but the size of what cancels
+            wave = wave - wave.mean()  # leaves the result as it is, and makes the rounding errors smaller
             weights[0], biases[0] = self._normed(wave)
         frames = (len(wave) - self._field) // self._hop + 1
         parts = []
@@ -91,13 +92,13 @@ class FrontEnd:
         return torch.cat(parts).T[None]
 
     def _windows(self, signal: torch.Tensor, number: int) -> torch.Tensor:
-        """Return what is under each output of a layer (outputs, kernel * channels) of a signal (time, channels)."""
+        """Return the window of a signal (time, channels) under each output of a layer, (outputs, kernel * channels)."""
         kernel, stride, channels = self._kernels[number], self._strides[number], signal.shape[1]
         outputs = (len(signal) - kernel) // stride + 1
         return signal.as_strided((outputs, kernel * channels), (stride * channels, 1))
 
     def _normed(self, wave: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the first layer's weights and bias with its group norm over this utterance in them."""
+        """Return the first layer's weights and bias, into which its group norm over this utterance is folded."""
         norm, weights = self._layers[0].layer_norm, self._weights[0].double()
         windows = self._windows(wave[:, None], 0).double()
         mean = windows.mean(0)

@@ -1,4 +1,4 @@
-"""How encoders compute: sums are the same whatever else is computed."""
+"""Settings of torch with which a result does not depend on what else is computed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def compute_exactly(device: torch.device) -> None:
-    """Make torch compute what depends neither on the batch nor on the number of cores."""
+    """Set torch up so that results depend neither on the batch nor on the number of cores."""
     import torch
 
     if device.type == "cpu":

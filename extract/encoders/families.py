@@ -1,4 +1,4 @@
-"""Which family each type of model is of."""
+"""The backbone class of each model type."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What transformers knows and does not say in public: looked up in transformers 5.23.
+"""Private attributes of transformers that we need, as they are in transformers 5.23.
 
-Everything else in `extract` goes by public names.
+The rest of `extract` uses public names only.
 """
 
 from __future__ import annotations
@@ -9,5 +9,5 @@ from typing import Any
 
 
 def commit_of(config: Any) -> str | None:
-    """Return the commit on the hub from which a model's own settings were loaded; None if that is not known."""
+    """Return the commit on the hub from which a model's own settings were loaded; None if it is not known."""
     return getattr(config, "_commit_hash", None)

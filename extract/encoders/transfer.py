@@ -1,7 +1,7 @@
 """From a GPU into the store: states are encoded on the GPU, and copied while the next ones are computed.
 
-All layers of a large encoder leave a GPU as float32 at five times the bytes of int8, and the bytes are what extraction
-waits for. The stored form is that of `featurestore.format.codec`, bit for bit.
+Extraction waits for these copies, and as float32 all layers of a large encoder have several times the bytes of int8.
+The result is that of `featurestore.format.codec`, bit for bit.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ STORED = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 @dataclass(frozen=True)
 class Parcel:
-    """States on their way: tensors in memory, which are filled when ``arrived``.
+    """Encoded states that are being copied into memory: the tensors are filled once ``arrived`` has happened.
 
     Attributes:
         tensors: values, mean, sd, peak, and for quantised data scale and offset.
-        dtype: of the stored form.
-        arrived: of the copies; None where there is nothing to wait for.
+        dtype: the stored data type.
+        arrived: the event at the end of the copies; None if there is nothing to wait for.
     """
 
     tensors: Sequence[torch.Tensor]
@@ -33,11 +33,13 @@ class Parcel:
     arrived: torch.cuda.Event | None
 
     def open(self, position: int) -> Stored | None:
-        """Return the states of the waveform at ``position`` when they have arrived; None if they cannot be stored."""
+        """Wait for the states of the waveform at ``position``, and return them; None if they cannot be stored."""
         if self.arrived is not None:
             self.arrived.synchronize()
         values, mean, sd, peak, *scales = self.tensors
-        if not float(peak) <= LARGEST.get(self.dtype, np.finfo(np.float32).max):  # NaN is not
+        if not float(peak) <= LARGEST.get(
+            self.dtype, np.finfo(np.float32).max
+        ):  # so, and not with >, NaN is refused, too
             return None
         if not all(torch.isfinite(one).all() for one in (mean, sd, *scales)):
             return None
@@ -48,11 +50,11 @@ class Parcel:
 
 
 class Outbox:
-    """Sends states from a device into memory, on a stream of its own where that is a GPU.
+    """Sends encoded states from a device into memory; from a GPU on a stream of its own.
 
     Args:
         device: where the states are.
-        dtype: of the stored form.
+        dtype: the stored data type.
     """
 
     def __init__(self, device: torch.device, dtype: Dtype) -> None:
@@ -60,7 +62,7 @@ class Outbox:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def send(self, states: torch.Tensor) -> Parcel:
-        """Bring the states (layers, frames, dim) of one utterance into their stored form, and begin to copy them."""
+        """Encode the states (layers, frames, dim) of one utterance, and begin to copy them into memory."""
         states = states.float()
         low, high = states.amin(dim=1), states.amax(dim=1)
         sd, mean = torch.std_mean(states, dim=1, correction=0)
@@ -91,12 +93,14 @@ def quantise(
 
     Args:
         states: (layers, frames, dim), float32.
-        low: the least of each channel, (layers, dim).
-        high: the largest.
+        low: the smallest value of each channel, (layers, dim).
+        high: the largest, (layers, dim).
         dtype: ``int8`` or ``int4``.
     """
     first, last = STEPS[dtype]
-    scale = (high - low) / torch.full_like(high, last - first)  # by a number, a GPU would multiply with its inverse
+    scale = (high - low) / torch.full_like(
+        high, last - first
+    )  # a GPU divides by a number by multiplying with its inverse
     offset = low - first * scale
     divisor = torch.where(scale > 0, scale, 1.0)
     steps = ((states - offset[:, None]) / divisor[:, None]).round().clamp(first, last)

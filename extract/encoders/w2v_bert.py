@@ -19,7 +19,7 @@ class W2vBertBackbone(Backbone):
     """w2v-BERT 2.0."""
 
     ATTENTION: ClassVar[str | None] = "eager"
-    """The others of transformers do not know its bias by distance."""
+    """The other implementations of transformers do not support its relative position bias."""
     FIRST_FRAME: ClassVar[float] = (MEL_WINDOW + MEL_HOP) / 2 / SAMPLING_RATE
 
     def __init__(self, model: Any, preprocessing: Preprocessing) -> None:
@@ -33,7 +33,7 @@ class W2vBertBackbone(Backbone):
 
     @staticmethod
     def count_frames(samples: int) -> int:
-        """Return the number of frames of a waveform: of whole pairs of mel frames.
+        """Return the number of frames of a waveform: whole pairs of mel frames.
 
         >>> [W2vBertBackbone.count_frames(samples) for samples in (16_000, 560, 559)]
         [49, 1, 0]

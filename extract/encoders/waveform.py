@@ -13,7 +13,7 @@ from extract.encoders.backbone import FRAME_SAMPLES, Backbone, Preprocessing
 from extract.encoders.convolution import FourierConvolution, FrontEnd
 
 FIELD = 400
-"""Samples under one frame."""
+"""The receptive field of a frame, in samples."""
 
 
 class WaveformBackbone(Backbone):
@@ -59,5 +59,5 @@ class WaveformBackbone(Backbone):
     def final_norm(self) -> torch.nn.Module | None:
         stable = getattr(
             self.model.config, "do_stable_layer_norm", False
-        )  # the norm is there in all, but before or after
+        )  # all models have the norm: some before the layers, others after
         return self.model.encoder.layer_norm if stable else None

@@ -1,4 +1,4 @@
-"""WavLM, whose attention adds a bias by distance, which every layer gates."""
+"""WavLM, whose attention adds a relative position bias, which every layer gates."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class WavLMBackbone(WaveformBackbone):
         return block(frames, lengths, self._bias(max(lengths)))[0]
 
     def _bias(self, frames: int) -> torch.Tensor:
-        """Return the bias (heads, frames, frames), which only the first layer has; it is kept for the other layers."""
+        """Return the bias (heads, frames, frames); only the first layer computes it, and it is kept for the others."""
         if self._longest.shape[-1] != frames:
             self._longest = self.blocks[0].attention.compute_bias(frames, frames)
         return self._longest
@@ -38,13 +38,13 @@ class WavLMBackbone(WaveformBackbone):
 def attend(
     attention: Any, states: torch.Tensor, attention_mask: list[int], position_bias: torch.Tensor, **_: Any
 ) -> tuple[torch.Tensor, None, torch.Tensor]:
-    """Return what a layer attends to (1, frames, dim) within each utterance, in the place of transformers' own.
+    """Return the attention (1, frames, dim) of a layer within each utterance; replaces that of transformers.
 
     Args:
         attention: the module of the layer.
-        states: (1, frames, dim), with utterances one after another.
-        attention_mask: their lengths.
-        position_bias: (heads, frames, frames) of the longest of them.
+        states: (1, frames, dim), the utterances concatenated along the frames.
+        attention_mask: the lengths of the utterances, in the place of a mask.
+        position_bias: (heads, frames, frames) for the longest utterance.
     """
 
     def split(states: torch.Tensor) -> torch.Tensor:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F  # noqa: N812, the field's name for it
+from torch.nn.functional import gelu
 from typing_extensions import override
 
 from extract.audio import SAMPLING_RATE, Wave
 from extract.encoders.backbone import FRAME_SAMPLES, Backbone, Preprocessing
 
 WINDOW_FRAMES = 30 * SAMPLING_RATE // FRAME_SAMPLES
-LEAST_SAMPLES = 400  # 25 ms, as of other encoders
+LEAST_SAMPLES = 400  # 25 ms, as for other encoders
 MEL_FRAMES_PER_FRAME = 2
 
 
@@ -48,11 +48,11 @@ class WhisperBackbone(Backbone):
         mel = inputs.input_features.to(self.model.conv1.weight)
         if self.preprocessing.trim:
             mel = mel[..., : MEL_FRAMES_PER_FRAME * self.count_frames(len(wave))]
-        frames = F.gelu(self.model.conv2(F.gelu(self.model.conv1(mel))))[0].T
+        frames = gelu(self.model.conv2(gelu(self.model.conv1(mel))))[0].T
         return frames + self.model.embed_positions.weight[: len(frames)]
 
     def fronts(self, wave: Wave, windows: Sequence[tuple[int, int]]) -> list[torch.Tensor]:
-        """Return what enters the transformer for windows of a waveform: each is an input of its own."""
+        """Return what enters the first layer for windows of a waveform; each window is an input of its own."""
         return [self.front(wave[start * FRAME_SAMPLES : stop * FRAME_SAMPLES]) for start, stop in windows]
 
     @property

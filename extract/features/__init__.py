@@ -18,7 +18,7 @@ from featurestore.shared.config import Component
 Row = Mapping[str, Any]
 """What the table says of an utterance, by the names of the columns."""
 Report = Callable[[float, float, str], None]
-"""Is told how much is done, of how much, and a remark."""
+"""A callback that is told how much is done, of how much, and a remark."""
 NO_ROW: Row = MappingProxyType({})
 
 
@@ -28,7 +28,7 @@ class Computed(NamedTuple):
     Attributes:
         position: of the waveform among those that were given.
         frames: (layers, frames, dim).
-        flag: what is odd about it; empty when nothing is.
+        flag: what is odd about it; empty if nothing is.
     """
 
     position: int
@@ -37,7 +37,7 @@ class Computed(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """A feature of one waveform in its stored form.
+    """A feature of one waveform, encoded for the store.
 
     Attributes:
         position: of the waveform among those that were given.
@@ -63,7 +63,7 @@ class Feature(Component, ABC):
     dtype: Dtype = "float32"
     """How its frames are stored."""
     compress: Compress | None = None
-    """Compress the frames without loss, for archives: slower to read."""
+    """Compress the frames without loss: for archives, since reading is slower."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -72,7 +72,7 @@ class Feature(Component, ABC):
 
     @property
     def surveyed(self) -> tuple[str, ...]:
-        """Those of `columns` that `survey` finds, whatever the labels say there."""
+        """Those of `columns` that `survey` computes; values in the labels are ignored."""
         return ()
 
     @property
@@ -87,12 +87,12 @@ class Feature(Component, ABC):
 
     @abstractmethod
     def spec(self) -> FeatureSpec:
-        """Return what the feature is, known before anything runs."""
+        """Return the shape, data type and provenance of the feature, known before it is computed."""
 
     def as_spec(
         self, dim: int, hop: float, provenance: dict[str, Any], *, layers: int = 1, channels: tuple[str, ...] = ()
     ) -> FeatureSpec:
-        """Return what the feature is, stored as the settings say; see `FeatureSpec` for the arguments."""
+        """Return the spec with the data type and compression of the settings; see `FeatureSpec` for the arguments."""
         return FeatureSpec(
             layers=layers,
             dim=dim,
@@ -129,24 +129,24 @@ class Feature(Component, ABC):
         """
 
     def compute_to_store(self, waves: Sequence[Any], rows: Sequence[Row] = ()) -> Iterator[Computed | Stored]:
-        """Yield the same as `compute`, in its stored form where a feature makes that itself."""
+        """Yield the same as `compute`; a feature may encode it for the store itself."""
         yield from self.compute(waves, rows)
 
     def survey(
         self, table: pd.DataFrame, paths: Mapping[str, Path], known: pd.DataFrame, workers: int, report: Report
     ) -> pd.DataFrame:
-        """Return the columns that are `surveyed`, from all of the audio, which the table then gets; mostly none.
+        """Return the `surveyed` columns, computed from all of the audio before extraction; most features have none.
 
         Args:
             table: of the utterances to be extracted, indexed by name.
             paths: of their audio, by name.
-            known: the rows of this dataset in the store, if that has the feature already: what they say stays.
+            known: the rows of this dataset in the store, if it has the feature already; their values are kept.
             workers: processes that may be used.
             report: told how much is done.
         """
         return table[[]]
 
     def settings(self) -> dict[str, Any]:
-        """Return the settings that make the feature what it is; how it is stored is not among them."""
+        """Return the settings that determine the values of the feature, without those of its storage."""
         settings = self.to_dict()
         return {key: value for key, value in settings.items() if key not in ("dtype", "compress")}

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 HOP = 0.02
 SENDING = 16
-"""Utterances that may be on their way from a GPU while the next ones are computed."""
+"""Utterances that may be being copied from a GPU while the next ones are computed."""
 
 
 class Encoder(ModelFeature):
@@ -40,25 +40,25 @@ class Encoder(ModelFeature):
     normalize: bool | None = None
     """Give each waveform zero mean and unit variance; as the checkpoint was trained when absent."""
     trim: bool = False
-    """Whisper only: encode just the frames that hold speech instead of a window of 30 s."""
+    """Whisper only: encode the frames that hold speech, instead of a whole window of 30 s."""
     epsilon: float = Field(default=1e-7, gt=0)
-    """Added to the variance when waveforms are normalised (by the families that take waveforms): 1e-7 in transformers,
-    1e-5 in fairseq and s3prl, which changes the features of quiet speech by 6 to 9 %."""
+    """Added to the variance when waveforms are normalised (families that read waveforms): 1e-7 in transformers, 1e-5 in
+    fairseq and s3prl, which changes the features of quiet speech by 6 to 9 %."""
     hidden_states: Literal["raw", "transformers5", "transformers4"] = "raw"
-    """The last layer as its block gives it, or after the encoder's final norm where that version of transformers has
-    it: 5 in Whisper, 4 (and s3prl) in large models too."""
+    """The last layer before the encoder's final norm, or as that version of transformers returns it: version 5 applies
+    the norm in Whisper, version 4 (and s3prl) in large models, too."""
     window: float | None = Field(default=None, gt=0)
-    """Longer audio is encoded in windows of so many seconds; all of it at once when absent, by Whisper in its 30 s."""
+    """Encode longer audio in windows of so many seconds; when absent all at once, with Whisper in windows of 30 s."""
     overlap: float = Field(default=4.0, ge=0)
-    """Of neighbouring windows, in seconds; they are joined in its middle."""
+    """Overlap of neighbouring windows, in seconds; they are joined in the middle of it."""
     precision: Literal["float32", "float16", "bfloat16"] = "float32"
-    """Of the computation."""
+    """Precision of the computation."""
     layers: tuple[int, ...] | None = None
     """The layers to store, by number; all when absent."""
     time_pool: int = Field(default=1, ge=1)
-    """Store the mean of so many frames instead of each; the last one is the mean of what is left."""
+    """Store means of so many frames each; the last mean is that of the frames that are left."""
     batch_seconds: float = Field(default=40.0, gt=0)
-    """Audio in a batch; does not change the features."""
+    """Audio in a batch, in seconds; does not change the features."""
     dtype: Dtype = "int8"
     """How its frames are stored."""
 
@@ -79,8 +79,8 @@ class Encoder(ModelFeature):
         count = self._config.num_hidden_layers + 1
         wrong = [number for number in self.layers or () if not 0 <= number < count]
         if wrong or self.layers == () or len(set(self.layers or ())) < len(self.layers or ()):
-            found = f"layers={list(self.layers or ())}"
-            raise SerError(f"encoder.{found}: {self.key} has the layers 0 to {count - 1}, expected some, each once")
+            found = f"encoder.layers={list(self.layers or ())}"
+            raise SerError(f"{found}: expected one or more of the layers 0 to {count - 1} of {self.key}, each once")
         return list(range(count)) if self.layers is None else list(self.layers)
 
     @override
@@ -99,10 +99,10 @@ class Encoder(ModelFeature):
     def compute(self, waves: Sequence[Wave], rows: Sequence[Row] = ()) -> Iterator[Computed]:
         """Yield the hidden states of each waveform, in batches of similar length.
 
-        What half precision cannot hold is computed again in float32, and flagged.
+        An utterance whose values half precision cannot hold is computed again in float32, and flagged.
 
         Raises:
-            SerError: if there is no memory for a single utterance, or window.
+            SerError: if memory does not suffice for a single utterance or window.
         """
         with self._naming_lack_of_memory(waves):
             for i, states in self._encode(self._backbone, waves):
@@ -113,7 +113,7 @@ class Encoder(ModelFeature):
                     yield self._again(i, waves[i])
 
     def compute_to_store(self, waves: Sequence[Wave], rows: Sequence[Row] = ()) -> Iterator[Computed | Stored]:
-        """Yield the same as `compute`, from a GPU in its stored form: fewer bytes, which are copied meanwhile."""
+        """Yield the same as `compute`; a GPU encodes it for the store, and copies it while the next is computed."""
         from extract.encoders.transfer import Outbox
 
         if self.on_gpu and self.time_pool == 1:
@@ -122,7 +122,7 @@ class Encoder(ModelFeature):
             yield from self.compute(waves, rows)
 
     def send(self, waves: Sequence[Wave], outbox: Outbox) -> Iterator[Computed | Stored]:
-        """Yield the same as `compute`, in its stored form; what cannot be stored is computed again in float32."""
+        """Yield the same as `compute`, encoded for the store; what cannot be stored is computed again in float32."""
         sent: deque[tuple[int, Parcel]] = deque()
         with self._naming_lack_of_memory(waves):
             for i, states in self._encode(self._backbone, waves):
@@ -142,16 +142,16 @@ class Encoder(ModelFeature):
         return Computed(i, mean_over_time(states.float().cpu().numpy(), self.time_pool), flag)
 
     def _encode(self, backbone: Backbone, waves: Sequence[Wave]) -> Iterator[tuple[int, torch.Tensor]]:
-        """Yield the position and the hidden states (layers, frames, dim) of each waveform, where they were computed."""
+        """Yield the position and the hidden states (layers, frames, dim) of each waveform, on the encoder's device."""
         import torch
 
-        without_gradients = torch.inference_mode()  # as a decorator, so that it ends wherever this yields
+        without_gradients = torch.inference_mode()  # as a decorator it is off while this generator waits
         yield from without_gradients(self._encode_short)(backbone, waves)
         yield from without_gradients(self._encode_long)(backbone, waves)
 
     @contextmanager
     def _naming_lack_of_memory(self, waves: Sequence[Wave]) -> Iterator[None]:
-        """Say which utterance is the longest, and what helps, when memory is exhausted."""
+        """Turn an error about lack of memory into one that names the longest utterance and what helps."""
         try:
             yield
         except RuntimeError as error:
@@ -159,12 +159,12 @@ class Encoder(ModelFeature):
                 raise
             longest = max(map(len, waves)) / SAMPLING_RATE
             raise SerError(
-                f"{self.key} lacks memory on {self._device}; the longest utterance has {longest:.0f} s: cut long ones "
-                f"into windows with encoder.window=30, or use fewer --workers ({str(error).splitlines()[0]})"
+                f"{self.key} ran out of memory on {self._device}; the longest utterance has {longest:.0f} s: cut long "
+                f"ones into windows with encoder.window=30, or use fewer --workers ({str(error).splitlines()[0]})"
             ) from None
 
     def _encode_short(self, backbone: Backbone, waves: Sequence[Wave]) -> Iterator[tuple[int, torch.Tensor]]:
-        """Yield the states of what fits a window."""
+        """Yield the states of waveforms that fit into one window."""
         lengths = [self._family.count_frames(len(wave)) for wave in waves]
         short = [i for i, length in enumerate(lengths) if length <= (self._window_frames or length)]
         encoded = [lengths[i] if self.trim else max(lengths[i], self._family.LEAST_FRAMES) for i in short]
@@ -175,7 +175,7 @@ class Encoder(ModelFeature):
                 yield i, states[:, : lengths[i]]
 
     def _encode_long(self, backbone: Backbone, waves: Sequence[Wave]) -> Iterator[tuple[int, torch.Tensor]]:
-        """Yield the states of what is longer than a window."""
+        """Yield the states of waveforms that are longer than a window."""
         most = self._window_frames
         for i, wave in enumerate(waves):
             frames = self._family.count_frames(len(wave))
@@ -194,13 +194,13 @@ class Encoder(ModelFeature):
         return max(1, round(self.batch_seconds / HOP))
 
     def _transform(self, backbone: Backbone, fronts: list[torch.Tensor]) -> list[torch.Tensor]:
-        """Return the hidden states (layers, frames, dim) of a batch, of its halves where memory is too small for it."""
+        """Return the hidden states (layers, frames, dim) of a batch; if memory does not suffice, half by half."""
         try:
             return self._states(backbone, fronts)
         except RuntimeError as error:
             if len(fronts) == 1 or not is_lack_of_memory(error):
                 raise
-        half = len(fronts) // 2  # here, where what the attempt has allocated is free again
+        half = len(fronts) // 2  # outside of the except block, where the memory of the failed attempt is free
         return self._transform(backbone, fronts[:half]) + self._transform(backbone, fronts[half:])
 
     def _states(self, backbone: Backbone, fronts: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -266,7 +266,7 @@ def is_lack_of_memory(error: RuntimeError) -> bool:
 
 
 def cut_windows(frames: int, most: int, overlap: int) -> list[tuple[int, int]]:
-    """Return windows of ``most`` frames, each by its first frame and the one after its last; the last two overlap more.
+    """Return the first frame of each window of ``most`` frames, and the one after its last; the last two overlap more.
 
     >>> cut_windows(25, 10, 4)
     [(0, 10), (6, 16), (12, 22), (15, 25)]
@@ -277,7 +277,7 @@ def cut_windows(frames: int, most: int, overlap: int) -> list[tuple[int, int]]:
 
 
 def join_windows(states: Sequence[torch.Tensor], windows: Sequence[tuple[int, int]]) -> torch.Tensor:
-    """Return the states (layers, frames, dim) of all frames, each from the window where it is further from an end."""
+    """Return the states (layers, frames, dim) of all frames, each from the window whose ends are further from it."""
     import torch
 
     seams = [(later[0] + earlier[1]) // 2 for earlier, later in pairwise(windows)]
@@ -287,7 +287,7 @@ def join_windows(states: Sequence[torch.Tensor], windows: Sequence[tuple[int, in
 
 
 def mean_over_time(frames: Floats, count: int) -> Floats:
-    """Return the means of ``count`` consecutive frames (layers, frames, dim), the last one of what is left.
+    """Return the means of ``count`` consecutive frames (layers, frames, dim); the last is that of the frames left.
 
     >>> mean_over_time(np.arange(5, dtype=np.float32).reshape(1, 5, 1), 2).ravel().tolist()
     [0.5, 2.5, 4.0]

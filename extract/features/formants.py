@@ -16,7 +16,7 @@ from featurestore.format.codec import Floats
 
 
 class Formants(PraatFeature):
-    """Frequency and bandwidth (Hz) of each formant, and whether it was found (1 or 0; its numbers are 0 where not)."""
+    """Frequency and bandwidth (Hz) of each formant, and whether it was found (1 or 0; if not, both are 0)."""
 
     count: int = Field(default=3, ge=1, le=5)
     """Formants that are stored."""
@@ -25,7 +25,7 @@ class Formants(PraatFeature):
     ceiling: float = Field(default=5500.0, gt=0, le=8000)
     """In Hz: 5500 for women, 5000 for men."""
     window_length: float = Field(default=0.025, gt=0)
-    """The effective length of the window, in seconds; it is twice as long."""
+    """The effective length of the window, in seconds; the window itself is twice as long."""
 
     @property
     @override

@@ -16,7 +16,7 @@ class Intensity(PraatFeature):
     """The mean power under a Kaiser window."""
 
     floor: float = Field(default=75.0, gt=0)
-    """The lowest F0, in Hz, whose periods are not to be seen in the contour."""
+    """The lowest F0, in Hz, above which the periods of the voice do not show in the contour."""
 
     @property
     @override

@@ -24,7 +24,7 @@ LEAST_POWER = 1e-10
 
 
 class LogMel(Feature):
-    """Log-mel energies, frames centred at multiples of the hop; powers below 1e-10 count as that."""
+    """Log-mel energies, frames centred at multiples of the hop; powers below 1e-10 are raised to it."""
 
     n_mels: int = Field(default=80, gt=0)
     """Number of mel bands."""
@@ -43,9 +43,9 @@ class LogMel(Feature):
     reference: Literal["one", "max"] = "one"
     """The power of 0 dB: 1, or the utterance's largest."""
     top_db: float | None = Field(default=None, gt=0)
-    """How far below the utterance's largest value the smallest may lie, in dB; smaller ones are raised to that."""
+    """Range in dB below the utterance's largest value; smaller values are raised to its lower end."""
     padding: Literal["zeros", "reflect"] = "zeros"
-    """What lies beyond the ends."""
+    """How the waveform is continued beyond its ends."""
     dtype: Dtype = "float16"
     """How its frames are stored."""
 
@@ -54,7 +54,7 @@ class LogMel(Feature):
         if self.window > self.n_fft:
             raise ValueError(f"window is {self.window}, expected at most n_fft, which is {self.n_fft}")
         if self.unit == "ln" and (self.reference, self.top_db) != ("one", None):
-            raise ValueError("reference and top_db are for decibels, expected unit=db with them")
+            raise ValueError("found reference or top_db with unit=ln, expected unit=db: they are for decibels")
         return self
 
     @property
@@ -70,7 +70,7 @@ class LogMel(Feature):
         """
         empty = np.flatnonzero(~self._filters.numpy().any(axis=0)).tolist()
         if empty:
-            raise SerError(f"the mel bands {empty} of {self.n_mels} have no frequency of the transform: raise n_fft")
+            raise SerError(f"the mel bands {empty} of {self.n_mels} hold no bin of the Fourier transform: raise n_fft")
         return self.as_spec(self.dim, self.hop_length / SAMPLING_RATE, self.provenance("torch", "transformers"))
 
     def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:
@@ -118,7 +118,7 @@ class LogMel(Feature):
 
         norm = "slaney" if self.scale == "slaney" else None
         bins = self.n_fft // 2 + 1
-        with warnings.catch_warnings():  # of empty bands, which `spec` refuses
+        with warnings.catch_warnings():  # about empty bands, which `spec` refuses
             warnings.simplefilter("ignore", UserWarning)
             filters = mel_filter_bank(bins, self.n_mels, 0.0, self.f_max, SAMPLING_RATE, norm, self.scale)
         return torch.from_numpy(filters).float()

@@ -24,7 +24,7 @@ from featurestore.shared.errors import SerError
 HOP_SAMPLES, LEAST_SAMPLES = 160, 960
 FIRST_FRAME = 0.01
 LATE = 2
-"""Rows by which what is computed from windows of 60 ms comes before its time, which is that of windows of 20 ms."""
+"""Rows by which openSMILE puts values from windows of 60 ms too early: it gives them the times of 20 ms windows."""
 LATE_COLUMNS = (
     "F0",
     "jitter",
@@ -44,7 +44,7 @@ THERE = "windows_of_60ms"
 class OpenSmile(Feature):
     """Descriptors every 10 ms, from 10 ms on; those from windows of 60 ms are moved to their own time.
 
-    They are not known for the first two frames: there they are 0, and so is the last channel, which is 1 elsewhere.
+    The first two frames have no such values: they are 0 there, and so is the last channel, which is 1 elsewhere.
     """
 
     features: Literal["eGeMAPSv02", "ComParE_2016"] = "eGeMAPSv02"
@@ -59,7 +59,7 @@ class OpenSmile(Feature):
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """The names of openSMILE, and for descriptors the channel that says where all of them are known."""
+        """The names that openSMILE gives, and for descriptors the channel that says where all of them are known."""
         names = [name for smile in self._smiles for name in smile.feature_names]
         return tuple(names if self.level == "functionals" else [*names, THERE])
 
@@ -82,7 +82,7 @@ class OpenSmile(Feature):
         return (samples - LEAST_SAMPLES) // HOP_SAMPLES + LATE, FIRST_FRAME
 
     def compute(self, waves: Sequence[Wave], rows: Sequence[Row] = ()) -> Iterator[Computed]:
-        """Yield the feature of each waveform; samples beyond full scale, which openSMILE cannot take, are clipped."""
+        """Yield the feature of each waveform; samples beyond full scale are clipped, since openSMILE refuses them."""
         for position, wave in enumerate(waves):
             over = np.abs(wave).max() > 1
             flag = "clipped to full scale for openSMILE" if over else ""
@@ -94,7 +94,7 @@ class OpenSmile(Feature):
 
     def _process(self, smile: Any, wave: Wave) -> Floats:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # "too short": NaN then, which the store names
+            warnings.simplefilter("ignore", UserWarning)  # "too short": the values are NaN, and the utterance fails
             return smile.process_signal(wave.clip(-1, 1), SAMPLING_RATE).to_numpy()
 
     def _in_time(self, frames: Floats) -> Floats:

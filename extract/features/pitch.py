@@ -33,9 +33,9 @@ FLOOR_FACTOR = 0.75
 LOWEST = 27.5
 """Hz, the A of the lowest octave of a piano: semitones are counted from it."""
 LEAST_VOICED = 10
-"""Frames from which quartiles are taken."""
+"""The fewest voiced frames from which quartiles are taken."""
 COLUMNS = ("pitch_floor", "pitch_ceiling")
-"""Of the table: the range of the utterance's speaker, in Hz."""
+"""Columns of the table: the F0 range of the utterance's speaker, in Hz."""
 
 
 class Pitch(PraatFeature):
@@ -48,19 +48,19 @@ class Pitch(PraatFeature):
     method: Literal["ac", "cc"] = "ac"
     """Autocorrelation, or cross-correlation, whose window is shorter."""
     very_accurate: bool = False
-    """Twice as long a window, of another shape: slower."""
+    """A window twice as long and of another shape; slower."""
     two_pass: Literal[False, True, "speaker"] = False
-    """Look again between 0.75 of the first quartile of F0 and ``ceiling_factor`` of the third: those of the utterance,
-    or of all utterances of its speaker, which the table then has as ``pitch_floor`` and ``pitch_ceiling``. An utterance
-    whose speaker is not known has its own range, and is flagged. The ranges of speakers are found before anything is
-    stored: where that is cut short, it is done again from the start."""
+    """Look for F0 a second time, between 0.75 times the first quartile of F0 and ``ceiling_factor`` times the third:
+    quartiles of the utterance (``true``), or of all utterances of its speaker (``speaker``; the table then has the
+    range as ``pitch_floor`` and ``pitch_ceiling``). An utterance whose speaker is not known has a range of its own, and
+    is flagged. The ranges of speakers are found before anything is stored; if that is interrupted, it starts anew."""
     ceiling_factor: float = Field(default=1.5, gt=1.0)
     """1.5 for calm speech, 2.5 for expressive speech."""
     unit: Literal["hz", "log", "semitones"] = "hz"
     """Of F0: Hz, the natural logarithm of that, or semitones above 27.5 Hz, as in openSMILE; 0 where unvoiced."""
     mode: Literal["time", "tier"] = "time"
-    """``tier`` reproduces systems that stretch the voiced frames alone over the utterance, which loses the time: every
-    frame counts as voiced."""
+    """``tier`` reproduces systems that stretch the voiced frames over the whole utterance, which loses their times;
+    every frame then counts as voiced."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -98,7 +98,7 @@ class Pitch(PraatFeature):
     ) -> pd.DataFrame:
         """Return the range of each utterance's speaker; NaN where the speaker is not known.
 
-        A speaker whom the store has keeps the range that it says, for new utterances too.
+        A speaker who is in the store keeps the range there, for new utterances, too.
         """
         speakers = list(map(str, table["speaker"])) if "speaker" in table else [""] * len(table)
         ranges = _known_ranges(known)
@@ -129,7 +129,7 @@ class Pitch(PraatFeature):
         return self._range(np.concatenate(voiced) if voiced else np.empty(0, np.float32))
 
     def _range(self, voiced: Floats) -> tuple[float, float]:
-        """Return the floor and the ceiling of the second pass, given the F0 of what is voiced in the first."""
+        """Return the floor and the ceiling of the second pass, given the F0 of the voiced frames of the first."""
         if len(voiced) < LEAST_VOICED:
             return self.floor, self.ceiling
         low, high = np.quantile(voiced, [0.25, 0.75])
@@ -154,7 +154,7 @@ class Pitch(PraatFeature):
         return log if self.unit == "log" else 12 / np.log(2) * (log - np.log(LOWEST))
 
     def _find(self, sound: Any, row: Row) -> Floats:
-        """Return F0 on the grid of the first pass, whatever the range in which it is looked for."""
+        """Return F0 on the grid of times of the first pass, whatever the range in which it is looked for."""
         if self.two_pass == "speaker" and _has_range(row):
             floor, ceiling = (row[column] for column in COLUMNS)
             frames, start = self.place(sound.n_samples)
@@ -174,7 +174,7 @@ class Pitch(PraatFeature):
 
 
 def _in_processes(work: Callable[[T], R], items: Sequence[T], workers: int) -> Iterator[R]:
-    """Yield ``work`` of each item, done by so many processes: Praat keeps other threads of its process waiting."""
+    """Yield ``work`` of each item, computed by so many processes: Praat blocks the other threads of its process."""
     if workers == 1 or len(items) < 2:
         yield from map(work, items)
         return
@@ -183,8 +183,8 @@ def _in_processes(work: Callable[[T], R], items: Sequence[T], workers: int) -> I
             yield from pool.map(work, items)
     except BrokenProcessPool:
         raise SerError(
-            "a process that looked for the range of F0 ended before it was done: if memory was lacking, use fewer "
-            '--workers; if a script calls extract, it has to do so below if __name__ == "__main__"'
+            "a process died while looking for the speakers' ranges of F0: if memory was exhausted, use fewer "
+            '--workers; a script that calls extract must do so below if __name__ == "__main__"'
         ) from None
 
 
@@ -198,7 +198,7 @@ def _has_range(row: Row) -> bool:
 
 
 def _known_ranges(known: pd.DataFrame) -> dict[str, tuple[float, float]]:
-    """Return the ranges of the speakers whom a table has."""
+    """Return the ranges of the speakers in a table."""
     if not {"speaker", *COLUMNS} <= {*known.columns}:
         return {}
     rows = known.dropna(subset=[*COLUMNS]).drop_duplicates("speaker")

@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     import torch
 
 SENTENCE_HOP = 1.0
-"""In seconds; of a single frame any would do."""
+"""In seconds; arbitrary, since there is a single frame."""
 
 
 class Text(TranscriptFeature, ModelFeature):
     """Hidden states: layer 0 is the input of the first transformer layer, layer i the output of the i-th.
 
     A frame is a token, in the order of the transcript, with the special tokens that the tokenizer adds (``<s>`` and
-    ``</s>``). Tokens have no clock; the times of the words that they are of are the feature ``words``.
+    ``</s>``). Tokens have no times; the feature ``words`` has those of their words.
     """
 
     level: Literal["tokens", "sentence"] = "tokens"
@@ -53,7 +53,7 @@ class Text(TranscriptFeature, ModelFeature):
         return 1 if self.level == "sentence" else count, samples / 2 / SAMPLING_RATE
 
     def compute(self, waves: Sequence[Wave], rows: Sequence[Row] = ()) -> Iterator[Computed]:
-        """Yield the hidden states of each transcript, in batches of similar length; the waveforms play no part."""
+        """Yield the hidden states of each transcript, in batches of similar length; the waveforms are not used."""
         tokens = [self.tokens(row) for _, row in zip(waves, rows, strict=True)]
         for positions in batch_order([len(one.ids) for one in tokens], frames=self.batch_tokens):
             batch = positions.tolist()

@@ -22,14 +22,14 @@ CHANNELS = ("start", "end", "aligned")
 
 
 class Words(TranscriptFeature):
-    """The beginning and end, in seconds, of the word that each token of the feature ``text`` is of, and 1.
+    """For each token of the feature ``text``: the beginning and end of its word, in seconds, and 1.
 
-    All three are 0 for special tokens and for words that the alignment does not have: a word of the transcript is what
-    stands between white space, and is matched in order, whatever its case and punctuation.
+    All three are 0 for special tokens and for words that the alignment lacks. The words of the transcript are split at
+    white space, and matched with those of the alignment in order, whatever their case and punctuation.
     """
 
     checkpoint: str = Field(default="roberta-base", examples=short_names(text=True))
-    """Whose tokens; those of the feature ``text`` when that is asked for in the same command."""
+    """The text encoder whose tokens these are; that of the feature ``text`` if the same command extracts it."""
 
     @property
     @override
@@ -61,7 +61,7 @@ def times_of(tokens: Tokens, words: Sequence[Word]) -> Floats:
     [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.5, 0.75, 1.0], [0.5, 0.75, 1.0]]
     """
     spoken = [*re.finditer(r"\S+", tokens.text)]
-    times = np.zeros((len(spoken) + 1, len(CHANNELS)), np.float32)  # the last one is of no word
+    times = np.zeros((len(spoken) + 1, len(CHANNELS)), np.float32)  # the last one stands for no word
     mine, theirs = (_comparable(said) for said in ([match[0] for match in spoken], [word[0] for word in words]))
     matcher = SequenceMatcher(None, [text for _, text in mine], [text for _, text in theirs], autojunk=False)
     for first, other, size in matcher.get_matching_blocks():
@@ -78,6 +78,6 @@ def times_of(tokens: Tokens, words: Sequence[Word]) -> Floats:
 
 
 def _comparable(words: Sequence[str]) -> list[tuple[int, str]]:
-    """Return the words that have letters or digits by their positions, in lower case, without anything else."""
+    """Return words by their positions: letters and digits alone, in lower case; those without any are left out."""
     found = (re.sub(r"[\W_]+", "", word).casefold() for word in words)
     return [(i, word) for i, word in enumerate(found) if word]

@@ -1,4 +1,4 @@
-"""Whether a store that is there holds the utterances, labels and features that are asked for."""
+"""Check that an existing store holds the utterances and labels that are asked for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from featurestore.format.table import Columns, plain_columns
 from featurestore.shared.errors import StoreError
 
 FLAGS = "flags"
-"""The column of what is odd about an utterance, which can depend on the others, e.g. where two have the same audio."""
+"""The column of remarks on utterances. It is not compared: a remark can depend on other utterances, e.g. on copies."""
 
 
 def check_same(backend: Backend, there: pd.DataFrame, plan: Plan) -> None:
@@ -20,7 +20,7 @@ def check_same(backend: Backend, there: pd.DataFrame, plan: Plan) -> None:
     Args:
         backend: of the store.
         there: the table of the store.
-        plan: what is asked for.
+        plan: what the store should hold.
 
     Raises:
         StoreError: naming what is different.
@@ -28,8 +28,8 @@ def check_same(backend: Backend, there: pd.DataFrame, plan: Plan) -> None:
     root, found = backend.path, backend.root()
     for key, asked in (("dataset", plan.dataset), ("ranges", as_json_ranges(plan.ranges))):
         if found[key] != asked and ("dataset" not in there or "dataset" in plan.table):
-            raise StoreError(f"{root} has {key} {found[key]}, asked for was {asked}; use another --store")
-    if "dataset" in there and "dataset" not in plan.table:  # it has grown out of several
+            raise StoreError(f"{root} has {key} {found[key]}, expected {asked}; use another --store")
+    if "dataset" in there and "dataset" not in plan.table:  # the store holds several datasets
         there = there[there["dataset"] == plan.dataset]
     new, gone = plan.table.index.difference(there.index), there.index.difference(plan.table.index)
     if len(new) or len(gone):
@@ -46,11 +46,11 @@ def check_labels(there: pd.DataFrame, asked: pd.DataFrame, root: str) -> None:
 
     Args:
         there: the table of the store.
-        asked: the table that is asked for.
+        asked: the table that it should agree with.
         root: the path of the store, for the message.
 
     Raises:
-        StoreError: naming the columns that are absent or different.
+        StoreError: naming the columns that are missing or different.
     """
     both = asked.index.intersection(there.index)
     columns = [column for column in asked.columns if column not in (*PLACES, FLAGS)]

@@ -11,7 +11,7 @@ from featurestore.format.plan import Ints
 BUCKET_BATCHES = 16
 """Batches whose utterances are sorted by length together, so that a batch has little padding."""
 WINDOW_SHARDS = 8
-"""Shards whose utterances are mixed by a shard-local shuffle."""
+"""Shards whose utterances are shuffled together where shards are kept apart."""
 
 
 def batch_order(
@@ -22,14 +22,14 @@ def batch_order(
     seed: int | None = None,
     groups: Ints | None = None,
 ) -> list[Ints]:
-    """Return positions in batches of similar length; with a seed shuffled, the same for the same seed.
+    """Return positions in batches of similar length; with a seed in random order, the same for the same seed.
 
     Args:
         lengths: of the utterances, in frames.
-        frames: most frames in a batch, with its padding.
-        utterances: in a batch, instead.
-        seed: of the order; by length when absent.
-        groups: of each utterance (its shard): only utterances of `WINDOW_SHARDS` groups are mixed.
+        frames: the most frames in a batch, padding included.
+        utterances: their number in a batch, instead of ``frames``.
+        seed: of the order; when absent the order is by length.
+        groups: the shard of each utterance; utterances of `WINDOW_SHARDS` shards at a time are mixed.
 
     >>> [batch.tolist() for batch in batch_order([5, 9, 4, 30, 6], utterances=2)]
     [[2, 0], [4, 1], [3]]

@@ -25,14 +25,14 @@ from featurestore.shared.config import suggest
 T = TypeVar("T")
 Shuffle = Literal["all", "shards"]
 AHEAD = 4
-"""Utterances that the kernel is asked for before they are read."""
+"""The kernel is told of a read so many utterances ahead."""
 
 
 @dataclass(frozen=True)
 class Batch:
     """Some utterances and their features, ragged: one `Frames` per utterance.
 
-    `featurestore.format.codec.pad` makes one padded array of a feature, `Frames.decode` float32 of what is stored.
+    `featurestore.format.codec.pad` makes one padded array of a feature; `Frames.decode` makes float32.
 
     Attributes:
         names: of the utterances.
@@ -64,35 +64,40 @@ def batches(
         features: to read, by name, of one store. The lengths of the first decide which utterances share a batch.
         index: of that store.
         names: of the utterances; one that is named twice comes twice.
-        layers: of each feature, all where it is not named.
-        frames: of the first feature in a batch, with the padding to its longest utterance; an utterance that is
-            longer is a batch of its own.
-        utterances: in a batch, instead of ``frames``.
-        seed: of the order; by length when absent.
+        layers: to read, by feature; all of a feature that is not named.
+        frames: the most frames of the first feature in a batch, padding included; an utterance that is longer is a
+            batch of its own.
+        utterances: their number in a batch, instead of ``frames``.
+        seed: of the order; when absent the order is by length.
         shuffle: ``all`` mixes all utterances. ``shards`` takes whole shards in random order and mixes the utterances
-            of a few of them: for stores that exceed memory on disks, or links, that want long reads.
+            of a few of them: for stores larger than memory on disks, or links, that need long reads.
         collate: applied to each batch in the thread that has read it; what it returns is yielded.
-        copy: into buffers that are used again once nothing refers to them; otherwise views of the files.
-        cached: read through the page cache; otherwise past it, which is faster for stores that exceed memory, and never
-            faster the second time.
-        threads: that read; by default 2, past the page cache 6, for a remote store 16.
+        copy: whether to copy frames into buffers, which are reused once nothing refers to them, or to return views of
+            the files.
+        cached: whether to read through the page cache. Reading past it is faster for stores larger than memory, but
+            the second time is no faster than the first.
+        threads: number of threads that read; when absent 2, past the page cache 6, for a remote store 16.
 
     Raises:
         StoreError: if an utterance lacks a feature.
-        ValueError: if not exactly one of ``frames`` and ``utterances`` is given, or no feature, or an argument is not
-            one of those named above; or if ``copy`` and ``cached`` are both False.
+        ValueError: if not exactly one of ``frames`` and ``utterances`` is given, or no feature, or another value than
+            those above; or if ``copy`` and ``cached`` are both False.
     """
     if not (copy or cached):
-        raise ValueError("expected copies of what is read past the page cache, found copy=False with cached=False")
+        raise ValueError(
+            "found copy=False with cached=False, expected one of them: past the page cache there are no views"
+        )
     if not features:
-        raise ValueError("expected some features to read, found none")
+        raise ValueError("found no feature to read, expected one or more")
     if shuffle not in get_args(Shuffle):
         raise ValueError(f"expected shuffle to be one of {', '.join(get_args(Shuffle))}, found {shuffle!r}")
     if threads is not None and threads < 1:
         raise ValueError(f"expected 1 thread or more, found {threads}")
     for feature in layers or {}:
         if feature not in features:
-            raise ValueError(f"layers of {feature!r}, which is not read{suggest(feature, features)}")
+            raise ValueError(
+                f"found layers of {feature!r}, which is not among the features to read{suggest(feature, features)}"
+            )
     first = next(iter(features.values()))
     names = list(names)
     rows = np.array([index[name] for name in names], np.int64)

@@ -1,4 +1,4 @@
-"""Memory for batches that is used again: fresh pages cost more than the copy itself."""
+"""Memory for batches that is reused: fresh pages cost more than the copy itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 HUGE_PAGE = 2 << 20
 MOST_FREE = 1 << 30
-"""Bytes that are kept for batches to come."""
+"""Bytes of free buffers that are kept for further batches."""
 
 
 class _Buffers:
@@ -37,13 +37,13 @@ class _Buffers:
                 self._free.append(self._returned.popleft())
             self._free.sort(key=len)
             while len(self._free) > 1 and sum(map(len, self._free)) > MOST_FREE:
-                del self._free[0]  # small ones are made again soon
+                del self._free[0]  # a small one is quickly made again
             fitting = [number for number, buffer in enumerate(self._free) if len(buffer) >= size]
             return self._free.pop(fitting[0]) if fitting else None
 
 
 def _map_memory(size: int) -> mmap.mmap:
-    """Return new memory of this process alone, with room to be used again for a batch that is a little larger."""
+    """Return new private memory, a little more than asked for, so that a slightly larger batch can reuse it."""
     length = -(-(size + size // 8) // HUGE_PAGE) * HUGE_PAGE
     buffer = mmap.mmap(-1, max(HUGE_PAGE, length), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
@@ -52,4 +52,4 @@ def _map_memory(size: int) -> mmap.mmap:
 
 
 BUFFERS = _Buffers()
-"""Of this process."""
+"""The buffers of this process."""

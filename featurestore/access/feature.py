@@ -29,8 +29,8 @@ class Block(NamedTuple):
         row: of the utterance in the table.
         first: frame in the shard.
         length: number of frames.
-        run: of layers, that is read.
-        within: which layers of the run are wanted.
+        run: the contiguous layers that are read.
+        within: those of the run that are wanted.
     """
 
     reader: BlockReader
@@ -42,12 +42,12 @@ class Block(NamedTuple):
 
     @property
     def place(self) -> tuple[int, tuple[int, int, int]]:
-        """The byte of the file where it begins, and its shape: (layers, frames with the padding, width)."""
+        """The byte of the file where the run begins, and its shape: (layers, frames with padding, width)."""
         return self.reader.block(self.first, self.length, self.run)
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(layers, frames with the padding, width)."""
+        """(layers, frames with padding, width)."""
         return self.place[1]
 
     def checksum(self) -> int:
@@ -59,7 +59,7 @@ class Block(NamedTuple):
         self.reader.prefetch(self.first, self.length, self.run)
 
     def read_into(self, values: Array, offset: int | None = None) -> None:
-        """Fill ``values``, of the `shape` of the block; ``offset`` is its byte in the file, if it is known."""
+        """Fill ``values``, which has the `shape` of the block; ``offset`` is its byte in the file, if known."""
         if self.reader.contiguous:
             self.reader.read_into(values, self.place[0] if offset is None else offset)
         else:
@@ -82,7 +82,7 @@ class FeatureStore(PlannedFeature):
 
     @property
     def remote(self) -> bool:
-        """Whether it is behind a URL."""
+        """Whether the store is behind a URL."""
         return self.backend.files.remote
 
     def frames(self, name: str) -> int:
@@ -98,14 +98,14 @@ class FeatureStore(PlannedFeature):
         row = self._index[name]
         if not self.spec.hop:
             raise StoreError(
-                f"{self.name} has no clock: its frames have an order, but no times; where they are tokens of a text, "
-                "the feature words has the times of their words"
+                f"{self.name} has no clock: its frames have an order, but no times; if they are tokens of a text, the "
+                "feature words has the times of their words"
             )
         first = float(self._first_times[row])
         return first + self.spec.hop * np.arange(self.lengths[row], dtype=np.float64)
 
     def read(self, name: str, layers: Layers = None) -> Frames:
-        """Return the stored frames of an utterance, as views of the file where they can be.
+        """Return the stored frames of an utterance, as views of the file if possible.
 
         Args:
             name: of the utterance.
@@ -134,7 +134,7 @@ class FeatureStore(PlannedFeature):
         return self._index[name]
 
     def frames_of(self, block: Block, values: Array) -> Frames:
-        """Return the frames of a block whose values have been read, with the padding or without."""
+        """Return the frames of a block, given its values, with padding or without."""
         if block.within is not ALL:
             values = values[block.within]
         if values.shape[1] != block.length:
@@ -168,8 +168,8 @@ class FeatureStore(PlannedFeature):
     def _affine(self) -> bool:
         return "scale" in self.layouts
 
-    # an element of a compact array is read in a third of the time that one of a numpy array takes, in an eighth of the
-    # memory of a list
+    # reading an element of a compact array takes a third of the time of a numpy array; a list takes eight times as much
+    # memory
     @cached_property
     def _shards(self) -> compact.array[int]:
         return compact.array("q", self._index.shard.tobytes())

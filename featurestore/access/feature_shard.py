@@ -43,14 +43,14 @@ class FeatureShard:
         return self
 
     def add(self, name: str, frames: Floats) -> None:
-        """Store the frames (layers, frames, dim) of an utterance; what cannot be stored is recorded as failed.
+        """Store the frames (layers, frames, dim) of an utterance; if they cannot be stored, it has failed.
 
         Raises:
             StoreError: if their shape is not the planned one.
         """
         expected = (self._spec.layers, self._counts[self._rank(name)], self._spec.dim)
         if frames.shape != expected:
-            raise StoreError(f"{self._name} of {name} has the shape {frames.shape}, planned was {expected}")
+            raise StoreError(f"{self._name} of {name} has the shape {frames.shape}, expected {expected} as planned")
         with np.errstate(over="ignore"):
             frames = np.asarray(frames, np.float32)
         try:
@@ -69,17 +69,17 @@ class FeatureShard:
         expected = (self._spec.layers, self._counts[self._rank(name)], self._layouts["data"].shard[2])
         if (stored.values.shape, stored.dtype) != (expected, self._spec.dtype):
             found = f"{stored.values.shape} {stored.dtype}"
-            raise StoreError(f"{self._name} of {name} is {found}, planned was {expected} {self._spec.dtype}")
+            raise StoreError(f"{self._name} of {name} is {found}, expected {expected} {self._spec.dtype} as planned")
         shape = (self._spec.layers, self._spec.dim)
         for values in (mean, sd, stored.scale, stored.offset):
             if values is not None and values.shape != shape:
                 raise StoreError(f"{self._name} of {name} has statistics or scales {values.shape}, expected {shape}")
-        if self._ranks[name] != self._next:  # it has to wait, and what it was made from may change meanwhile
+        if self._ranks[name] != self._next:  # it waits for others, and the caller may change its array
             stored = replace(stored, values=np.array(stored.values))
         self._take(name, (stored, mean, sd))
 
     def fail(self, name: str, reason: str) -> None:
-        """Record that an utterance has no frames, and why."""
+        """Record that an utterance has failed: it has no frames, for this reason."""
         self._take(name, reason)
 
     def flag(self, name: str, remark: str) -> None:
@@ -91,7 +91,7 @@ class FeatureShard:
         """Keep an utterance until all before it are written: the order of a file is that of the plan."""
         rank = self._rank(name)
         if rank < self._next or rank in self._waiting:
-            raise StoreError(f"{self._name} of {name} was given already")
+            raise StoreError(f"{self._name} of {name} was given twice, expected once")
         self._waiting[rank] = content
         while self._next in self._waiting:
             self._write(self._next, self._waiting.pop(self._next))
@@ -122,7 +122,9 @@ class FeatureShard:
                 return
             if self._next < len(self.names):
                 missing = [self.names[rank] for rank in range(self._next, len(self.names)) if rank not in self._waiting]
-                raise StoreError(f"{self._name}: shard {self._number} got nothing for {', '.join(missing[:5])}")
+                raise StoreError(
+                    f"{self._name}: shard {self._number} got neither frames nor a failure of {', '.join(missing[:5])}"
+                )
             files = self._files.close()
         flagged = {name: self._flagged[name] for name in self.names if name in self._flagged}
         crcs = "".join(f"{crc:08x}" for crc in self._crcs)

@@ -13,7 +13,7 @@ from featurestore.format.files import Array
 from featurestore.format.shard import ALL
 
 Layers = slice | int | Sequence[int] | npt.NDArray[np.integer[Any]] | None
-"""By number, several, or a slice; a truth value for each layer; all where it is None."""
+"""The number of a layer, several numbers, a slice, or a truth value for each layer; None for all layers."""
 
 
 def layer_range(layers: Layers, count: int) -> tuple[slice, slice | Array]:
@@ -26,7 +26,9 @@ def layer_range(layers: Layers, count: int) -> tuple[slice, slice | Array]:
     if chosen.dtype == bool and chosen.shape == (count,):
         chosen = np.flatnonzero(chosen)
     if chosen.dtype.kind not in "iu" or chosen.ndim != 1:
-        raise IndexError(f"layers {layers}: expected numbers, a slice, or one truth value for each of {count} layers")
+        raise IndexError(
+            f"found layers {layers}, expected numbers, a slice, or one truth value for each of the {count} layers"
+        )
     return _range_of(tuple(chosen.tolist()), count)
 
 
@@ -34,7 +36,7 @@ def layer_range(layers: Layers, count: int) -> tuple[slice, slice | Array]:
 def _range_of(layers: int | range | tuple[int, ...], count: int) -> tuple[slice, slice | Array]:
     wanted = np.atleast_1d(np.array(layers, np.int64))
     if not isinstance(layers, range) and (wanted.size == 0 or wanted.min() < -count or wanted.max() >= count):
-        raise IndexError(f"layers {layers} of a feature with {count} layers, numbered 0 to {count - 1}")
+        raise IndexError(f"found layers {layers}, expected one or more of the layers 0 to {count - 1}")
     if wanted.size == 0:
         return slice(0, 1), wanted
     wanted = wanted % count

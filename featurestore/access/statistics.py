@@ -14,9 +14,9 @@ from featurestore.format.codec import Floats
 from featurestore.shared.errors import StoreError
 
 BLOCK_FRAMES = 2000
-"""Frames that are decoded together, about: some 200 MB of a large encoder."""
+"""About how many frames are decoded at once: some 200 MB of a large encoder."""
 POOLED_FRAMES = 100_000
-"""Frames of the utterances whose pooled statistics are merged together, about: as many bytes."""
+"""About how many frames the utterances have whose pooled statistics are merged at once: as many bytes."""
 
 
 def to_dask(feature: FeatureStore, names: Sequence[str]) -> Any:
@@ -33,9 +33,9 @@ def to_dask(feature: FeatureStore, names: Sequence[str]) -> Any:
     from dask.delayed import delayed
 
     if not names:
-        raise StoreError(f"no utterance to read {feature.name} of")
+        raise StoreError(f"found no utterance, expected one or more to read {feature.name} of")
     for name in names:
-        feature.block(name)  # it must be there, and not only when the graph runs
+        feature.block(name)  # an error now if it is missing, and not when the graph runs
     read = delayed(_read, pure=False)
     layers, dim = feature.spec.layers, feature.spec.dim
     blocks = [
@@ -46,7 +46,7 @@ def to_dask(feature: FeatureStore, names: Sequence[str]) -> Any:
 
 
 class Pooled(Protocol):
-    """A feature whose mean and deviation over time are stored."""
+    """A feature whose means and standard deviations over time are stored."""
 
     @property
     def name(self) -> str:
@@ -71,7 +71,7 @@ def corpus_statistics(feature: Pooled, names: Sequence[str]) -> tuple[Floats, Fl
     from dask.delayed import delayed
 
     if not names:
-        raise StoreError(f"no utterance to read {feature.name} of")
+        raise StoreError(f"found no utterance, expected one or more to read {feature.name} of")
     moments, merge = delayed(_moments, pure=False), delayed(_merge, pure=False)
     found = [moments(feature, group) for group in _groups(feature, names, POOLED_FRAMES)]
     while len(found) > 1:

@@ -40,7 +40,7 @@ class Store:
         self._attributes = self.backend.attributes()
         version = self._attributes.get("format")
         if not isinstance(version, int):
-            raise StoreError(f"{path} is not a store that ser-extract has made: it names no format")
+            raise StoreError(f"{path} is not a store that ser-extract has made: its attributes have no format")
         if version > FORMAT_VERSION:
             raise StoreError(
                 f"{path} has the format {version}, this version reads {FORMAT_VERSION}: update ser-featurestore"
@@ -56,7 +56,7 @@ class Store:
 
     @property
     def remote(self) -> bool:
-        """Whether it is behind a URL."""
+        """Whether the store is behind a URL."""
         return self.backend.files.remote
 
     @property
@@ -66,7 +66,7 @@ class Store:
 
     @property
     def left_out(self) -> dict[str, str]:
-        """The utterances that could not be planned, with the reason."""
+        """The utterances that are not in the store, with the reason."""
         return dict(self._attributes["left_out"])
 
     @property
@@ -76,7 +76,7 @@ class Store:
 
     @property
     def sealed(self) -> bool:
-        """Whether the attributes of the root are those that were written."""
+        """Whether the attributes of the root are as they were written."""
         return is_sealed(self._attributes)
 
     @cached_property
@@ -103,14 +103,14 @@ class Store:
         return {name: self._feature(name) for name in self._planned}
 
     def _feature(self, name: str) -> FeatureStore:
-        """Return a feature; the others are not looked at, and may be damaged."""
+        """Return a feature without reading the others, which may be damaged."""
         if name not in self._parts:
             self._parts[name] = FeatureStore(self.backend, name, self.index)
         return self._parts[name]
 
     @property
     def features(self) -> dict[str, FeatureSpec]:
-        """What each feature is that can be read."""
+        """The spec of each feature that can be read."""
         return {name: feature.spec for name, feature in self.parts.items() if feature.complete or self._partial}
 
     def feature(self, name: str) -> FeatureStore:
@@ -135,7 +135,7 @@ class Store:
         return [name for name in self.index.names if name not in failed]
 
     def __getitem__(self, name: str) -> Utterance:
-        self.index[name]  # it must be there
+        self.index[name]  # an error if there is none
         return Utterance(self, name)
 
     def read(
@@ -146,7 +146,7 @@ class Store:
         Args:
             names: of the utterances.
             features: to read.
-            layers: of each feature, all where it is not named.
+            layers: to read, by feature; all of a feature that is not named.
         """
         layers = layers or {}
         return {f: [self.feature(f).read(name, layers.get(f)) for name in names] for f in features}

@@ -1,4 +1,4 @@
-"""Writing a store in three steps that can each be repeated: plan, shards, commit."""
+"""Write a store in three steps, each of which can be repeated: plan, shards, commit."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from featurestore.shared.errors import StoreError
 class StoreWriter:
     """Writes one store.
 
-    Every shard is a pure function of the plan, and counts only when its record is on the disk after it: a writer can
-    be killed at any instant and started again, and the bytes come out the same.
+    Every shard is a pure function of the plan, and counts only once its record is on the disk, too. So a writer can be
+    killed at any instant and started again, and the bytes come out the same.
 
     Args:
-        path: of the store; made by `plan`.
+        path: of the store, which `plan` makes.
 
     Raises:
-        StoreError: if it is not on this machine.
+        StoreError: if the path is not on this machine.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -56,15 +56,15 @@ class StoreWriter:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other processes from writing to the same store, and let readers see what was written at the end.
+        """Keep other processes from writing to the store while the block runs.
 
-        What is written into an HDF5 file, they see then; left with an error, all of it is there when the same is
-        written again.
+        Readers of an HDF5 file see what was written when the block ends. If it ends with an error, what was written
+        stays, and the next writer goes on from there.
 
         Raises:
             StoreError: naming the process that is writing to it.
         """
-        path = Path(os.path.realpath(self.path))  # the lock lies beside it, under its name, however it is called
+        path = Path(os.path.realpath(self.path))  # beside the store itself, if the path is a link
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = os.open(
             path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666
@@ -92,7 +92,7 @@ class StoreWriter:
             StoreError: naming the process that is writing to it.
         """
         with self.lock():
-            self.backend.publish()  # what a killed extraction left: it is not part of this change
+            self.backend.publish()  # what a killed extraction left is not part of this change
             resumable, self.backend = self.backend, self.backend.at_once_backend()
             try:
                 yield
@@ -113,7 +113,7 @@ class StoreWriter:
         return self.backend.exists()
 
     def room(self, size: int) -> int:
-        """Return the bytes that the disk must have free for shards of so many bytes."""
+        """Return how many bytes must be free on the disk to write shards of so many bytes."""
         return self.backend.room(size)
 
     def dataset(self) -> str:
@@ -135,7 +135,7 @@ class StoreWriter:
         self._forget()
 
     def plan(self, plan: Plan) -> None:
-        """Write the plan of a new store, or check that the store there holds these utterances with these labels.
+        """Write the plan of a new store, or check that an existing one holds these utterances with these labels.
 
         Raises:
             StoreError: if it holds other utterances or labels.
@@ -145,7 +145,7 @@ class StoreWriter:
             return
         others = self.backend.others()
         if others:
-            raise StoreError(f"{self.path} is a folder with something else in it, e.g. {others[0]}; give another path")
+            raise StoreError(f"{self.path} is not a store, but a folder that holds {others[0]}; give another path")
         attributes = {
             "format": FORMAT_VERSION,
             "dataset": plan.dataset,
@@ -159,10 +159,10 @@ class StoreWriter:
             change.group("", sealed(attributes))
 
     def replace_table(self, table: pd.DataFrame) -> None:
-        """Write other labels of the same utterances.
+        """Replace the labels of the same utterances.
 
         Raises:
-            StoreError: if those that are there are damaged.
+            StoreError: if the present ones are damaged.
         """
         attributes = check_intact(self.backend, self.table)
         with self.change() as change:
@@ -174,18 +174,18 @@ class StoreWriter:
         return self.exists() and name in self.backend.features()
 
     def check_feature(self, name: str, spec: FeatureSpec) -> None:
-        """Check that a feature can be stored, and is not there yet, or with the same settings.
+        """Check that a feature can be stored, and that the store does not have it with other settings.
 
         Raises:
-            StoreError: naming each setting in which the feature that is there differs.
+            StoreError: naming each setting in which the stored feature differs.
         """
         if not is_name(name):
-            raise StoreError(f"a feature cannot be named {name!r}: it is the name of a folder in the store")
+            raise StoreError(f"a feature cannot be named {name!r}: expected a name that a folder of the store can have")
         if not self.has(name):
             if spec.compress and not self.backend.compresses:
                 raise StoreError(
-                    f"{self.path} cannot hold {name} with compress={spec.compress}, the HDF5 form stores frames as "
-                    "they are: give a path that ends in .zarr"
+                    f"{self.path} cannot hold {name} with compress={spec.compress}, an HDF5 file is not compressed: "
+                    "give a path that ends in .zarr"
                 )
             return
         differences = self.backend.spec(name).differences(spec)
@@ -196,27 +196,29 @@ class StoreWriter:
             )
 
     def plan_feature(self, name: str, feature: FeaturePlan) -> None:
-        """Write the plan of a feature, or check that the one that is there is the same.
+        """Write the plan of a feature, or check that the stored one has the same settings.
 
         Args:
             name: of the feature.
             feature: for every utterance of the store, in the order of its table.
 
         Raises:
-            StoreError: naming each setting in which the feature that is there differs.
+            StoreError: naming each setting in which the stored feature differs.
         """
         self.check_feature(name, feature.spec)
         if self.has(name):
             return
         shard, shards = self.index.shard, self.index.shards
         if len(feature.frames) != len(shard):
-            raise StoreError(f"the plan of {name} is of {len(feature.frames)} utterances, {self.path} has {len(shard)}")
+            raise StoreError(
+                f"the plan of {name} has {len(feature.frames)} utterances, expected {len(shard)} as in {self.path}"
+            )
         start, shard_frames = place_frames(feature.frames, shard)
         slots = count_slots(shard, self.index.slot)
         group, layouts = f"features/{name}", array_layouts(feature.spec, shard_frames, slots)
         for array, layout in layouts.items():
             self.backend.check_layout(f"{group}/{array}", layout)
-        with self.backend.change() as change:  # which changes nothing that was read
+        with self.backend.change() as change:  # nothing that was read changes
             change.group(group, feature.spec.to_dict())
             for array, values in zip(PLANNED, (start, feature.frames, feature.times), strict=True):
                 change.array(f"{group}/{array}", values, "utterance")
@@ -232,7 +234,7 @@ class StoreWriter:
         return FeatureShard(self.backend, self.feature(name), number)
 
     def commit(self, name: str) -> None:
-        """Write the manifest of a feature, which says what is complete.
+        """Write the manifest of a feature, which makes it complete.
 
         Raises:
             StoreError: if shards are missing, or the plan is damaged.
@@ -241,7 +243,7 @@ class StoreWriter:
         records = self._written(name, manifest)
         missing = self._missing(records)
         if missing:
-            raise StoreError(f"{self.path}: {name} is not complete: shards {missing} are missing")
+            raise StoreError(f"{self.path}: {name} is not complete, shards {missing} are missing: extract them first")
         if manifest is None or len(manifest["shards"]) < len(records):
             checksums = self.feature(name).checksums
             if manifest is not None:
@@ -250,10 +252,10 @@ class StoreWriter:
                 shards = {str(number): records[number] for number in sorted(records)}
                 change.manifest(name, {"plan": checksums, "shards": shards})
         self.backend.drop_records(name)
-        self._features.pop(name, None)  # whose manifest is that of before
+        self._features.pop(name, None)  # it has the old manifest
 
     def drop(self, name: str, shards: set[int] | None) -> None:
-        """Drop ``shards`` of a feature, which are then to be written again; the whole feature where it is None."""
+        """Drop ``shards`` of a feature, so that they are written again; None drops the whole feature."""
         self._features.pop(name, None)
         if shards is None:
             with self.backend.change() as change:
@@ -283,7 +285,7 @@ class StoreWriter:
         return self._index
 
     def feature(self, name: str) -> PlannedFeature:
-        """Return a feature as it is planned."""
+        """Return a feature without its frames."""
         if name not in self._features:
             self._features[name] = PlannedFeature(self.backend, name, self.index)
         return self._features[name]

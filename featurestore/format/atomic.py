@@ -1,4 +1,4 @@
-"""Files that are either there whole, on the disk, or not there at all."""
+"""Write files so that each is whole on the disk, or does not exist at all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def write_file(file: Path, content: bytes) -> None:
-    """Write a file that is either there whole, on the disk, or not there at all."""
+    """Write a file that is whole on the disk, or does not exist at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
@@ -25,7 +25,7 @@ def write_file(file: Path, content: bytes) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Add the name of the file to an error of writing to it: an error about a full disk comes without."""
+    """Add the path to an OSError that names no file, as that about a full disk does."""
     try:
         yield
     except OSError as error:

@@ -1,6 +1,6 @@
-"""What a backend gives: the parts of a store, which are the same in a Zarr folder and in an HDF5 file.
+"""The base of backends: a store has the same parts in a Zarr folder and in an HDF5 file.
 
-A Zarr folder is written in place. An HDF5 file is written whole and replaced whole: until then, what is new lies in a
+A Zarr folder is written in place. An HDF5 file is written whole and replaced whole: until then, new content lies in a
 folder beside it (`featurestore.format.draft`).
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from featurestore.format.documents import Root, Table, Tree, checked
 from featurestore.format.files import Array, Files
@@ -16,9 +16,6 @@ from featurestore.format.layout import ArrayLayout
 from featurestore.format.plan import FeatureSpec, Ints
 from featurestore.format.shard import BlockReader
 from featurestore.shared.errors import StoreError
-
-if TYPE_CHECKING:
-    pass
 
 T = TypeVar("T")
 Record = dict[str, Any]
@@ -102,13 +99,13 @@ class Backend(ABC):
         return dict(checked(Table, self.attributes("table"), f"{self.path}: table")["columns"])
 
     def spec(self, feature: str) -> FeatureSpec:
-        """Return what a feature is.
+        """Return the spec of a feature.
 
         Raises:
-            StoreError: if it cannot be understood.
+            StoreError: if its attributes are damaged.
         """
         try:
             return FeatureSpec(**self.attributes(f"features/{feature}"))
         except (TypeError, ValueError) as error:
             problem = " ".join(str(error).split())  # one line
-            raise StoreError(f"{self.path}: what the feature {feature} is cannot be understood: {problem}") from None
+            raise StoreError(f"{self.path}: the attributes of the feature {feature} are damaged: {problem}") from None

@@ -13,7 +13,7 @@ Dtype = Literal["float32", "float16", "bfloat16", "int8", "int4"]
 Floats = npt.NDArray[np.float32]
 
 ELEMENT = {"float32": "float32", "float16": "float16", "bfloat16": "uint16", "int8": "int8", "int4": "uint8"}
-"""What lies on the disk: the bits of a bfloat16 as uint16, and two channels of int4 in one uint8, the even one low."""
+"""The elements on the disk: a bfloat16 as the bits of a uint16, two channels of int4 in a uint8, the even one low."""
 QUANTISED = ("int8", "int4")
 STEPS = {"int8": (-128, 127), "int4": (0, 15)}
 """The first and the last step of the quantised data types."""
@@ -66,7 +66,7 @@ class Frames:
 
 
 def encode(frames: Floats, dtype: Dtype) -> Frames:
-    """Return ``frames`` (layers, frames, dim) in the form that is stored.
+    """Return ``frames`` (layers, frames, dim) as they are stored.
 
     The largest error is, for ``float16`` 2**-11 of the value (2**-25 of values below 2**-14), for ``bfloat16`` 2**-8 of
     it; for ``int8`` and ``int4`` half a step, where 255 or 15 steps are the range that the channel has in this layer
@@ -87,7 +87,9 @@ def encode(frames: Floats, dtype: Dtype) -> Frames:
         raise ValueError(f"found values that are not finite in layers {layers}")
     largest = max(float(high.max(initial=0)), -float(low.min(initial=0)))
     if largest > LARGEST.get(dtype, np.inf):
-        raise ValueError(f"found the value {largest:.4g}, {dtype} ends at {LARGEST[dtype]:.5g}: store it as float32")
+        raise ValueError(
+            f"found the value {largest:.4g}, {dtype} holds at most {LARGEST[dtype]:.5g}: store it as float32"
+        )
     dim = frames.shape[2]
     if dtype in QUANTISED:
         values, scale, offset = _quantise(frames, low, high, dtype)

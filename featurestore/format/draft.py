@@ -1,8 +1,8 @@
-"""An HDF5 file that is being changed: new content lies in a folder beside the file, over what the file holds.
+"""An HDF5 file that is being changed: new content lies in a folder beside the file, the draft.
 
-The folder is laid out as a Zarr store, but holds only what was written since, and its shards have no index: their bytes
-are those of the chunks that they become. A reader of the file sees nothing of it until `DraftBackend.publish` has
-written another file, with all of both, and given it the name. So a file is always whole, whatever ends the process.
+The draft is laid out like a Zarr store, but holds only what is new, and its shards have no index: they have the bytes
+of the chunks that they become. Readers of the file see nothing of the draft until `DraftBackend.publish` has written a
+new file with the content of both, and renamed it. So the file is always whole, even if a process is killed.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from featurestore.shared.errors import MALFORMED, StoreError
 LARGEST_CHUNK = (1 << 32) - 1
 """Bytes of a chunk that all versions of HDF5 can read."""
 NOTE = ".draft.json"
-"""``base``: the fingerprint of the file that the folder adds to, null where there was none; ``removed``: the features
-that are no longer in it; ``published``: the fingerprint of the file that takes its place, once that is written."""
+"""``base``: the fingerprint of the file that the draft changes, null if there was none; ``removed``: the features that
+it removes; ``published``: the fingerprint of the file that replaces it, once that is written."""
 
 
 class DraftFiles(LocalFiles):
-    """The files of the folder; if the folder has gone, a missing file is no sign of damage."""
+    """The files of the draft; if all of it is gone, it was published, and a missing file is no damage."""
 
     def _open_file(self, path: str) -> OpenFile:
         try:
@@ -53,13 +53,13 @@ class DraftFiles(LocalFiles):
 
 
 class DraftBackend(ZarrBackend):
-    """The HDF5 file at ``path``, with what is new."""
+    """The HDF5 file at ``path``, as its draft changes it."""
 
     compresses: ClassVar[bool] = False
     shard_writer: ClassVar[type[ShardWriter]] = ShardWriter
 
     def __init__(self, path: Path, resumable: bool = True) -> None:
-        self._file = Path(os.path.realpath(path))  # the folder lies beside it, under its name, however it is called
+        self._file = Path(os.path.realpath(path))  # the draft lies beside the file itself, if the path is a link
         kind = "draft" if resumable else "change"
         super().__init__(DraftFiles(str(self._file.with_name(f".{self._file.name}.{kind}"))))
         self._shown, self._resumable = path, resumable
@@ -72,7 +72,7 @@ class DraftBackend(ZarrBackend):
 
     @override
     def begun(self) -> bool:
-        if self._root.is_symlink():  # it would be written to what it leads to
+        if self._root.is_symlink():  # writing would change what the link leads to
             raise StoreError(f"{self._root} is a symbolic link, which is not followed: remove it")
         return self._root.exists()
 
@@ -125,20 +125,20 @@ class DraftBackend(ZarrBackend):
         return base.shard_file(feature, array, number) if base else super().shard_file(feature, array, number)
 
     def _older(self, path: str) -> Hdf5Backend | None:
-        """Return the file if the content of a path lies in it and not in the folder, otherwise None.
+        """Return the backend of the file if the file holds the path, and not the draft; otherwise None.
 
         Raises:
-            OSError: if the folder has gone: what was in it is in another file now.
+            OSError: if the draft is gone: its content is in another file now.
         """
         if self._folder not in (None, _inode(self._root)):
             raise _changed(self.path)
-        planned_anew = "/".join([*path.split("/")[:2], "zarr.json"])  # all of a feature is where its attributes are
+        planned_anew = "/".join([*path.split("/")[:2], "zarr.json"])  # a feature is wholly where its attributes are
         in_folder = self.files.exists(path) or (path.startswith("features/") and self.files.exists(planned_anew))
         return None if in_folder else self._base
 
     @property
     def _note(self) -> Tree:
-        """What the folder is: see `NOTE`."""
+        """What the draft changes: see `NOTE`."""
         if not self.files.exists(NOTE):
             return {"base": None, "removed": [], "published": None}
         try:
@@ -148,28 +148,27 @@ class DraftBackend(ZarrBackend):
             raise StoreError(f"{self._root} is damaged: {error!r}; delete it") from None
 
     def contradiction(self) -> str:
-        """Return why the folder cannot be added to the file that is there; empty if it can."""
+        """Return why the draft is not one of the present file; empty if it is."""
         base, published, found = self._note["base"], self._note["published"], _fingerprint_of(self._base)
         if found == base or (published is not None and found == published):
             return ""
         delete = f"or delete {self._root} to go on without that change"
         if found is None:
-            return (
-                f"{self.path} is gone, to which an unfinished change adds: put it back to finish the change, {delete}"
-            )
+            return f"{self.path} is gone, but has an unfinished change: put it back to finish the change, {delete}"
         if base is None:
             return (
-                f"{self.path} is not what an unfinished change is to make of it: move it away to finish that, {delete}"
+                f"{self.path} appeared while an unfinished change was making it: move it away to finish that, {delete}"
             )
         return (
-            f"{self.path} is not the file to which an unfinished change adds: put that one back to finish it, {delete}"
+            f"{self.path} is not the file that an unfinished change was changing: put that one back to finish it, "
+            f"{delete}"
         )
 
     def recover(self) -> None:
-        """Clear away what a killed process left, and make sure that the change it began belongs to the file.
+        """Clear away what a killed process left, and check that the draft is one of the present file.
 
         Raises:
-            StoreError: if it belongs to another.
+            StoreError: if it is one of another file.
         """
         self._look_again()
         refuse_journal(self._file)
@@ -201,7 +200,7 @@ class DraftBackend(ZarrBackend):
         return super().write_shard(feature, number, layouts)
 
     def _begin(self) -> None:
-        """Make the folder, if it is not there.
+        """Make the draft, if there is none.
 
         Raises:
             StoreError: if the file cannot take a change.
@@ -215,7 +214,7 @@ class DraftBackend(ZarrBackend):
         try:
             write_file(temporary / NOTE, as_json({**self._note, "base": _fingerprint_of(self._base)}))
             if self._base and not self._file.stat().st_mode & 0o077:
-                temporary.chmod(0o700)  # what is in the file is for nobody else
+                temporary.chmod(0o700)  # the content is for nobody else
             publish(temporary, self._root)
         except OSError:  # the disk is full, or another process was faster
             _delete(temporary)
@@ -224,9 +223,9 @@ class DraftBackend(ZarrBackend):
         self._folder = _inode(self._root)
 
     def _check_base(self, base: Hdf5Backend) -> None:
-        """Refuse a file that a change would not leave whole, before the work is done."""
+        """Refuse a file that cannot be replaced without loss, before the work is done."""
         if not os.access(self._file, os.W_OK):
-            raise StoreError(f"{self.path} is read-only, and would be replaced: make it writable to change it")
+            raise StoreError(f"{self.path} is read-only, but a change would replace it: make it writable")
         others = base.others()
         if others:
             some = ", ".join(others[:5])
@@ -234,7 +233,7 @@ class DraftBackend(ZarrBackend):
                 f"{self.path} also holds {some}, which is no part of a store and would be lost, since the file is "
                 "written anew: move it to another file"
             )
-        for feature in base.features() if self._resumable else ():  # a small one may be to remove what is damaged
+        for feature in base.features() if self._resumable else ():  # a small change may remove what is damaged
             manifest = base.manifest(feature)
             if manifest is not None:
                 check_plan(plan_of(base, feature), manifest["plan"], f"{feature} in {self.path}")
@@ -250,10 +249,10 @@ class DraftBackend(ZarrBackend):
         return DraftBackend(self._shown, resumable=False)
 
     def publish(self) -> None:
-        """Write the file anew, with all that was written, and remove the folder.
+        """Write a new file with the content of the file and the draft, rename it, and remove the draft.
 
         Raises:
-            StoreError: if a part of the store is damaged, the disk has no room, or the file is another one by now.
+            StoreError: if a part of the store is damaged, the disk has no room, or another file has appeared.
         """
         if not self.begun():
             return
@@ -267,7 +266,7 @@ class DraftBackend(ZarrBackend):
             write_file(self._root / NOTE, as_json(note))
             if self._file.exists():
                 _give_rights(self._file, temporary)
-            if _fingerprint_of(_open_file(self._file)) != note["base"]:  # it was replaced while this took place
+            if _fingerprint_of(_open_file(self._file)) != note["base"]:  # it was replaced meanwhile
                 self._look_again()
                 raise StoreError(self.contradiction())
             publish(temporary, self._file)
@@ -277,7 +276,7 @@ class DraftBackend(ZarrBackend):
         self.discard()
 
     def discard(self) -> None:
-        """Remove the folder."""
+        """Remove the draft."""
         if self.begun():
             gone = self._root.with_name(f"{self._root.name}.gone.tmp")
             _delete(gone)
@@ -286,7 +285,7 @@ class DraftBackend(ZarrBackend):
         self._look_again()
 
     def _look_again(self) -> None:
-        """Forget the files that were opened: others may have taken their places."""
+        """Forget the open files: others may have replaced them."""
         self.files = DraftFiles(self.files.root)
         self._base = _open_file(self._file)
         self._folder = _inode(self._root)
@@ -296,12 +295,12 @@ class DraftBackend(ZarrBackend):
         size = prod(layout.shard) * layout.dtype.itemsize
         if size > LARGEST_CHUNK:
             raise StoreError(
-                f"a shard of {path} would have {size / 1e9:.1f} GB, HDF5 holds {LARGEST_CHUNK / 1e9:.1f}: give a path "
-                "that ends in .zarr, or a smaller dtype"
+                f"a shard of {path} would have {size / 1e9:.1f} GB, an HDF5 file holds at most "
+                f"{LARGEST_CHUNK / 1e9:.1f}: give a path that ends in .zarr, or a smaller dtype"
             )
 
     def room(self, size: int) -> int:
-        """Return the bytes that the disk must have free for shards of so many bytes, and then for the whole file."""
+        """Return how many bytes must be free on the disk for shards of so many bytes, and then the whole file."""
         old = self._file.stat().st_size if self._file.exists() else 0
         return 2 * size + old + sum(file.stat().st_blocks * 512 for file in self._root.rglob("*") if file.is_file())
 
@@ -334,7 +333,7 @@ def _give_rights(old: Path, new: Path) -> None:
 
 
 def _delete(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it; never what a link leads to."""
+    """Remove a file, or a folder with all of its content, but never the target of a link."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

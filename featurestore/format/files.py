@@ -1,4 +1,4 @@
-"""Where the bytes of a store are: its files, each read by ranges of bytes; they are on this machine or behind a URL."""
+"""The files of a store, on this machine or behind a URL, read by ranges of bytes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from featurestore.shared.errors import StoreError
 
 Array = npt.NDArray[Any]
 PAGE = 4096
-"""What reads past the page cache are aligned to."""
+"""Reads past the page cache are aligned to it."""
 FEW = 1 << 24
-"""Bytes that are believed of any file, whatever the disk holds of it."""
+"""Up to so many bytes a file may be one large hole."""
 
 
 class OpenFile(ABC):
@@ -24,7 +24,7 @@ class OpenFile(ABC):
 
     Attributes:
         size: its bytes.
-        identity: what another file in its place has not.
+        identity: differs if another file takes its place.
     """
 
     size: int
@@ -32,37 +32,38 @@ class OpenFile(ABC):
 
     @abstractmethod
     def check(self, offset: int, size: int) -> None:
-        """Check that there are ``size`` bytes from ``offset`` on, before memory for them is taken.
+        """Check that the file has ``size`` bytes from ``offset`` on, before memory for them is allocated.
 
         Raises:
-            StoreError: if the file ends before.
+            StoreError: if it is shorter.
         """
 
     @abstractmethod
     def array(self, dtype: npt.DTypeLike, count: int, offset: int) -> Array:
-        """Return ``count`` elements from the byte ``offset`` on, read-only, as a view where it can be."""
+        """Return ``count`` elements from the byte ``offset`` on, read-only, as a view if possible."""
 
     @abstractmethod
     def read_into(self, buffer: Array, offset: int) -> None:
         """Fill a contiguous ``buffer`` with the bytes from ``offset`` on."""
 
     def read_direct(self, room: Array, offset: int, size: int) -> Array:
-        """Return ``size`` bytes from ``offset`` on in ``room``, past the page cache where that can be done.
+        """Read ``size`` bytes from ``offset`` on into ``room``, past the page cache if possible, and return them.
 
         Args:
-            room: bytes that begin on a page, `PAGE` * 2 more than ``size`` at least.
+            room: memory that begins on a page, with at least 2 * `PAGE` bytes more than ``size``.
             offset: of the first byte in the file.
             size: how many.
         """
         self.read_into(room[:size], offset)
         return room[:size]
 
-    def prefetch(self, offset: int, size: int) -> None:  # noqa: B027, nothing to do where there is no kernel to tell
-        """Tell the kernel that a range will be wanted soon."""
+    @abstractmethod
+    def prefetch(self, offset: int, size: int) -> None:
+        """Tell the kernel that a range will be read soon."""
 
 
 class Files(ABC):
-    """The files of a store by their paths relative to it; open ones are kept, per process."""
+    """The files of a store by their paths relative to it; each process keeps the ones that it has opened."""
 
     remote: ClassVar[bool] = False
     """Whether they are behind a URL."""
@@ -75,7 +76,7 @@ class Files(ABC):
         self._most = most_files()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what travels to other processes: no open files, but how to recognise the file of an HDF5 store."""
+        """Return what other processes get: no open files, but how to recognise the file of an HDF5 store."""
         return {"root": self.root, "identity": self._open[""].identity if "" in self._open else None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -90,7 +91,7 @@ class Files(ABC):
         """Return an open file.
 
         Raises:
-            StoreError: if it is absent.
+            StoreError: if it is missing.
         """
         found = self._open.get(path)
         if found is None:
@@ -116,11 +117,11 @@ class Files(ABC):
 
         Args:
             path: of the file.
-            size: the bytes that it must have; at most those that a document has when absent.
+            size: that it must have, in bytes; when absent at most that of a document.
 
         Raises:
-            FileNotFoundError: if it is absent.
-            StoreError: if it has another size, or is no plain file of the store.
+            FileNotFoundError: if it is missing.
+            StoreError: if it has another size, or is not a regular file of the store.
         """
 
     @abstractmethod
@@ -129,11 +130,11 @@ class Files(ABC):
 
     @abstractmethod
     def children(self, path: str) -> list[str]:
-        """Return the names of what is in a folder, sorted; none if there is no folder."""
+        """Return the names of everything in a folder, sorted; none if there is no folder."""
 
     @abstractmethod
     def folders(self, path: str) -> list[str]:
-        """Return the names of what is in a folder and is no file, sorted; also of links that lead nowhere."""
+        """Return the names of everything in a folder that is not a file, sorted; dangling links are not files."""
 
     @abstractmethod
     def _open_file(self, path: str) -> OpenFile: ...
@@ -143,7 +144,7 @@ def check_size(place: str, found: int, expected: int | None) -> None:
     """Check the size of a small file: the expected one, or at most `MOST_SMALL` where that is None.
 
     Raises:
-        StoreError: if not.
+        StoreError: if the size is wrong.
     """
     if expected is None and found > MOST_SMALL:
         raise StoreError(f"{place} has {found} bytes, expected at most {MOST_SMALL}: it is damaged")
@@ -152,7 +153,7 @@ def check_size(place: str, found: int, expected: int | None) -> None:
 
 
 def most_files() -> int:
-    """Return how many files may be open, and how many mapped: the program needs half of the descriptors itself."""
+    """Return how many files may be open, and how many mapped: half of the descriptors are left to the program."""
     return max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
 
 

@@ -1,4 +1,4 @@
-"""Whether a file has the same content as another one, wherever it comes from."""
+"""A digest of the content of a store, which tells whether a file is the expected one."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from featurestore.shared.errors import StoreError
 def fingerprint(backend: Backend) -> str:
     """Return the SHA-256 of all small parts of a store, among them the checksums of the others.
 
-    It tells whether a file has the same content, wherever it comes from; a part that is damaged counts by what is said
-    of it.
+    Two files have the same fingerprint if they have the same content. A damaged part counts as damaged, however it is.
     """
     digest = hashlib.sha256()
 
@@ -38,6 +37,6 @@ def fingerprint(backend: Backend) -> str:
 
 
 def plan_of(backend: Backend, feature: str) -> dict[str, int]:
-    """Return the checksums of the plan of a feature as it is."""
+    """Return the checksums of the present plan of a feature."""
     arrays = {array: backend.array(f"features/{feature}/{array}") for array in PLANNED}
     return plan_checksums(backend.spec(feature), arrays)

@@ -1,4 +1,4 @@
-"""A store as one HDF5 file, which plain h5py opens; reading it.
+"""Read a store that is one HDF5 file; plain h5py opens it, too.
 
 The frames of a feature are one dataset (rows, dim) of which each shard is one chunk, and each utterance is a block of
 layers x frames rows. A file is never changed: `featurestore.format.packing` writes another one in its place.
@@ -32,13 +32,13 @@ ATTRIBUTES, MANIFEST = "attributes", "manifest"
 OUR_NOTES = ("dimension", "layers")
 """The attributes that our datasets have."""
 MOST_SHARDS = 1 << 20
-"""Shards that are believed of a dataset: HDF5 lists them all, however little of them it has."""
+"""The most shards of a dataset: HDF5 lists them all, even if the file does not have them."""
 REMOTE_BLOCK = 1 << 16
-"""Bytes that are fetched together of what HDF5 itself reads; the default of fsspec is 5 MB, of s3fs 50 MB."""
+"""Bytes per request of what HDF5 itself reads; the default of fsspec is 5 MB, of s3fs 50 MB."""
 
 
 class Hdf5Backend(Backend):
-    """One HDF5 file: the one that was opened first, even if another one takes its place."""
+    """One HDF5 file: it stays the one that was opened first, even if another takes its place."""
 
     @override
     def exists(self) -> bool:
@@ -63,7 +63,7 @@ class Hdf5Backend(Backend):
         for name in names:
             if not is_name(name):
                 raise StoreError(
-                    f"{self.path} holds a feature named {name!r}, which no feature can be: do not trust it"
+                    f"{self.path} holds a feature named {name!r}, expected the name of a folder: do not trust it"
                 )
         return names
 
@@ -124,19 +124,19 @@ class Hdf5Backend(Backend):
         """Open the file for reading.
 
         Raises:
-            StoreError: if HDF5 cannot read it, or what is read of it is not what it should be.
+            StoreError: if HDF5 cannot read it, or its content is malformed.
         """
         if not self.exists():
-            raise StoreError(f"no {self.path}")
+            raise StoreError(f"{self.path} does not exist")
         try:
             yield self._opened()
         except (OSError, RuntimeError, *MALFORMED) as error:
             if isinstance(error, OSError) and (error.errno is not None or isinstance(self.files, RemoteFiles)):
-                raise  # it is that of the file system, and tells nothing about the content
-            raise StoreError(f"{self.path} is damaged, or no HDF5 file: {error}") from None
+                raise  # an error of the file system tells nothing about the content
+            raise StoreError(f"{self.path} is damaged, or not an HDF5 file: {error}") from None
 
     def _opened(self) -> h5py.File:
-        """Return the open file, which is kept, since opening it takes many reads or requests."""
+        """Return the open file, which is kept open, since opening it takes many reads or requests."""
         if self.__dict__.get("_process") != os.getpid():
             if isinstance(self.files, RemoteFiles):
                 self._kept = _open_remote(self.files)
@@ -169,21 +169,21 @@ class Hdf5Backend(Backend):
         with self._open() as file:
             found = self._find(file, path)
             if not isinstance(found, h5py.Dataset):
-                raise StoreError(f"{self.path}: {path} is no dataset, it is not one of our stores")
+                raise StoreError(f"{self.path}: {path} is not a dataset, so this is not a store of ser-extract")
             if found.is_virtual or found.external:
                 raise StoreError(f"{self.path}: {path} takes its values from other files, which are not read")
             if found.id.get_create_plist().get_nfilters():
-                raise StoreError(f"{self.path}: {path} is compressed, which no part of a store in this form is")
+                raise StoreError(f"{self.path}: {path} is compressed, expected no filters as in every HDF5 store")
             yield found
 
     def _group(self, file: h5py.File, path: str) -> h5py.Group:
         found = self._find(file, path)
         if not isinstance(found, h5py.Group):
-            raise StoreError(f"{self.path}: {path} is no group, it is not one of our stores")
+            raise StoreError(f"{self.path}: {path} is not a group, so this is not a store of ser-extract")
         return found
 
     def _find(self, file: h5py.File, path: str) -> h5py.Group | h5py.Dataset:
-        """Return what a path leads to, without following links to other places or files."""
+        """Return the group or dataset at a path, without following links to other places or files."""
         path = path.strip("/")
         for end in [at for at, character in enumerate(path) if character == "/"] + [len(path)]:
             if path[:end] not in self._hard:
@@ -191,7 +191,7 @@ class Hdf5Backend(Backend):
         return file[path]
 
     def _refuse_soft(self, file: h5py.File, path: str) -> None:
-        """Refuse a path that does not exist or is a soft or external link; its parents have been checked."""
+        """Refuse a path that does not exist, or is a soft or external link; its parents are checked already."""
         if not file.id.links.exists(path.encode()):
             raise StoreError(f"{self.path} has no {path}: it is damaged")
         if file.id.links.get_info(path.encode()).type != h5py.h5l.TYPE_HARD:
@@ -215,7 +215,7 @@ class Hdf5Backend(Backend):
 
 
 def refuse_journal(path: Path) -> None:
-    """Refuse a file that an earlier version, which changed files in place, has left in the middle of a change.
+    """Refuse a file that an earlier version of this package left in the middle of a change in place.
 
     Raises:
         StoreError: if the journal of such a change lies beside it.
@@ -229,7 +229,7 @@ def refuse_journal(path: Path) -> None:
 
 
 def _names(file: h5py.File) -> list[str]:
-    """Return the paths of all that is in a file, without what an earlier version has dropped."""
+    """Return the paths of everything in a file, without what an earlier version has dropped."""
     names: list[str] = []
     file.visit(names.append)
     return [name for name in names if name != "dropped" and not name.startswith("dropped/")]
@@ -239,12 +239,12 @@ def chunk_places(dataset: h5py.Dataset, most: int) -> list[int]:
     """Return where each shard of a dataset begins in the file.
 
     Raises:
-        ValueError: if they are not all there, in a file of ``most`` bytes.
+        ValueError: if a file of ``most`` bytes cannot hold all of them.
     """
     rows = dataset.chunks[0]
     size = rows * dataset.shape[1] * dataset.dtype.itemsize
     shards = dataset.shape[0] // rows
-    if shards * size > most or shards > MOST_SHARDS:  # all chunks are in the file from the start
+    if shards * size > most or shards > MOST_SHARDS:  # all chunks are allocated from the start
         raise ValueError(f"{dataset.name} has {shards} shards of {size} bytes, the file has {most} bytes")
     found: dict[int, int] = {}
     dataset.id.chunk_iter(lambda chunk: found.__setitem__(chunk.chunk_offset[0] // rows, chunk.byte_offset))
@@ -255,7 +255,7 @@ def chunk_places(dataset: h5py.Dataset, most: int) -> list[int]:
 
 
 class _FileOf(io.RawIOBase):
-    """An open file in the interface of h5py, so that HDF5 reads this one and no other of the same name."""
+    """An open file as h5py wants it, so that HDF5 reads this file and no other of the same name."""
 
     def __init__(self, file: OpenFile) -> None:
         self._opened, self._place = file, 0
@@ -286,18 +286,18 @@ def _check_metadata(start: bytes) -> None:
     """Refuse metadata on which HDF5 would hang or crash, judged by the first bytes of what it reads.
 
     Raises:
-        ValueError: if it is the header of a list of more chunks than can be, of a heap whose blocks cannot be, or of a
-            file with numbers of another size.
+        ValueError: if it is the header of a list of too many chunks, of a heap with blocks of impossible sizes, or of a
+            file with offsets of another size.
     """
     if start[:4] == b"EAHD" and int.from_bytes(start[44:52], "little") > MOST_SHARDS:
         raise ValueError(f"it lists more than {MOST_SHARDS} chunks of a dataset")
     if start[:4] == b"FRHP" and len(start) == 146:
         width, first, largest = (int.from_bytes(start[a:b], "little") for a, b in ((110, 112), (112, 120), (120, 128)))
         if not (width.bit_count() == first.bit_count() == largest.bit_count() == 1 and first <= largest < 1 << 32):
-            raise ValueError("the blocks of one of its heaps have sizes that cannot be")
+            raise ValueError("the blocks of one of its heaps have impossible sizes")
     sizes = slice(9, 11) if start[8:9] >= b"\2" else slice(13, 15)
     if start[:8] == b"\x89HDF\r\n\x1a\n" and start[sizes] not in (b"", b"\x08\x08"):
-        raise ValueError("its offsets do not have 8 bytes, as those of all files that are written today")
+        raise ValueError("its offsets do not have 8 bytes, expected those of a file that ser-extract has written")
 
 
 def _open_remote(files: RemoteFiles) -> h5py.File:

@@ -1,4 +1,4 @@
-"""Rows of the utterance table by name, and the shard of each row: all that reading frames needs of the table."""
+"""The rows of the utterance table by name, and the shard of each row: all that reading frames needs of the table."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from featurestore.shared.config import suggest
 from featurestore.shared.errors import StoreError, UnknownUtteranceError
 
 FEW = 32
-"""Names that are searched for before all of them are taken in."""
+"""After so many searches a dictionary of all names is built."""
 MANY_NAMES = 20_000
-"""From so many names on, looking for a similar one takes longer than a message is worth."""
+"""From so many names on, messages suggest no similar name: looking for one would take too long."""
 
 
 class Index:
-    """The utterances' rows by name, and where each row is; all of the table that reading needs.
+    """The utterances' rows by name, and the shard and slot of each row.
 
     Attributes:
         shard: of each row.
@@ -60,7 +60,7 @@ class Index:
         return row
 
     def _search(self, name: str) -> int | None:
-        """Return the row of a name by searching the text of all names: for a few names faster than building `_rows`."""
+        """Return the row of a name by searching the text of all names; for a few names this is faster than `_rows`."""
         self._searches += 1
         if not isinstance(name, str) or not name:
             return None
@@ -90,5 +90,5 @@ class Index:
     def _check_count(self, names: int) -> None:
         if names != len(self.shard):
             raise StoreError(
-                f"{self._backend.path}: {names} names of {len(self.shard)} utterances: its table is damaged"
+                f"{self._backend.path}: found {names} names, expected {len(self.shard)}: its table is damaged"
             )

@@ -1,4 +1,4 @@
-"""Where everything in a store is: the paths and shapes that the writer and the reader agree on; see FORMAT.md."""
+"""The paths and shapes of everything in a store, which the writer and the reader agree on; see FORMAT.md."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PLANNED = {"start": "int64", "frames": "int64", "time": "float64"}
 POOLED = ("mean", "sd")
 AFFINE = ("scale", "offset")
 ROOT, SEAL = ("format", "dataset", "ranges", "table_sha256", "left_out"), "crc32c"
-"""The attributes of the root, and the one that holds their checksum; others may add their own."""
+"""The attributes of the root, and the one that holds their checksum; others may be added."""
 Shape = tuple[int, int, int]
 
 
@@ -96,7 +96,7 @@ def column_path(column: str) -> str:
 
 
 def feature_bytes(spec: FeatureSpec, frames: Ints) -> int:
-    """Return the bytes that a feature takes up on the disk; what compression saves is not known before."""
+    """Return the bytes that a feature takes up on the disk without compression."""
     chunks = int(padded(frames).sum()) // CHUNK_FRAMES * spec.layers
     per_utterance = len(POOLED) + (len(AFFINE) if spec.dtype in QUANTISED else 0)
     scales = len(frames) * spec.layers * spec.dim * per_utterance * np.dtype(np.float32).itemsize
@@ -113,7 +113,7 @@ def free_bytes(path: Path) -> int:
 
 
 def describe_bytes(count: float) -> str:
-    """Return a size in the unit that shows it.
+    """Return a size with a suitable unit.
 
     >>> [describe_bytes(count) for count in (12, 4_096, 2_500_000, 31_530_000_000)]
     ['12 B', '4.1 kB', '2.5 MB', '31.53 GB']
@@ -126,20 +126,20 @@ def describe_bytes(count: float) -> str:
 
 
 def plan_checksums(spec: FeatureSpec, planned: Mapping[str, np.ndarray]) -> dict[str, int]:
-    """Return the CRC-32C of what a feature is, and of each of the arrays that say where its frames lie."""
+    """Return the CRC-32C of the attributes of a feature, and of each array that says where its frames lie."""
     arrays = {array: int(google_crc32c.value(values.tobytes())) for array, values in planned.items()}
     return {"attributes": json_checksum(spec.to_dict()), **arrays}
 
 
 def check_plan(found: Mapping[str, int], expected: Mapping[str, int], feature: str) -> None:
-    """Compare `plan_checksums` with those in the manifest; older stores have none of the attributes.
+    """Compare `plan_checksums` with those in the manifest; that of the attributes is missing in older stores.
 
     Raises:
         StoreError: naming what has changed.
     """
     changed = [part for part, checksum in expected.items() if found.get(part) != checksum]
     if changed:
-        raise StoreError(f"{', '.join(changed)} of {feature} not as written")
+        raise StoreError(f"{', '.join(changed)} of {feature} changed since it was written")
 
 
 def json_checksum(document: Any) -> int:
@@ -154,5 +154,5 @@ def sealed(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_sealed(attributes: Mapping[str, Any]) -> bool:
-    """Return whether the attributes of the root are those that were written; older stores do not say."""
+    """Return whether the attributes of the root are as they were written; true in older stores, which do not say."""
     return SEAL not in attributes or attributes == sealed(attributes)

@@ -1,4 +1,4 @@
-"""The files of a store in a folder of this machine: no links, no pipes, no size that a file does not have."""
+"""The files of a store on this machine: links and pipes are refused, and so are sizes that a file does not have."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from featurestore.format.files import FEW, PAGE, Array, Files, OpenFile, check_s
 from featurestore.shared.errors import StoreError
 
 PREFETCH_PIECE = 1 << 20
-"""The kernel caps a single request for read-ahead; pieces of this size are all honoured."""
+"""Size of a request for read-ahead: the kernel ignores the rest of a larger one."""
 HOLES = 64
-"""How much larger than what the disk holds of it a file may be: much more cannot be read into memory."""
+"""How many times larger than its data on the disk a file may be: reading its holes would fill the memory."""
 
 
 class LocalFiles(Files):
-    """Files of this machine, mapped; only plain files below the root, which links cannot lead out of."""
+    """Files of this machine, mapped into memory: regular files below the root, to which no link leads."""
 
     def __init__(self, root: str) -> None:
         super().__init__(root)
@@ -61,7 +61,7 @@ class LocalFiles(Files):
         return _MappedFile(self.place(path), self._descriptor(path))
 
     def _descriptor(self, path: str) -> int:
-        """Return a descriptor of a plain file of the store.
+        """Return a descriptor of a regular file of the store.
 
         Raises:
             StoreError: if it is a link, or below one, or a pipe, a device or a folder.
@@ -71,7 +71,7 @@ class LocalFiles(Files):
         if name:  # the root itself may be a link
             self._refuse_link(path)
         if not stat.S_ISREG(os.stat(self.place(path)).st_mode):  # opening a pipe would wait for its other end
-            raise StoreError(f"{self.place(path)} is no plain file, a store holds no others: do not trust it")
+            raise StoreError(f"{self.place(path)} is not a regular file, and a store holds no others: do not trust it")
         return os.open(self.place(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
     def _refuse_links_above(self, path: str) -> None:
@@ -87,9 +87,9 @@ class LocalFiles(Files):
 
 
 class _MappedFile(OpenFile):
-    """A file that is mapped for views, and read with pread into buffers: that is faster when the disk is cold.
+    """A file that is mapped for views, and read into buffers with pread, which is faster if it is not cached yet.
 
-    It stays the file that it was when it was opened, whatever takes its place.
+    It stays the file that was opened, even if another takes its place.
     """
 
     def __init__(self, path: str, descriptor: int) -> None:
@@ -111,7 +111,7 @@ class _MappedFile(OpenFile):
             return values
         try:
             return np.frombuffer(self._map, dtype, count, offset)  # type: ignore[arg-type]
-        except (ValueError, OverflowError):  # the latter where a number is larger than any file
+        except (ValueError, OverflowError):  # the latter if a number is larger than any file
             raise truncated(self._path, offset, self.size) from None
 
     @override
@@ -159,11 +159,11 @@ class _MappedFile(OpenFile):
         """Return whether a byte is in memory: asking for pages that are there costs as much as reading them."""
         try:
             return os.preadv(self._file, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
-        except OSError:  # it would have to wait, or this file system cannot tell
+        except OSError:  # reading would wait, or this file system cannot tell
             return False
 
     def _make_map(self) -> bool:
-        """Map the file, unless too many are mapped: a map keeps its file open for as long as a view of it is used."""
+        """Map the file, unless too many are mapped: a map keeps its file open as long as a view of it exists."""
         if len(MAPS) >= most_files() or self.size == 0:
             return False
         self._map = mmap.mmap(self._file, 0, prot=mmap.PROT_READ)
@@ -172,7 +172,7 @@ class _MappedFile(OpenFile):
 
 
 def _close(descriptor: int, close: Callable[[int], None] = os.close) -> None:
-    """Close a file, even at the end of a process, when module globals are gone already."""
+    """Close a file, even at the end of a process, when module globals are already gone."""
     if descriptor >= 0:
         close(descriptor)
 
@@ -184,13 +184,11 @@ def _check_holes(place: str, size: int, descriptor: int) -> None:
     stored, end = 0, 0
     try:
         while stored * HOLES < size:
-            begin = os.lseek(descriptor, end, os.SEEK_DATA)  # where the file system cannot tell, all is data
+            begin = os.lseek(descriptor, end, os.SEEK_DATA)  # if the file system cannot tell, all is data
             end = os.lseek(descriptor, begin, os.SEEK_HOLE)
             stored += end - begin
-    except OSError:  # there is no more of it
-        raise StoreError(
-            f"{place} says that it has {size} bytes, and holds {stored} of them: do not trust it"
-        ) from None
+    except OSError:  # there is no more data
+        raise StoreError(f"{place} claims {size} bytes, but holds only {stored} of them: do not trust it") from None
 
 
 def _open_direct(descriptor: int) -> int:

@@ -1,4 +1,4 @@
-"""Which backend a store has: the suffix of its path says it."""
+"""Choose the backend of a store, by the suffix of its path."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def open_backend(path: str | Path, partial: bool = False) -> Backend:
 
     Args:
         path: of the store, or its URL.
-        partial: also see what is written already of an HDF5 file that is to take the place of the one there; of a first
-            one it is seen anyway.
+        partial: also see the draft of an HDF5 file, which readers do not see yet; if there is no file, its draft is
+            always seen.
 
     Raises:
         StoreError: if the suffix is that of no backend.
@@ -29,7 +29,7 @@ def open_backend(path: str | Path, partial: bool = False) -> Backend:
     files = open_files(path)
     if not _is_hdf5(path, files):
         return ZarrBackend(files)
-    from featurestore.format.hdf5 import Hdf5Backend, refuse_journal  # here, since h5py takes its time
+    from featurestore.format.hdf5 import Hdf5Backend, refuse_journal  # here, since h5py is slow to import
 
     backend = Hdf5Backend(files)
     if isinstance(files, LocalFiles):
@@ -53,7 +53,7 @@ def open_backend_to_write(path: str | Path) -> ZarrBackend:
     """
     files = open_files(path)
     if not isinstance(files, LocalFiles):
-        raise StoreError(f"{path} can be read, not written: write the store to this machine's disk and copy it")
+        raise StoreError(f"{path} is not on this machine, where stores are written: write it here and copy it")
     if _is_hdf5(path, files):
         from featurestore.format.draft import DraftBackend
 

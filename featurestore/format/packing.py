@@ -1,7 +1,7 @@
-"""One HDF5 file out of the parts of a store.
+"""Write all of a store into one HDF5 file.
 
-What HDF5 itself writes goes into memory first: it does not survive a disk that is full. Then the file is written from
-beginning to end, the shards by copying their bytes, which are compared with their checksums.
+HDF5 itself writes into memory, since it does not survive a full disk. Then the file is written: what HDF5 has made, and
+the bytes of the shards, which are compared with their checksums.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from featurestore.format.table import AXIS, read_intact_table
 from featurestore.shared.errors import StoreError
 
 PIECE = 1 << 24
-"""Bytes that are copied together."""
+"""Bytes that are copied at once."""
 PAGE = 1 << 16
 
 
@@ -37,7 +37,7 @@ def write_hdf5(backend: Backend, path: Path) -> None:
     """Write all of a store into one new file and flush it; of unfinished features the shards that exist.
 
     Args:
-        backend: of the store, whose shards hold blocks and nothing else.
+        backend: of the store, whose shards must not have an index.
         path: of the file, which must not exist.
 
     Raises:
@@ -111,7 +111,7 @@ def _write_array(file: h5py.File, path: str, values: Array, dimension: str) -> N
 
 
 def _write_sharded(file: h5py.File, path: str, layout: ArrayLayout, shards: int) -> None:
-    """Make a dataset that has all its chunks, with nothing in them."""
+    """Make a dataset with all of its chunks allocated, and nothing in them."""
     layers, length, width = layout.shard
     rows = layers * length
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -141,7 +141,7 @@ def _copy_shard(
     """Copy the bytes of a shard, and compare them with their checksum.
 
     Raises:
-        StoreError: if they are not.
+        StoreError: if they do not match.
     """
     files, path, place = backend.shard_file(feature, array, number)
     file, expected, crc = files.open(path), record["files"][array], 0
@@ -165,7 +165,7 @@ def _write_all(target: Any, content: Any, offset: int) -> None:
 
 
 class _Image(io.RawIOBase):
-    """A file in memory, of which only the pages that were written take room."""
+    """A sparse file in memory: only the pages that were written take room."""
 
     def __init__(self) -> None:
         self._pages: dict[int, bytearray] = {}
@@ -215,7 +215,7 @@ class _Image(io.RawIOBase):
         return len(content)
 
     def _cut(self, count: int) -> Iterator[tuple[int, int, int, int]]:
-        """Yield the pages of the next ``count`` bytes: place in the bytes, number of the page, place in it, size."""
+        """Yield the pages of the next ``count`` bytes: place in the bytes, page number, place in the page, size."""
         begin = 0
         while begin < count:
             number, within = divmod(self._place + begin, PAGE)

@@ -30,19 +30,19 @@ Compress = Literal["zstd"]
 
 
 def as_json_ranges(ranges: Ranges) -> dict[str, list[float]]:
-    """Return ranges as they are in the attributes of a store."""
+    """Return ranges as the attributes of a store hold them."""
     return {target: list(scale) for target, scale in ranges.items()}
 
 
 class FeatureSpec(Config):
-    """What a feature is, known before anything runs."""
+    """The shape, data type and provenance of a feature, known before it is computed."""
 
     layers: int
     """Number of layers; 1 for a feature that has none."""
     dim: int
     """Number of channels."""
     hop: float = Field(ge=0)
-    """Time between frames, in seconds; 0 where they have an order but no clock, as the tokens of a text."""
+    """Time between frames, in seconds; 0 if they have an order but no clock, such as the tokens of a text."""
     dtype: Dtype
     """How the frames are stored."""
     compress: Compress | None = None
@@ -50,7 +50,7 @@ class FeatureSpec(Config):
     channels: tuple[str, ...] = ()
     """The names of the channels, where they have any."""
     provenance: dict[str, Any] = Field(default_factory=dict)
-    """``settings`` and ``weights``, which make the feature what it is, and ``versions`` of the libraries used."""
+    """``settings`` and ``weights``, which determine the values, and e.g. the ``versions`` of the libraries used."""
 
     def differences(self, other: FeatureSpec) -> list[str]:
         """Return one line for each setting in which ``other`` is not the same feature."""
@@ -69,13 +69,12 @@ class FeatureSpec(Config):
 
 @dataclass(frozen=True)
 class FeaturePlan:
-    """A feature and the place of every utterance's frames.
+    """A feature, and the number and time of every utterance's frames.
 
     Attributes:
         spec: the feature.
         frames: number of frames of each utterance; 0 where the feature cannot be computed.
-        times: the time of each utterance's first frame, in seconds: the centre of its window; of the utterance where
-            there is no clock.
+        times: the centre of each utterance's first frame, in seconds; of the utterance itself if there is no clock.
     """
 
     spec: FeatureSpec
@@ -92,7 +91,7 @@ class Plan:
         table: one row per utterance, indexed by name. `make` adds ``shard``, and ``slot``: its place on the axis of
             the arrays that hold one value per utterance.
         ranges: the scale on which V, A and D are declared.
-        left_out: the utterances that cannot be used, with the reason.
+        left_out: the utterances that cannot be used and are not in the store, with the reason.
     """
 
     dataset: str
@@ -105,26 +104,26 @@ class Plan:
         """Return the plan that fills shards in the order of ``table``, by its column ``duration`` (seconds).
 
         Raises:
-            StoreError: if there is no utterance, or two have the same name, or a name is no text, or a column would be
-                written over.
+            StoreError: if there is no utterance, or two have the same name, or a name is not text, or a column has a
+                name that the store needs.
         """
         if not len(table):
-            raise StoreError("there is no utterance that can be used")
+            raise StoreError("found no utterance that can be used, expected one or more")
         odd = [name for name in table.index if not (isinstance(name, str) and name)]
         if odd:
-            raise StoreError(f"names must be texts that are not empty, found {odd[0]!r}")
+            raise StoreError(f"found the name {odd[0]!r}, expected text that is not empty")
         taken = [column for column in table if not isinstance(column, str) or column in ("name", *PLACES)]
         if taken:
             raise StoreError(f"a column cannot be named {taken[0]!r}, the store has its own of that name: rename it")
         if not table.index.is_unique:
             twice = table.index[table.index.duplicated()].unique().tolist()
-            raise StoreError(f"names must be unique, found twice: {', '.join(twice[:5])}")
+            raise StoreError(f"found names twice, expected unique ones: {', '.join(twice[:5])}")
         shard = assign_shards([table["duration"].to_numpy()], [shard_seconds])
         return cls(table=table.assign(shard=shard, slot=number_slots(shard)), **labels)
 
 
 def assign_shards(sizes: Sequence[npt.NDArray[Any]], limits: Sequence[float]) -> Ints:
-    """Return each utterance's shard: shards are filled in order until a limit is reached, or by one utterance.
+    """Return each utterance's shard: shards are filled in order up to the limits, but have at least one utterance.
 
     Args:
         sizes: of each utterance, in as many ways as there are limits (seconds, frames of a feature …).
@@ -144,7 +143,7 @@ def assign_shards(sizes: Sequence[npt.NDArray[Any]], limits: Sequence[float]) ->
 
 
 def number_slots(shard: Ints, slots: int | None = None) -> Ints:
-    """Return each utterance's slot, where every shard has ``slots`` of them: as many as the fullest needs when absent.
+    """Return each utterance's slot; every shard has ``slots`` of them, when absent as many as the fullest needs.
 
     >>> number_slots(np.array([0, 0, 1])).tolist()
     [0, 1, 2]
@@ -165,7 +164,7 @@ def count_slots(shard: Ints, slot: Ints) -> int:
 
 
 def padded(frames: Ints) -> Ints:
-    """Return the frames that utterances take up: whole chunks."""
+    """Return the frames that utterances take up, which are whole chunks."""
     return frames + (-frames & CHUNK_FRAMES - 1)
 
 
@@ -179,7 +178,7 @@ def place_frames(frames: Ints, shard: Ints, shard_frames: int | None = None) -> 
     """
     taken = padded(frames)
     end = np.cumsum(taken)
-    first = np.searchsorted(shard, shard)  # of the utterance's shard
+    first = np.searchsorted(shard, shard)  # the first utterance in the same shard
     within = end - taken - (end - taken)[first]
     shard_frames = shard_frames or max(CHUNK_FRAMES, int((within + taken).max()))
     return shard * shard_frames + within, shard_frames

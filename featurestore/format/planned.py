@@ -1,4 +1,4 @@
-"""One feature of a store as it was planned: its shards, those that are written, and where each utterance is."""
+"""One feature of a store without its frames: its shards, those that are written, and where each utterance is."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from featurestore.format.plan import CHUNK_FRAMES, Ints, Seconds, padded
 from featurestore.shared.errors import StoreError
 
 MOST_FRAMES = 1 << 26
-"""Frames that are believed of an utterance: a week."""
+"""The most frames of an utterance: a week of them."""
 FRAMES_OUTSIDE = "frames outside of their place"
 MOST_CHUNKS = 1 << 23
-"""Chunks that are believed of a shard: its index then takes 128 MB."""
+"""The most chunks of a shard: its index then takes 128 MB."""
 
 
 class _Places(NamedTuple):
@@ -31,7 +31,7 @@ class _Places(NamedTuple):
 
 
 class PlannedFeature:
-    """One feature of a store, without its frames; what was read once is kept.
+    """One feature of a store without its frames; what was read once is kept.
 
     Args:
         backend: of the store.
@@ -61,7 +61,7 @@ class PlannedFeature:
 
     @cached_property
     def complete(self) -> bool:
-        """Whether all of it is extracted."""
+        """Whether all shards are extracted."""
         return len(self.manifest["shards"]) == self.shards
 
     @cached_property
@@ -69,7 +69,7 @@ class PlannedFeature:
         """The checksums and failures of each shard that has been written, by number.
 
         Raises:
-            StoreError: if one is of no shard of the store, or does not fit it.
+            StoreError: if a record does not fit the shards of the store.
         """
         records = {int(number): record for number, record in self.manifest["shards"].items()}
         if not self.complete:
@@ -89,7 +89,7 @@ class PlannedFeature:
 
     @cached_property
     def failed(self) -> dict[str, str]:
-        """The utterances that have no frames, with the reason."""
+        """The utterances that have no frames, with the reason; if it is unfinished, also those not extracted yet."""
         failed = {
             self._index.names[row]: "it has no frames"
             for row in np.flatnonzero(self.lengths[: len(self._index.shard)] == 0)
@@ -107,12 +107,12 @@ class PlannedFeature:
 
     @property
     def planned(self) -> dict[str, Array]:
-        """The arrays of the plan by their names on the disk, as they were found: they may not fit the frames."""
+        """The arrays of the plan by their names on the disk, unchecked."""
         return {array: self._planned(array) for array in PLANNED}
 
     @property
     def checksums(self) -> dict[str, int]:
-        """The CRC-32C of each part of the plan as it is."""
+        """The CRC-32C of each part of the present plan."""
         return plan_checksums(self.spec, self.planned)
 
     @property
@@ -161,7 +161,7 @@ class PlannedFeature:
         return layouts
 
     def _planned(self, array: str) -> Array:
-        """Return a part of the plan as it was found."""
+        """Return an array of the plan, after checking its type and length alone."""
         if array not in self._plan:
             values = self.backend.array(f"features/{self.name}/{array}")
             if values.dtype.name != PLANNED[array] or len(values) < len(self._index.shard):
@@ -192,7 +192,7 @@ class PlannedFeature:
         """Return the place of each utterance in its shard, from its place on the whole axis and the room it takes.
 
         Raises:
-            StoreError: if utterances would lie on each other, or outside of the shards that the table says.
+            StoreError: if utterances overlap, or lie outside of their shards in the table.
         """
         shard, size = self._index.shard, self.layouts[array].shard[1]
         if len(places) < len(shard):

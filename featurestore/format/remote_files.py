@@ -38,17 +38,17 @@ class RemoteFiles(Files):
         return True
 
     def ask(self, what: str, place: str, **how: Any) -> Any:
-        """Return what a method of the file system says of a place.
+        """Call a method of the file system for a path or URL, and return the result.
 
         Raises:
-            FileNotFoundError: if there is nothing.
-            OSError: if it does not answer: that tells nothing of what is there.
+            FileNotFoundError: if there is nothing at that place.
+            OSError: if the server does not answer, which tells nothing about what is there.
         """
         try:
             return getattr(self.filesystem, what)(place, **how)
         except (OSError, StoreError):
             raise
-        except Exception as error:  # no credentials, no network …: every file system has errors of its own
+        except Exception as error:  # no credentials, no network …: file systems have errors of their own
             raise OSError(f"{place} cannot be read: {error}") from error
 
     @override
@@ -60,7 +60,7 @@ class RemoteFiles(Files):
         return sorted(name for name, kind in self._list(path).items() if kind != "file")
 
     def _list(self, path: str) -> dict[str, str]:
-        """Return what is in a folder: names, and what each is."""
+        """Return the names in a folder, and the type of each."""
         try:
             entries = self.ask("ls", self.place(path), detail=True)
             found = {entry["name"].rstrip("/"): entry["type"] for entry in entries}
@@ -81,7 +81,7 @@ class RemoteFiles(Files):
     @property
     def filesystem(self) -> Any:
         """The fsspec file system, one per process: its event loop does not survive a fork."""
-        with self._lock:  # no thread may see a half-made one, or that of the parent process
+        with self._lock:  # no thread may see an unfinished one, or that of the parent process
             if self.__dict__.get("_process") != os.getpid():
                 import fsspec
 
@@ -110,10 +110,13 @@ class _RemoteFile(OpenFile):
         content = self._files.ask("cat_file", self._path, start=offset, end=offset + count * dtype.itemsize)
         if len(content) != count * dtype.itemsize:
             raise OSError(
-                f"{self._path} cannot be read: asked for {count * dtype.itemsize} bytes, got {len(content)}: its "
+                f"{self._path} cannot be read: got {len(content)} bytes, expected {count * dtype.itemsize}: its "
                 "server does not give parts of files; copy the store to this machine, or use another server"
             )
         return np.frombuffer(content, dtype)
+
+    def prefetch(self, offset: int, size: int) -> None:
+        """Do nothing: the kernel does not know this file."""
 
     @override
     def read_into(self, buffer: Array, offset: int) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -21,9 +22,9 @@ from featurestore.shared.errors import StoreError
 
 ABSENT = np.uint64(2**64 - 1)
 BLOSC_HEADER = 16
-"""Bytes before the content of a Blosc frame, the bytes 4 to 7 of which are the size of what it holds."""
+"""Bytes of the header of a Blosc frame; its bytes 4 to 7 are the size of the content."""
 MOST_UNPACKED = 256
-"""How many times larger than the file of its shard an utterance may be: frames compress to a half."""
+"""How many times larger than its shard's file an utterance may be: frames compress only to a half."""
 Array = npt.NDArray[Any]
 ALL = slice(None)
 
@@ -41,7 +42,7 @@ class ShardWriter:
     def __init__(self, path: Path, layout: ArrayLayout) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path, self._temporary = path, path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        self._file: BinaryIO = open(self._temporary, "wb", buffering=0)  # noqa: SIM115, closed by close and abort
+        self._file = FileIO(self._temporary, "wb")
         self._layout = layout
         self._size, self._crc = 0, 0
 
@@ -64,12 +65,12 @@ class ShardWriter:
         return {"bytes": self._size, "crc32c": self._crc}
 
     def abort(self) -> None:
-        """Leave nothing behind."""
+        """Remove the unfinished file."""
         self._file.close()
         self._temporary.unlink(missing_ok=True)
 
     def _write(self, content: Array | bytes, crc: int = 0) -> int:
-        """Write ``content`` and return the CRC-32C of it and of what came before it with ``crc``."""
+        """Write ``content`` and return the CRC-32C ``crc``, extended by it."""
         if not len(content):
             return crc
         octets = np.frombuffer(content, np.uint8)
@@ -115,14 +116,14 @@ class ZarrShardWriter(ShardWriter):
 
 
 class BlockReader:
-    """Gives out the blocks of one shard.
+    """Reads the blocks of one shard.
 
     Args:
-        open_file: gives the open file.
+        open_file: returns the open file.
         layout: of the array.
-        base: the byte at which the first block would begin.
-        index: where each chunk is, (chunks along layers, along frames, 2), where they do not lie as `ShardWriter` puts
-            them: compressed, or written by others.
+        base: the byte of the file at which the shard begins.
+        index: the offset and size of each chunk, (chunks along layers, along frames, 2), if they do not lie as
+            `ShardWriter` puts them: they are compressed, or another program has written them.
         place: the file, for messages about its chunks.
     """
 
@@ -135,7 +136,7 @@ class BlockReader:
         place: str = "",
     ) -> None:
         self._open_file, self._layout, self._base, self._index, self._place = open_file, layout, base, index, place
-        self._layers, _, self._width = layout.shard  # kept, because they are looked up for every utterance that is read
+        self._layers, _, self._width = layout.shard  # kept, since every read needs them
         self._unit, self._row_bytes, self._itemsize = layout.chunk[1], layout.row_bytes, layout.dtype.itemsize
 
     @property
@@ -144,7 +145,7 @@ class BlockReader:
         return self._index is None
 
     def get(self, first: int, count: int, layers: slice = ALL) -> Array:
-        """Return ``count`` frames from ``first`` on, (layers, count, width), as a view where it can be."""
+        """Return ``count`` frames from ``first`` on, (layers, count, width), as a view if possible."""
         if self._index is not None:
             return self._from_chunks(first, count, layers)
         offset, shape = self.block(first, count, layers)
@@ -153,7 +154,7 @@ class BlockReader:
         return values if shape[1] == count else values[:, :count]
 
     def block(self, first: int, count: int, layers: slice = ALL) -> tuple[int, tuple[int, int, int]]:
-        """Return the byte where ``layers`` (begin and end, or all) of a block begin, and their shape with padding."""
+        """Return the byte where ``layers`` (a slice with both ends, or all) of a block begin, and their shape."""
         rows, width = count + -count % self._unit, self._width
         offset = self._base + first * self._row_bytes
         low, high = layers.start, layers.stop
@@ -170,7 +171,7 @@ class BlockReader:
         return self._open_file().read_direct(room, offset, size)
 
     def prefetch(self, first: int, count: int, layers: slice = ALL) -> None:
-        """Tell the kernel that a block will be wanted soon."""
+        """Tell the kernel that a block will be read soon."""
         if self._index is None:
             offset, shape = self.block(first, count, layers)
             self._open_file().prefetch(offset, shape[0] * shape[1] * shape[2] * self._itemsize)
@@ -197,7 +198,9 @@ class BlockReader:
             raise StoreError(f"{self._place}: frames {first} to {first + count} were never written")
         file, size = self._open_file(), where.shape[0] * columns * layout.chunk_bytes
         if size > max(FEW, MOST_UNPACKED * file.size):
-            raise StoreError(f"{self._place} is damaged: {file.size} bytes say that they hold {size} of an utterance")
+            raise StoreError(
+                f"{self._place} is damaged: its {file.size} bytes claim to hold {size} bytes of an utterance"
+            )
         chunks = np.stack([self._chunk(file, offset, size) for offset, size in where.reshape(-1, 2).tolist()])
         values = chunks.reshape(*where.shape[:2], *layout.chunk).swapaxes(1, 2)
         values = values.reshape(where.shape[0] * layout.chunk[0], columns * layout.chunk[1], layout.chunk[2])
@@ -218,11 +221,11 @@ def open_zarr_shard(
     """Return a reader of a Zarr shard; its index is read once, to see whether the blocks lie where they should.
 
     Args:
-        open_file: gives the open file.
+        open_file: returns the open file.
         layout: of the array.
         place: the file, for messages.
-        starts: the first frame in the shard of each utterance that is in it.
-        counts: its number of frames.
+        starts: the first frame of each of its utterances in the shard.
+        counts: the number of frames of each.
 
     Raises:
         StoreError: if the file is truncated, or its index does not match its checksum.
@@ -282,14 +285,14 @@ def _decompress(content: Array, size: int) -> Array:
     """Return the content of a Blosc frame, after checking that its header says ``size`` bytes.
 
     Raises:
-        ValueError: if it says something else.
+        ValueError: if the header says something else.
         RuntimeError: if it is damaged.
     """
     from numcodecs import blosc
 
     says = int(content[4:8].view("<u4")[0]) if content.size >= BLOSC_HEADER else 0
-    if content.size > size + BLOSC_HEADER:  # no more than it would take as it is
-        raise ValueError(f"it has {content.size} bytes for {size}")
+    if content.size > size + BLOSC_HEADER:  # it cannot be larger than the content
+        raise ValueError(f"it has {content.size} bytes, expected at most {size + BLOSC_HEADER}")
     if says != size:
-        raise ValueError(f"it says that it holds {says} bytes, expected {size}")
+        raise ValueError(f"it claims to hold {says} bytes, expected {size}")
     return np.frombuffer(blosc.decompress(content.tobytes()), np.uint8)

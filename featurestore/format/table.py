@@ -47,7 +47,7 @@ def read_table(backend: Backend) -> pd.DataFrame:
     """Return the table that `write_table` wrote, indexed by name, as it was at one moment.
 
     Raises:
-        StoreError: if it is damaged, or goes on being changed.
+        StoreError: if it is damaged, or others keep changing it.
     """
     return backend.at_once(lambda: _read_columns(backend))
 
@@ -66,10 +66,10 @@ def _read_columns(backend: Backend) -> pd.DataFrame:
 
 
 def read_intact_table(backend: Backend) -> pd.DataFrame:
-    """Return the table, after checking it: a new one is to be made of it.
+    """Return the table after checking it, so that a new one can be made of it.
 
     Raises:
-        StoreError: if it is not what was written, see `check_intact`.
+        StoreError: if it is not as it was written, see `check_intact`.
     """
     table = read_table(backend)
     check_intact(backend, table)
@@ -77,10 +77,10 @@ def read_intact_table(backend: Backend) -> pd.DataFrame:
 
 
 def check_intact(backend: Backend, table: pd.DataFrame) -> Tree:
-    """Check that a table and the attributes of the root are what was written, and return the attributes.
+    """Check that a table and the attributes of the root are as they were written, and return the attributes.
 
     Raises:
-        StoreError: if not: new checksums would hide that.
+        StoreError: if they have changed; new checksums would hide that.
     """
     attributes = backend.root()
     if table_digest(table) != attributes["table_sha256"] or not is_sealed(attributes):
@@ -98,7 +98,7 @@ def read_column(backend: Backend, column: str, kind: str = "text") -> Array | li
         return _array(backend, column_path(column), kind)
     content, offsets = read_text(backend, column)
     damaged = f"{backend.path}: {column_path(column)} is damaged"
-    try:  # cutting at separators takes half of the time that cutting out each text takes
+    try:  # splitting at separators takes half the time of slicing
         texts = np.insert(np.frombuffer(content, np.uint8), offsets[1:-1], 0).tobytes().decode().split("\0")
     except (IndexError, UnicodeDecodeError) as error:
         raise StoreError(f"{damaged}: {error}") from None
@@ -108,17 +108,15 @@ def read_column(backend: Backend, column: str, kind: str = "text") -> Array | li
 
 
 def read_text(backend: Backend, column: str) -> tuple[bytes, Ints]:
-    """Return the bytes of all texts of a column, and where each begins; the last is where they end.
+    """Return the bytes of all texts of a column, and the offset of each; the last offset is the end.
 
     Raises:
-        StoreError: if they do not fit each other.
+        StoreError: if bytes and offsets do not fit.
     """
     path = column_path(column)
     content, offsets = _array(backend, f"{path}/bytes", "uint8"), _array(backend, f"{path}/offsets", "int64")
     if not len(offsets) or offsets[0] or offsets[-1] != len(content) or (offsets[1:] < offsets[:-1]).any():
-        raise StoreError(
-            f"{backend.path}: {path} holds {len(content)} bytes of text cut at other places: it is damaged"
-        )
+        raise StoreError(f"{backend.path}: {path} is damaged: its offsets do not fit its {len(content)} bytes of text")
     return content.tobytes(), offsets
 
 
@@ -143,10 +141,10 @@ def table_digest(table: pd.DataFrame) -> str:
 
 
 def plain_columns(table: pd.DataFrame) -> Columns:
-    """Return each column, the names first, as int64, float64 (also where one is missing), bool or text.
+    """Return each column, the names first, as int64, float64 (also if a number is missing), bool or text.
 
     Raises:
-        StoreError: if a text cannot be stored: it holds a NUL character, or half of a character.
+        StoreError: if a text cannot be stored: it holds a NUL character or a lone surrogate.
     """
     plain: Columns = {"name": _text("name", table.index)}
     for column in table.columns:

@@ -1,4 +1,4 @@
-"""A store as a folder in plain Zarr v3."""
+"""A store that is a folder in plain Zarr v3."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from featurestore.shared.errors import MALFORMED, StoreError
 
 T = TypeVar("T")
 STAGED = ".change"
-"""A folder with the new state of every file that a change concerns; once it has this name the change has happened."""
+"""The folder with the new state of every file that a change writes; once it has this name, the change is made."""
 REMOVED = ".removed"
 ELEMENTS = ("bool", "int64", "float64", "uint8")
 """The types that the elements of an array of one dimension can have."""
 PATIENCE = (0.01, 0.05, 0.2, 0.5, 1.0)
-"""Seconds to wait between the attempts to read what is being changed."""
+"""Seconds to wait between attempts to read a store that is being changed."""
 
 
 class ZarrBackend(Backend):
-    """A folder: a file per shard and array, and small ones."""
+    """A folder with a file per shard and array, and small files."""
 
     compresses: ClassVar[bool] = True
     """Whether frames can be compressed."""
@@ -59,7 +59,7 @@ class ZarrBackend(Backend):
         """Call ``read`` so that it sees the store in the state of one moment; wait a little while it is being changed.
 
         Raises:
-            StoreError: if it goes on being changed.
+            StoreError: if others keep changing it.
         """
         for seconds in (*PATIENCE, None):
             before = self._moment()
@@ -134,22 +134,22 @@ class ZarrBackend(Backend):
         return self.files, shard_path(feature, array, number), 0
 
     def recover(self) -> None:
-        """Finish or take back what a killed process left.
+        """Finish or undo what a killed process left.
 
         Raises:
-            StoreError: if the store holds a symbolic link, through which something else would be changed.
+            StoreError: if the store holds a symbolic link, through which other files would be changed.
         """
         self._settle()
         self._clear_temporaries()
 
     def _clear_temporaries(self, feature: str = "") -> None:
-        """Remove the files of a feature, or of all, that a killed process had not finished."""
+        """Remove the unfinished files that a killed process left, of one feature or of all."""
         for temporary in (self._root / "features" / feature).rglob(".*.tmp"):
             if temporary.is_file():
                 temporary.unlink()
 
     def _settle(self) -> None:
-        """Finish a change that has happened, and clear away the rest of one that has not."""
+        """Finish a change that is made, and clear away the rest of one that is not."""
         _refuse_links(self._root)
         staged = self._root / STAGED
         if staged.exists():
@@ -162,7 +162,7 @@ class ZarrBackend(Backend):
         return False
 
     def others(self) -> list[str]:
-        """Return the names of what is in the folder although there is no store."""
+        """Return the names of everything in the folder, for one that is not a store."""
         return [name for name in self.files.children("") if name[0] != "."]
 
     def at_once_backend(self) -> ZarrBackend:
@@ -176,7 +176,7 @@ class ZarrBackend(Backend):
         """Discard what readers do not see yet; here there is nothing of that kind."""
 
     def room(self, size: int) -> int:
-        """Return the bytes that the disk must have free for shards of so many bytes."""
+        """Return how many bytes must be free on the disk to write shards of so many bytes."""
         return size
 
     def check_layout(self, path: str, layout: ArrayLayout) -> None:
@@ -228,13 +228,13 @@ class ZarrBackend(Backend):
         (self._root / "features" / feature / "shards" / f"{number}.json").unlink(missing_ok=True)
 
     def drop_records(self, feature: str) -> None:
-        """Forget the records of all shards, and what a worker that was killed meanwhile has left."""
+        """Forget the records of all shards, and clear away what a killed worker left."""
         self._clear_temporaries(feature)
         shutil.rmtree(self._root / "features" / feature / "shards", ignore_errors=True)
 
     @contextmanager
     def _metadata(self, node: str) -> Iterator[Tree]:
-        """Yield the content of the ``zarr.json`` of a group or array; errors that it leads to become a StoreError."""
+        """Yield the ``zarr.json`` of a group or array; an error in using it becomes a StoreError."""
         metadata = self._json(join(node, "zarr.json"))
         try:
             yield metadata
@@ -245,7 +245,7 @@ class ZarrBackend(Backend):
         try:
             return parsed(self.files.read(path), self.files.place(path))
         except FileNotFoundError:
-            raise StoreError(f"no {self.files.place(path)}") from None
+            raise StoreError(f"{self.files.place(path)} is missing: the store is damaged") from None
 
 
 class Change:
@@ -313,7 +313,7 @@ class ShardFiles(AbstractContextManager["ShardFiles"]):
 
 
 def _apply(staged: Path, root: Path) -> None:
-    """Put the files of a change in their places; can be interrupted and repeated."""
+    """Move the files of a change to their places; this can be interrupted and repeated."""
     _move(staged, root)
     shutil.rmtree(staged)
     sync_folder(root)
@@ -331,7 +331,7 @@ def _move(staged: Path, place: Path) -> None:
 
 
 def _refuse_links(root: Path) -> None:
-    """Refuse to write to a store that holds symbolic links: they may lead to files of somebody else."""
+    """Refuse to write to a store that holds symbolic links: they may lead to other people's files."""
     for folder, folders, files in os.walk(root):
         for name in (*folders, *files):
             path = os.path.join(folder, name)
@@ -345,5 +345,5 @@ def shard_path(feature: str, array: str, number: int) -> str:
 
 
 def join(group: str, name: str) -> str:
-    """Return the path of what is in a group, the root being the empty one."""
+    """Return the path of a member of a group; the path of the root is empty."""
     return f"{group}/{name}" if group else name

@@ -1,7 +1,7 @@
 """The metadata documents of Zarr v3.
 
 The layout is that of the Zarr v3 core specification (https://zarr-specs.readthedocs.io), so that any
-reader opens a store; we write and read the bytes ourselves because a store is only as fast as that.
+reader opens a store. We write and read the bytes ourselves, for speed.
 """
 
 from __future__ import annotations

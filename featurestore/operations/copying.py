@@ -1,4 +1,4 @@
-"""New stores out of others: merged, in another format, or with other data types."""
+"""Make new stores from others: merged, in Zarr or HDF5, or with other data types."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from featurestore.shared.errors import StoreError
 
 Report = Callable[[float, float], None]
 DAMAGED = "damaged in"
-"""How the reason begins for which an utterance has no frames in a copy although it has some in the store."""
+"""The beginning of the reason why an utterance has failed in a copy, although it has frames in the source."""
 
 
 def copy_stores(
@@ -37,18 +37,18 @@ def copy_stores(
 ) -> str | Path:
     """Write the utterances of ``sources`` into one store at ``path``, whose suffix chooses Zarr or HDF5.
 
-    Frames are copied bit by bit unless another data type is asked for; a copy that was killed goes on when it is
-    started again. Everything is compared with its checksums: an utterance whose frames are damaged has none in the
-    copy, with the reason, which begins with `DAMAGED`.
+    Frames are copied bit by bit unless another data type is asked for; a copy that was killed continues when it is
+    started again. Everything is compared with its checksums: an utterance with damaged frames has failed in the copy,
+    for a reason that begins with `DAMAGED`.
 
     Args:
         sources: their utterances must have different names.
         path: of the new store.
         features: to copy; all that every source has when empty.
-        dtype: of hidden states; as it is when absent.
-        compress: of the frames; those of a compressed store are decompressed when absent.
+        dtype: data type of hidden states; unchanged when absent.
+        compress: compression of the frames; none when absent, even if a source is compressed.
         shard_seconds: audio in a shard.
-        report: told the utterances that are done, and of how many.
+        report: told how many utterances are done, and of how many.
 
     Raises:
         StoreError: if names, columns or the settings of a feature are in conflict, a feature is not in every source, a
@@ -56,7 +56,7 @@ def copy_stores(
         OSError: if a part cannot be read.
     """
     if not sources:
-        raise StoreError("nothing to copy: give the stores from which the new one is made")
+        raise StoreError("found no store to copy: give the stores from which the new one is made")
     specs = {
         feature: _spec(sources[0].feature(feature).spec, dtype, compress)
         for feature in _choose_features(sources, features)
@@ -70,7 +70,7 @@ def copy_stores(
             writer.check_feature(feature, spec)
         writer.plan(plan)
         for feature, spec in specs.items():
-            rows = plan.table.index.get_indexer(pd.Index(writer.index.names))  # a store that is there: in its own order
+            rows = plan.table.index.get_indexer(pd.Index(writer.index.names))  # an existing store has its own order
             writer.plan_feature(feature, _plan_feature(sources, feature, spec, rows))
             _forget_damage(writer, feature)
             pending = writer.pending(feature)
@@ -101,14 +101,14 @@ def _join(sources: Sequence[Store], shard_seconds: float) -> Plan:
 
 
 def _plan_feature(sources: Sequence[Store], feature: str, spec: FeatureSpec, rows: Ints) -> FeaturePlan:
-    """Return the plan of a feature from those of the sources, one after another, of which the ``rows`` are wanted."""
+    """Return the plan of a feature from the concatenated plans of the sources, of which these ``rows`` are used."""
     plans = [source.feature(feature).planned for source in sources]
     frames, times = (np.concatenate([plan[array] for plan in plans])[rows] for array in ("frames", "time"))
     return FeaturePlan(spec, frames, times)
 
 
 def _forget_damage(writer: StoreWriter, feature: str) -> None:
-    """Drop the shards of an earlier copy that lack damaged utterances, so that they are copied again."""
+    """Drop the shards of an earlier copy in which damaged utterances have failed, so that they are copied again."""
     there = writer.feature(feature)
     shards = {there.shard_of(name)[0] for name, reason in there.failed.items() if reason.startswith(DAMAGED)}
     if shards:
@@ -153,7 +153,7 @@ def _choose_features(sources: Sequence[Store], features: Sequence[str]) -> list[
         others = set(source.parts) - set(chosen)
         if others and not features:
             raise StoreError(
-                f"{', '.join(sorted(others))} of {source.path} is not in {sources[0].path}: name --features"
+                f"{', '.join(sorted(others))} of {source.path} is not in {sources[0].path}: choose some with --features"
             )
     return chosen
 

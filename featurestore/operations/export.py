@@ -1,4 +1,4 @@
-"""Exporting a store to files that everything reads (.npy, safetensors, CSV), and adding labels from CSV."""
+"""Export a store to files of common formats (.npy, safetensors, CSV), and add labels from CSV."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from featurestore.shared.errors import StoreError
 from featurestore.shared.label_files import read_csv
 
 MISSING = ("", "nan", "-nan", "na", "n/a", "#n/a", "#na", "<na>", "none", "null")
-"""What stands for a missing number in label files."""
+"""The texts that stand for a missing number in label files."""
 LONGEST_NAME = 250
-"""Bytes of the name of a file, without the suffix, that all file systems take."""
+"""The most bytes of a file name, without the suffix, for any file system."""
 ExportFormat = Literal["npy", "safetensors"]
 Report = Callable[[float, float], None]
 
@@ -47,14 +47,14 @@ def export_frames(
         kind: ``npy``, one file per utterance, NAME.npy with the name quoted as in a URL, a name that is too long for a
             file cut and ended by a part of its SHA-256; or ``safetensors``, one file per shard, N.safetensors, with a
             tensor per utterance under its name.
-        report: told the utterances that are done, and of how many.
+        report: told how many utterances are done, and of how many.
 
     Returns:
-        What was left out: FEATURE of NAME and the reason. Frames that are damaged are.
+        What was left out, with the reason: failed utterances, and damaged frames.
 
     Raises:
-        StoreError: if a feature is not there, or not finished.
-        OSError: if something cannot be read, or written: no part of a file stays.
+        StoreError: if a feature is missing or not finished.
+        OSError: if something cannot be read or written; no partial file stays.
     """
     chosen = list(features) or list(store.features)
     done, total, left_out = 0, len(chosen) * len(store.index.names), []
@@ -72,7 +72,7 @@ def export_frames(
 
 
 def _why_not(feature: FeatureStore, name: str, kind: ExportFormat) -> str:
-    """Return why an utterance is left out; empty if it is not."""
+    """Return why an utterance is left out; empty if it is exported."""
     if name in feature.failed:
         return feature.failed[name]
     if kind == "safetensors" and name == "__metadata__":
@@ -88,25 +88,25 @@ def export_table(store: Store, file: Path) -> None:
 def add_labels(table: pd.DataFrame, file: Path, replace: bool) -> pd.DataFrame:
     """Return ``table`` with the columns of a CSV file, joined by its column ``name``.
 
-    A new column is of numbers where everything in it is one or missing; codes such as 007 are text. An utterance that
-    is not in the file keeps what it has, and has nothing in a new column.
+    A new column becomes numeric if all of its values are numbers or missing; codes such as 007 stay text. An utterance
+    that is not in the file keeps its values, and is empty in a new column.
 
     Raises:
-        StoreError: if the file is no table, a name is not in the store or is there twice, or a column is there already.
+        StoreError: if the file is not a table, a name is unknown or given twice, or the store has a column already.
     """
     labels = read_csv(file, StoreError)
     if "name" not in labels:
-        raise StoreError(f"{file} has the columns {', '.join(map(str, labels.columns))}; expected name, and the labels")
+        raise StoreError(f"{file} has the columns {', '.join(map(str, labels.columns))}; expected name and the labels")
     labels = labels.set_index("name")
     twice = labels.index[labels.index.duplicated()]
     unknown = labels.index.difference(table.index)
-    for problem, names in (("are there twice", twice), ("are not in the store", unknown)):
+    for problem, names in (("occur twice", twice), ("are not in the store", unknown)):
         if len(names):
             raise StoreError(f"{file}: {len(names)} names {problem}, e.g. {', '.join(map(str, names[:3]))}")
     there = [str(column) for column in labels if column in table]
     fixed = [str(column) for column in labels if column in (*PLACES, "duration", "path", "dataset")]
     if fixed or (there and not replace):
-        hint = "they say what the frames are of" if fixed else "give --replace to write over them"
+        hint = "they belong to the frames, and cannot be replaced" if fixed else "--replace replaces them"
         raise StoreError(f"{file}: the store has the columns {', '.join(fixed or there)} already; {hint}")
     others = table.loc[table.index.difference(labels.index), there]
     texts = [column for column in others if len(others) and not pd.api.types.is_numeric_dtype(others[column])]
@@ -116,7 +116,7 @@ def add_labels(table: pd.DataFrame, file: Path, replace: bool) -> pd.DataFrame:
 
 
 def _as_numbers(texts: pd.Series[str]) -> pd.Series[Any]:
-    """Return numbers, or truth values, where every text is one or says that it is missing."""
+    """Return numbers, or truth values, if every text is one or stands for a missing one; else the texts."""
     lower = texts.str.lower()
     missing = lower.isin(MISSING)
     given = texts[~missing]
@@ -152,7 +152,7 @@ def _write_safetensors(folder: Path, shard: int, feature: FeatureStore, names: S
 
 
 def _write(file: Path, content: bytes | memoryview) -> None:
-    """Write a file; if it cannot be written whole, the one that is there stays."""
+    """Write a file; if that fails, an existing file stays as it is."""
     temporary = file.with_name(f".{file.name[:200]}.{os.getpid()}.tmp")
     try:
         with naming(file):

@@ -1,4 +1,4 @@
-"""Adding utterances to a store: the new ones come after the old ones, in shards of their own."""
+"""Add utterances to a store: the new ones come after the old ones, in shards of their own."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def grow(writer: StoreWriter, plan: Plan, features: Mapping[str, FeaturePlan], s
 
     Args:
         writer: of the store, locked.
-        plan: what the store should hold as well; its utterances that are there already must have the same labels.
-        features: every feature of the store, with the frames of the utterances of ``plan`` in its order.
+        plan: of the utterances to add; those that the store has already must have the same labels.
+        features: the plan of every feature of the store, for the utterances of ``plan``.
         shard_seconds: audio in a shard.
 
     Returns:
@@ -109,8 +109,8 @@ def _check_features(backend: Backend, features: Mapping[str, FeaturePlan]) -> No
     there = backend.features()
     if set(features) != set(there):
         raise StoreError(
-            f"{backend.path} has the features {', '.join(there)}: new utterances need all of them and no other, "
-            f"asked for were {', '.join(features)}"
+            f"{backend.path} has the features {', '.join(there)}, which new utterances need, found "
+            f"{', '.join(features)}: ask for exactly those of the store"
         )
     for name, feature in features.items():
         differences = backend.spec(name).differences(feature.spec)
@@ -119,7 +119,7 @@ def _check_features(backend: Backend, features: Mapping[str, FeaturePlan]) -> No
 
 
 def _shard_frames(backend: Backend, features: Iterable[str]) -> dict[str, int]:
-    """Return the frames of each feature for which a shard has room."""
+    """Return how many frames of each feature fit into a shard."""
     return {name: backend.shard_shape(name, "data")[1] for name in features}
 
 
@@ -135,9 +135,9 @@ def _check_lengths(extra: pd.DataFrame, frames: Mapping[str, np.ndarray], shapes
 
 
 def _join(there: pd.DataFrame, extra: pd.DataFrame, old: str, new: str) -> pd.DataFrame:
-    """Return both tables as one; where datasets differ, a column says which each utterance is from.
+    """Return both tables as one; if the datasets differ, the column ``dataset`` says which one an utterance is from.
 
-    A column of that name that the labels have of their own stays as it is.
+    If the labels have a column ``dataset`` themselves, it stays as it is.
     """
     if old != new and "dataset" not in there:
         there = there.assign(dataset=old)

@@ -1,4 +1,4 @@
-"""Joining several datasets: their tables, names, scales, and what was left out of them."""
+"""Join several datasets: their tables, names, scales, and what was left out of them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def merge_ranges(mine: dict[str, list[float]], theirs: dict[str, list[float]], r
 
 
 def join_tables(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Return the tables of different utterances as one; columns that a table lacks are empty in its rows.
+    """Return the tables of different utterances as one; a column that a table lacks is empty in its rows.
 
     Raises:
         StoreError: if a column holds numbers in one and text in another.
@@ -55,4 +55,4 @@ def join_tables(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     joined = pd.concat(tables)
     texts = {column: joined[column].fillna("") for column, numeric in kinds.items() if numeric == {False}}
     gaps = [column for column in joined if column not in texts and joined[column].dtype == object]
-    return joined.assign(**texts).astype(dict.fromkeys(gaps, float))  # truth values of which some are missing
+    return joined.assign(**texts).astype(dict.fromkeys(gaps, float))  # truth values, some of them missing

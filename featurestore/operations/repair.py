@@ -1,4 +1,4 @@
-"""Dropping what a store no longer holds as it was written, so that it can be made again."""
+"""Drop the damaged parts of a store, so that they can be extracted again."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def repair(
 
     Args:
         path: of the store.
-        drop: features to drop whole, damaged or not; where the plan of one is damaged, nothing says where its frames
-            are.
-        report: told the bytes that have been read, and of how many.
+        drop: features to drop whole, damaged or not. A feature whose plan is damaged must be, since nothing else says
+            where its frames are.
+        report: told how many bytes have been read, and of how many.
 
     Returns:
         The damage that was found, and dropped.
 
     Raises:
-        StoreError: if the table is damaged, or the plan of a feature that is not to be dropped, or something cannot be
-            read, which may be whole. Nothing is dropped then.
+        StoreError: if the table is damaged, or the plan of a feature that is not to be dropped, or if something cannot
+            be read, and so may be whole. Nothing is dropped then.
     """
     writer = StoreWriter(path)
     if not (writer.backend.exists() or writer.backend.interrupted()):
@@ -52,7 +52,11 @@ def repair(
 
 
 def _droppable(damage: Damage, path: str) -> tuple[str, int]:
-    """Return the feature and shard that are to be dropped."""
+    """Return the feature and the shard that are to be dropped.
+
+    Raises:
+        StoreError: if dropping a shard does not repair the damage.
+    """
     if damage.unreadable:
         hint = "nothing was dropped: make it readable, or delete it and repair again"
     elif damage.feature is None:

@@ -1,4 +1,4 @@
-"""Does a store still hold what was written?"""
+"""Check that a store still holds what was written."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from featurestore.shared.errors import MALFORMED, StoreError
 PIECE = 1 << 24
 NO_CHECKSUM = "00000000"
 TROUBLE = (StoreError, *MALFORMED, OSError)
-"""What reading a damaged store can raise; an OSError tells nothing about the content."""
+"""Errors in reading a damaged store; an OSError tells nothing about the content."""
 
 
 @dataclass(frozen=True)
 class Damage:
-    """A part of a store that is not what was written.
+    """A part of a store that is not as it was written.
 
     Attributes:
         place: the file, and the part of it.
         problem: what was found and what was expected.
-        names: the utterances whose frames are in it; none where it concerns all.
-        feature: that it belongs to; None for the table.
-        shard: that it belongs to; None for the table, and for the plan of a feature.
-        unreadable: whether it could not be read, so that what is in it is not known.
+        names: the utterances whose frames are in it; empty if it concerns all.
+        feature: to which it belongs; None for the table.
+        shard: to which it belongs; None for the table, and for the plan of a feature.
+        unreadable: whether it could not be read, so that its content is unknown.
     """
 
     place: str
@@ -46,7 +46,7 @@ class Damage:
 
 
 def verify(store: Store, report: Callable[[float, float], None] = lambda *_: None) -> list[Damage]:
-    """Return all damage; ``report`` is told the bytes that have been read, and of how many.
+    """Return all damage; ``report`` is told how many bytes have been read, and of how many.
 
     Raises:
         OSError: if the table cannot be read.
@@ -55,9 +55,9 @@ def verify(store: Store, report: Callable[[float, float], None] = lambda *_: Non
         changed = table_digest(store.utterances) != store.table_sha256
     except (StoreError, *MALFORMED) as error:
         return [Damage(f"{store.path}: table", str(error), [])]  # nothing else can be found without it
-    found = [Damage(f"{store.path}: table", "it is not the table that was written", [])] if changed else []
+    found = [Damage(f"{store.path}: table", "it is not as it was written", [])] if changed else []
     if not store.sealed:
-        found.append(Damage(f"{store.path}: attributes", "they are not those that were written", []))
+        found.append(Damage(f"{store.path}: attributes", "they are not as they were written", []))
     jobs: list[_Job] = []
     for name in store.backend.features():
         try:
@@ -79,7 +79,7 @@ def verify(store: Store, report: Callable[[float, float], None] = lambda *_: Non
 
 
 def _odd_failures(feature: FeatureStore) -> list[Damage]:
-    """Return the shards whose failures do not match their checksums: a failed utterance has zeros for one."""
+    """Return the shards whose failures do not match their checksums: that of a failed utterance is zero."""
     found = []
     for shard, record in feature.records.items():
         names, checksums = feature.names_in(shard), record["utterances"]
@@ -87,7 +87,7 @@ def _odd_failures(feature: FeatureStore) -> list[Damage]:
         odd = without ^ set(record["failed"])
         odd -= {name for name in odd & without & set(names) if _has_no_bits(feature, name)}
         if odd:
-            problem = "what it says has failed is not what has no checksum"
+            problem = "the utterances that have failed are not those without a checksum"
             found.append(Damage(f"{feature.backend.path}: {feature.name}", problem, sorted(odd), feature.name, shard))
     return found
 
@@ -114,7 +114,7 @@ def verify_utterance(store: Store, name: str) -> list[Damage]:
 
 
 def damages_of(feature: FeatureStore, name: str) -> list[Damage]:
-    """Return the damage of one utterance of a feature; none where the feature has no frames of it.
+    """Return the damage of one utterance of a feature; none if the utterance has failed.
 
     Raises:
         StoreError: if the plan or the shard cannot be trusted at all.
@@ -136,7 +136,7 @@ def problem_of(feature: FeatureStore, name: str) -> str:
     """Return what is damaged of one utterance of a feature; empty if nothing is.
 
     Raises:
-        OSError: if it cannot be read, which tells nothing of it.
+        OSError: if it cannot be read, which tells nothing about its content.
     """
     try:
         damages = damages_of(feature, name)

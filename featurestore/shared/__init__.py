@@ -1,1 +1,1 @@
-"""What the commands of both stages share: configs, errors, what is printed, label files; nothing of stores."""
+"""What the commands of both stages share: configs, errors, output, label files; nothing about stores."""

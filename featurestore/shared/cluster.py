@@ -1,4 +1,4 @@
-"""The processes that both stages give their work to: workers of one thread each, with dask.distributed."""
+"""Worker processes for both stages, each with one thread, by dask.distributed."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 20
 ENVIRONMENT, TRIM = "distributed.nanny.pre-spawn-environ", "MALLOC_TRIM_THRESHOLD_"
-"""With which dask starts its workers; it has them give all memory back at once, and a fifth of the time would be spent
-on getting it again."""
+"""The environment in which dask starts its workers, and a variable in it that is removed: with it they would return all
+memory to the system at once, and spend a fifth of the time on getting it again."""
 
 
 @contextmanager
 def cluster(scheduler: str | None, workers: int) -> Iterator[Client]:
-    """Yield a client of the cluster that is named, or of one of this machine that ends with the block.
+    """Yield a client of a cluster: that of a scheduler, or one on this machine that ends with the block.
 
     Args:
-        scheduler: the address of one whose workers see the same files.
-        workers: processes of this machine, where none is named.
+        scheduler: its address; its workers must see the same files.
+        workers: number of processes on this machine, if there is no scheduler.
 
     Raises:
         SerError: if there is no scheduler at the address.
@@ -36,7 +36,7 @@ def cluster(scheduler: str | None, workers: int) -> Iterator[Client]:
         try:
             client = Client(scheduler, timeout=CONNECT_SECONDS)
         except (OSError, ValueError) as error:
-            raise SerError(f"no scheduler at {scheduler}: {error}") from None
+            raise SerError(f"found no scheduler at {scheduler}: {error}") from None
         with client:
             yield client
         return

@@ -1,8 +1,8 @@
 """What the commands share: errors in one line, an exit code that tells the truth, tables and progress.
 
 What is printed cannot move the cursor or change colours: characters that are not printable appear as escapes. Output
-that cannot be written is dropped and the work goes on: a reader that has gone (``ser-train … | head -1``) changes
-nothing, and where a disk is full the command fails when its work is done.
+that cannot be written is dropped, and the work goes on: a reader that has gone (``ser-train … | head -1``) changes
+nothing, and if a disk is full, the command fails when its work is done.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 INCOMPLETE = 3
 """The exit code of a command that did its work but had to leave something out, and said what."""
-INTERRUPTED = "interrupted: what is written stays; give the same command again to go on"
+INTERRUPTED = "interrupted: what is written stays; run the same command again to continue"
 
 SECONDS_BETWEEN_LINES = 10
 NO_MEMORY = "there is not enough memory"
@@ -31,13 +31,13 @@ LACKS = {
     NO_MEMORY: ("can't allocate memory", "out of memory"),
     "a file cannot be written": ("No space left on device", "file write failed", "PytorchStreamWriter failed"),
 }
-"""What libraries say in errors of their own kinds when something lacks."""
+"""What a user reads, by phrases in the errors of libraries when memory or disk space is exhausted."""
 
 
 def run(app: App, interrupted: str = INTERRUPTED) -> NoReturn:
     """Run a command and exit with 0 only if all of it worked; ``--debug`` shows the traceback of an error.
 
-    Beside what the command has of its own there is ``--install-completion``, for the shell.
+    Every command also has ``--install-completion``, for the shell.
 
     Args:
         app: the command.
@@ -45,8 +45,8 @@ def run(app: App, interrupted: str = INTERRUPTED) -> NoReturn:
     """
     from cyclopts import CycloptsError
 
-    app.suppress_keyboard_interrupt = False  # it would end without a word
-    if "--install-completion" not in app:  # it is there when a process runs a command twice
+    app.suppress_keyboard_interrupt = False  # it would end without a message
+    if "--install-completion" not in app:  # a process may run a command twice
         app.register_install_completion_command()
     outputs = _dependable_outputs()
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
@@ -126,10 +126,10 @@ def _plain_progress(label: str) -> Callable[..., None]:
 
 
 class _Output(io.FileIO):
-    """A file descriptor that takes everything: what cannot be written is dropped.
+    """A file descriptor to which writing never fails: what cannot be written is dropped.
 
     Attributes:
-        error: why, the first time; None if only the reader has gone.
+        error: the first one; None if there was none, or only the reader has gone.
     """
 
     error: OSError | None = None
@@ -145,11 +145,11 @@ class _Output(io.FileIO):
 
 
 def _dependable_outputs() -> list[_Output]:
-    """Replace stdout and stderr by files that write to an `_Output`, and return the two outputs."""
+    """Replace stdout and stderr by files that write to an `_Output`, and return these outputs."""
     outputs = []
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if isinstance(stream, io.TextIOWrapper):  # it is not where the descriptor has been closed, or in a notebook
+        if isinstance(stream, io.TextIOWrapper):  # not if the descriptor has been closed, or in a notebook
             stream.flush()
             outputs.append(_Output(stream.fileno(), "w", closefd=False))
             buffer = io.BufferedWriter(outputs[-1])
@@ -159,7 +159,7 @@ def _dependable_outputs() -> list[_Output]:
 
 
 def _problems(error: Exception) -> list[str]:
-    """Return the lines that say what is wrong, if users can mend it: one, or one for each setting."""
+    """Return the lines that say what is wrong, if users can mend it: one line, or one per setting."""
     if isinstance(error, ConfigError):
         return str(error).split("\n")
     if isinstance(error, SerError):

@@ -45,7 +45,7 @@ class Config(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _settings_of_default(cls, values: Any) -> Any:
-        """Understand settings without a name as those of the default part."""
+        """Take settings without a name for those of the default part."""
         if not isinstance(values, dict):
             return values
         defaults = {key: _default_part(field) for key, field in cls.model_fields.items()}
@@ -60,7 +60,7 @@ class Config(BaseModel):
 
 
 class Component(Config):
-    """A section that names one of the modules beside its base class, and sets it up."""
+    """A section that chooses a part, one of the modules beside its base class, and holds its settings."""
 
     @property
     def name(self) -> str:
@@ -69,14 +69,14 @@ class Component(Config):
 
     @classmethod
     def names(cls) -> list[str]:
-        """Return the names that this kind of component can take."""
+        """Return the names of the parts of this kind."""
         package = importlib.import_module(cls.__module__)
         modules = pkgutil.iter_modules(package.__path__)
         return sorted(m.name for m in modules if not m.name.startswith("_"))
 
     @classmethod
     def kind(cls, name: str) -> type[Self]:
-        """Return the component that the module ``name`` of this folder defines; ``a-b`` finds ``a_b``.
+        """Return the class in the module ``name`` of this folder; ``a-b`` finds ``a_b``.
 
         Raises:
             UnknownPartError: if there is no such module.
@@ -118,9 +118,9 @@ def suggest(word: str, known: Iterable[str], expected: Iterable[str] | None = No
     """Return the end of a message about an unknown ``word``: the nearest known word, or all that are expected.
 
     Args:
-        word: is unknown.
-        known: the words that it may be meant to be.
-        expected: named where none is near; all that are known when absent.
+        word: that is unknown.
+        known: the words that it may be a misspelling of.
+        expected: the words to name if none is near; all that are known when absent.
 
     >>> suggest("concta", ["attention", "concat"])
     "; did you mean 'concat'?"
@@ -144,8 +144,8 @@ _Node = _Section | Leaf
 def load(schema: type[C], files: Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> C:
     """Return ``schema`` filled from YAML ``files``, then from ``key.sub=value`` overrides.
 
-    However they are grouped, they set one leaf after another, and the last one wins. ``null`` takes away what can be
-    absent, ``{}`` asks for a section as it is, and a part that is named anew has no settings of the one before.
+    Values are set one after another, and the last one wins. ``null`` removes what can be absent, ``{}`` asks for a
+    section with its default settings, and naming another part discards the settings of the one before.
 
     Raises:
         ConfigError: naming every unknown key and unusable value, and where each came from.
@@ -168,10 +168,10 @@ def _put(there: _Node | None, path: tuple[str, ...], leaf: Leaf, annotation: Any
 
     Args:
         there: a section of the tree, if there is one yet.
-        path: of the leaf; none if it takes the place of what is there.
+        path: of the leaf below it; empty if the leaf replaces it.
         leaf: to put.
-        annotation: the type of what is there, as the schema has it.
-        default: the name of the part that it is when nothing else is said.
+        annotation: the type of ``there`` in the schema.
+        default: the name of the part that it is by default.
     """
     of_names = get_origin(annotation) is dict  # settings by names that users give
     section = None if of_names else _config_in(annotation)
@@ -195,9 +195,9 @@ def _put(there: _Node | None, path: tuple[str, ...], leaf: Leaf, annotation: Any
 
 
 def _of_part(values: dict[str, _Node], name: Any, section: type[Config], default: str | None) -> dict[str, _Node]:
-    """Return those of ``values`` that stay when the part is named: all if it is the same one.
+    """Return those of ``values`` that are kept when a part is named: all if it is the same part, otherwise none.
 
-    Otherwise none; but those that came before any name are kept if they are not the default part's alone.
+    If no part was named before, the values that are not settings of the default part alone are kept.
     """
     before, after = _kind(section, values, default), _part(section, name)
     if before is after:
@@ -209,7 +209,7 @@ def _of_part(values: dict[str, _Node], name: Any, section: type[Config], default
 
 
 def _kind(section: type[Config] | None, values: dict[str, _Node], default: str | None) -> type[Config] | None:
-    """Return the class with the fields of a section that has these values, where that can be known."""
+    """Return the class with the fields of a section that has these values, if that is known."""
     if section is None or Component not in section.__bases__:
         return section
     name = values["name"] if "name" in values else Leaf(default, "")

@@ -17,24 +17,24 @@ INVISIBLE = "\xad\u180e\u200b\u200c\u200d\u200e\u200f\u2060\u2061\u2062\u2063\u2
     map(chr, [*range(0x202A, 0x202F), *range(0x2066, 0x2070)])
 )
 SPACE = "".join(filter(str.isspace, map(chr, range(0x3001)))) + INVISIBLE
-"""What is stripped: all white space, that which does not break a line too, and characters of no width."""
+"""What is stripped: all white space, no-break spaces too, and characters without width."""
 AS_IT_IS = ("transcript", "transcription", "words", "ratings", "audio_path", "path")
-"""Columns whose texts are not stripped: what was said, and files, whose names may have any characters."""
+"""Columns whose texts are not stripped: transcripts and the like, and paths, which may have any characters."""
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 def read_csv(file: Path, error: type[SerError] = DatasetError) -> pd.DataFrame:
-    """Return a label file, indexed by where each row stands, e.g. ``labels.csv line 7``.
+    """Return a label file, indexed by the place of each row, e.g. ``labels.csv line 7``.
 
     Space around values is stripped (not in the columns `AS_IT_IS`), and a warning says how often.
 
     Raises:
-        SerError: of the kind ``error``, if it is absent, empty or not a table.
+        SerError: of the kind ``error``, if it is missing, empty or not a table.
     """
     try:
         found = _read_rows(file)
     except FileNotFoundError:
-        raise error(f"no label file {file}") from None
+        raise error(f"the label file {file} does not exist") from None
     except OSError as problem:
         raise error(f"the label file {file} cannot be read: {os.strerror(problem.errno or 0)}") from None
     except (CsvError, UnicodeDecodeError) as problem:
@@ -55,17 +55,17 @@ def read_csv(file: Path, error: type[SerError] = DatasetError) -> pd.DataFrame:
 
 
 def _check_shape(file: Path, header: list[str], rows: list[tuple[int, list[str]]], error: type[SerError]) -> None:
-    """Refuse a file that is separated by something else than commas, or has rows of other lengths than its header."""
+    """Refuse a file that is not separated by commas, or has rows of other lengths than its header."""
     for separator, called in SEPARATORS.items():
         if sum(column.count(separator) for column in header) >= len(header):
             raise error(f"{file} seems to be separated by {called}, expected commas: its header is {header[0][:80]!r}")
     for line, values in rows:
         if len(values) != len(header):
-            raise error(f"{file} line {line} has {len(values)} values, its header has {len(header)}")
+            raise error(f"{file} line {line} has {len(values)} values, expected {len(header)} as in its header")
 
 
 def _read_rows(file: Path) -> list[tuple[int, list[str]]]:
-    """Return the line where each row begins, and its values; blank lines are no rows."""
+    """Return the line where each row begins, and its values; blank lines are skipped."""
     found, line = [], 1
     with file.open(encoding="utf-8-sig", newline="") as stream:
         rows = reader(stream, skipinitialspace=True, strict=True)

@@ -1,4 +1,4 @@
-"""What users set: the leaves of YAML files and of ``key.sub=value`` overrides, and where each comes from."""
+"""The values that users set in YAML files and ``key.sub=value`` overrides, and where each comes from."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from featurestore.shared.errors import ConfigError
 from featurestore.shared.strict_yaml import parse
 
 LARGEST_FILE = 1_000_000
-"""Bytes of a YAML file."""
+"""The most bytes of a YAML file."""
 Keys = tuple[str, ...]
 
 _shortened = reprlib.Repr()
 _shortened.maxstring = _shortened.maxother = 200
 short = _shortened.repr
-"""`repr`, of what is long its beginning and end."""
+"""`repr`, with long texts shortened to their beginning and end."""
 
 
 class Leaf(NamedTuple):
@@ -29,7 +29,7 @@ class Leaf(NamedTuple):
 
 
 def leaves(files: Iterable[str | Path], overrides: Iterable[str]) -> Iterator[tuple[Keys, Leaf]]:
-    """Yield every leaf with the keys that lead to it, of one source in its order; names of parts before their settings.
+    """Yield every leaf with its keys, source by source in their order; the name of a part comes before its settings.
 
     Raises:
         ConfigError: if a file or override cannot be read, or sets something twice.
@@ -65,7 +65,7 @@ def read_file(file: str | Path) -> tuple[dict[Any, Any], str]:
             content = opened.read(LARGEST_FILE + 1)
         text = content.decode()
     except FileNotFoundError:
-        raise ConfigError(f"no config file {file}") from None
+        raise ConfigError(f"the config file {file} does not exist") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the config file {file} cannot be read: {error}") from None
     if len(content) > LARGEST_FILE:
@@ -88,7 +88,7 @@ def _parse(text: str, source: str) -> Any:
     try:
         return parse(text)
     except ValueError as error:
-        raise ConfigError(f"{source} is not YAML that can be used: {error}") from None
+        raise ConfigError(f"{source} is not valid YAML: {error}") from None
 
 
 def _walk(values: dict[Any, Any], above: Keys, source: str) -> Iterator[tuple[Keys, Any]]:

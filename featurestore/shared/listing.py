@@ -1,6 +1,6 @@
-"""What can be set: the settings of a config, the kinds of parts in it and their settings, by the keys that one types.
+"""``--list``: the settings of a config, the kinds of parts in it and their settings, by the keys that one types.
 
-All of it is read from the classes of the config, so that there is no list to keep. ``fusion.heads`` is a setting,
+All of it is read from the classes of the config, so there is no list to maintain. ``fusion.heads`` is a setting,
 ``fusion`` a kind of parts, ``fusion.attention`` one of them, ``optim`` a section; in ``tasks.NAME`` the user chooses
 the name.
 """
@@ -74,13 +74,13 @@ class Item:
 
     @property
     def choice(self) -> tuple[str, str] | None:
-        """The kind, by its key, and the part without which there is no such key."""
+        """The kind of parts, by its key, and the part that must be chosen for this key; None if it always exists."""
         parts = [i for i, step in enumerate(self.steps) if step.kind == "part"]
         return (_join(_keys(self.steps[: parts[-1]])), self.steps[parts[-1]].name) if parts else None
 
     @property
     def meaning(self) -> str:
-        """What its docstring says; where a section has none here, what that of its class says."""
+        """Its docstring; for a section without one here, that of its class."""
         described = self.field.description if self.field else None
         return _text(described or (summary(self.section) if self.section else ""))
 
@@ -88,7 +88,7 @@ class Item:
         """Return whether ``what`` is its key; with the parts on the way or not, without names that users choose or not.
 
         Args:
-            what: is asked for.
+            what: the key.
             chosen: a regular expression of the names that users choose.
         """
         return _called(self.steps, chosen).fullmatch(f".{what}") is not None
@@ -241,7 +241,7 @@ def _block(item: Item) -> list[str]:
 
 
 def _needs(item: Item, every: Sequence[Item]) -> str:
-    """Return for which parts of a kind there is such a key, with that meaning; empty if for all of them."""
+    """Return which parts of a kind have such a key with that meaning; empty if all of them do."""
     if item.is_part or not item.choice:
         return ""
     kind = item.choice[0]
@@ -272,7 +272,7 @@ def _wrapped(text: str, indent: str = "", hanging: int | None = None) -> list[st
 
 
 def say_list(schema: type[Config], asked: Sequence[str] = ()) -> None:
-    """Print what can be set: what is at the top and the kinds of parts, or all of what is ``asked`` for.
+    """Print the settings at the top and the kinds of parts, or all about those that are ``asked`` for.
 
     Raises:
         ConfigError: as `find` does, before anything is printed.

@@ -1,4 +1,4 @@
-"""YAML without surprises: nothing is said twice, and a small text has small values."""
+"""Strict YAML: no key may occur twice, and a small text cannot expand to a large value."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import yaml
 from featurestore.shared.errors import MALFORMED
 
 MOST_VALUES = 10_000
-"""In one text, each alias (``*``) counted as what it stands for."""
+"""The most values in one text; an alias (``*``) counts as what it stands for."""
 
 
 def parse(text: str) -> Any:
-    """Return what a YAML text says.
+    """Return the value of a YAML text.
 
     Raises:
-        ValueError: with the problem in one line, if that cannot be told, a key is there twice, or there is too much.
+        ValueError: with the problem in one line, if it is not YAML, a key occurs twice, or it has too many values.
 
     >>> parse("{lr: 1e-3, epochs: 3}")
     {'lr': '1e-3', 'epochs': 3}
@@ -45,7 +45,7 @@ def _count(node: yaml.Node, known: dict[int, float]) -> float:
 
     Args:
         node: to count.
-        known: the counts of nodes that were met before.
+        known: the counts of nodes that were counted before.
     """
     if id(node) not in known:
         known[id(node)] = math.inf  # what is inside itself has no end
@@ -56,7 +56,7 @@ def _count(node: yaml.Node, known: dict[int, float]) -> float:
 
 
 def _parts(node: yaml.Node) -> Iterable[yaml.Node]:
-    """Return what is directly inside ``node``; a key that is there twice is an error."""
+    """Return the nodes directly inside ``node``; a key that occurs twice is an error."""
     if not isinstance(node, yaml.MappingNode):
         return node.value if isinstance(node, yaml.SequenceNode) else ()
     seen = set()

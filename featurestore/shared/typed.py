@@ -60,7 +60,7 @@ def _named(value: Any) -> Any:
 
 
 def choices(annotation: Any) -> list[str]:
-    """Return the values, or what the values are called, that a type allows.
+    """Return the values that a type allows, or what they are called.
 
     >>> choices(int | None), choices(tuple[float, float]), choices(Literal["ac", True])
     (['whole number', 'null'], ['[number, number]'], ['ac', 'true'])
@@ -82,7 +82,7 @@ def choices(annotation: Any) -> list[str]:
 
 
 def bounds(metadata: Iterable[Any]) -> list[str]:
-    """Return what the constraints of a field, or of a type with annotations, say.
+    """Return the constraints of a field, or of a type with annotations, as text.
 
     >>> bounds(FieldInfo(gt=0, le=1e30).metadata)
     ['> 0', '<= 1e+30']

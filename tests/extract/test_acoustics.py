@@ -301,7 +301,7 @@ def test_decibels_are_asked_for_by_name():
 
 
 def test_too_many_bands_are_refused():
-    with pytest.raises(SerError, match=r"the mel bands \[0, 3, 6, 13\] of 128 have no frequency"):
+    with pytest.raises(SerError, match=r"the mel bands \[0, 3, 6, 13\] of 128 hold no bin"):
         LogMel(n_mels=128, n_fft=400, scale="htk").spec()
 
 

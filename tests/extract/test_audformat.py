@@ -91,7 +91,7 @@ def test_tables_that_contradict_each_other_are_refused_until_one_is_named(root, 
     assert AudFormat(root=root, table="emotion.*").read().table["emotion"].tolist() == ["anger", "", "", "neutral"]
     with caplog.at_level(logging.WARNING):
         assert "emotion" not in AudFormat(root=root, table="files").read().table
-    assert "without the column emotion: emotion of one/a.wav is angry" in caplog.text
+    assert "left out the column emotion, on which tables disagree: emotion of one/a.wav is angry" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -101,12 +101,12 @@ def test_tables_that_contradict_each_other_are_refused_until_one_is_named(root, 
 def test_parts_of_files_are_refused(root, starts, ends, found):
     with changed(root) as database:
         add(database, "parts", audformat.segmented_index(["one/a.wav"], starts, ends))
-    with pytest.raises(DatasetError, match=f"parts of .* has parts of files, e.g. one/a.wav {found}, expected whole"):
+    with pytest.raises(DatasetError, match=f"parts of .* has segments of files, e.g. one/a.wav {found}, expected"):
         AudFormat(root=root).read()
     wave, rate = soundfile.read(root / "one/a.wav")
     soundfile.write(root / "one/a.flac", wave, rate)
     (root / "one/a.wav").unlink()
-    with pytest.raises(DatasetError, match=r"parts of .* has parts of files"):  # of a file that was converted, too
+    with pytest.raises(DatasetError, match=r"parts of .* has segments of files"):  # of a file that was converted, too
         AudFormat(root=root).read()
     assert len(AudFormat(root=root, table="files").read().table) == 4
 

@@ -96,7 +96,7 @@ def test_sidecars_that_cannot_be_read_are_flagged(tmp_path, spoken, kind):
     table = MSPPodcast(root=root, alignments=True).read().table
     assert len(table) == 6
     if kind != "long":
-        expected = f"the transcript {name}.txt cannot be used: it is no file; the alignment {name}.TextGrid cannot be"
+        expected = f"the transcript {name}.txt cannot be used: it is not a regular file; the alignment {name}.TextGrid"
         assert expected in table.loc[name, "flags"]
 
 
@@ -249,7 +249,7 @@ def test_columns_that_a_dataset_replaces_are_said(tmp_path, caplog):
 @pytest.mark.parametrize("value", ["[-.inf,.inf]", "[1,.inf]", "[.nan,5]", "[1,.nan]", "[5,1]", "[1,1]", "[1e400,2]"])
 @pytest.mark.parametrize("dataset", ["csv", "audformat"])
 def test_ranges_that_are_none_are_one_line(dataset, value):
-    expected = "is no range, expected two numbers, the lowest value first|Input should be a finite number"
+    expected = "is not a scale, expected two finite numbers, the lower one first|Input should be a finite number"
     with pytest.raises(ConfigError, match=expected) as error:
         load(ExtractConfig, overrides=[f"dataset={dataset}", f"dataset.ranges.V={value}"])
     assert len(str(error.value).splitlines()) <= 2  # a line for each number that is none

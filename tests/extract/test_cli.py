@@ -133,7 +133,7 @@ def test_labels_without_a_row_that_can_be_used_are_one_line(labelled, tmp_path, 
         (["--dataset", "csv", *ENCODER, "--features", "pich"], "unknown key 'pich'; did you mean 'pitch'?"),
         (["--dataset", "csv", "--root", "{labels}"], "nothing to extract: give --encoder NAME|DIR"),
         ([*ENCODER], "dataset is missing"),
-        (["--config", "nowhere.yaml"], "no config file nowhere.yaml"),
+        (["--config", "nowhere.yaml"], "the config file nowhere.yaml does not exist"),
     ],
 )
 def test_errors_are_one_line(labelled, arguments, message):

@@ -221,7 +221,7 @@ def test_a_folder_with_the_name_of_a_feature_is_refused(tmp_path):
     (tmp_path / "pitch").mkdir()
     transformers.HubertConfig(**FAMILIES["hubert-group"][1]).save_pretrained(tmp_path / "pitch")
     settings = ["dataset=demo", "pitch={}", f"encoder.checkpoint={tmp_path / 'pitch'}"]
-    with pytest.raises(ConfigError, match="the encoder's folder is called pitch, as a feature is: rename the folder"):
+    with pytest.raises(ConfigError, match="the encoder's folder is called pitch, like a feature: rename the folder"):
         load(ExtractConfig, [], settings).features()
 
 

@@ -44,7 +44,7 @@ def test_the_plan_says_what_would_be_done_and_writes_nothing(labelled, tmp_path)
     )
     assert re.search(rf"{ENCODER} +5 +\d+ +0\.02 +\d+  int8( +\d+\.\d MB){{5}}", result.stdout)
     assert re.search(
-        r"s\.zarr does not exist yet; as asked for \d+\.\d MB in 1 shards, free \d+\.\d\d GB", result.stdout
+        r"s\.zarr does not exist yet; the whole takes \d+\.\d MB in 1 shards, free \d+\.\d\d GB", result.stdout
     )
     assert re.search(rf"time: about \d+ s \({ENCODER} \d+ s, pitch \d+ s\)", result.stdout)
 
@@ -108,7 +108,7 @@ def test_some_layers_and_pooled_frames(labelled, tmp_path):
 
 @pytest.mark.parametrize("layers", ["[5]", "[-1]", "[1,1]", "[]"])
 def test_layers_that_the_encoder_does_not_have_are_refused(labelled, tmp_path, layers):
-    with pytest.raises(SerError, match=f"{ENCODER} has the layers 0 to 4, expected some, each once"):
+    with pytest.raises(SerError, match=f"expected one or more of the layers 0 to 4 of {ENCODER}, each once"):
         extract(asked(labelled, tmp_path / "s.zarr", f"encoder.layers={layers}", features="encoder"))
 
 
@@ -152,7 +152,7 @@ def test_another_dataset_is_added_and_a_feature_waits_for_both(labelled, emotale
     assert len(opened.names(["pitch"])) == 7
     first = extract(asked(labelled, store, features="encoder"))
     assert first.unfinished == [
-        f"{ENCODER}: 1 shards hold utterances of emotale that were not asked for; ask for these too"
+        f"{ENCODER}: 1 shards hold utterances of emotale that were not asked for; extract these, too"
     ]
     assert list(featurestore.open(store).features) == ["pitch"]
     assert extract(asked(emotale, store, part, features="encoder", dataset="emotale")).unfinished == []
@@ -211,4 +211,4 @@ def test_features_come_one_after_another_though_one_has_no_frames_of_an_utteranc
     assert list(featurestore.open(apart).feature(ENCODER).failed) == ["short"]
     result = ser_extract("--dataset", "csv", "--root", labelled, "--encoder", ENCODER, "--store", apart, "--plan")
     assert result.returncode == 3
-    assert f"no frames: short ({ENCODER}): 10 ms is shorter than one frame" in result.stdout
+    assert f"would fail: short ({ENCODER}): 10 ms is shorter than one frame" in result.stdout

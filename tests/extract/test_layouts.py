@@ -43,7 +43,7 @@ def test_iemocap_turns(tmp_path, spoken):
     assert table.loc["Ses01F_impro01_M000", ["start", "end"]].tolist() == [7.5712, 10.475]
     (where,) = labels.left_out
     assert where.startswith("Ses01F_impro01.txt line ")
-    assert labels.left_out[where].startswith("it is not a turn as expected: [12.0000 - 13.0000]")
+    assert labels.left_out[where].startswith("expected [START - END] NAME EMOTION [V, A, D], found [12.0000 - 13.0000]")
 
 
 def test_iemocap_values_outside_the_scale_are_kept_and_flagged(tmp_path, spoken):
@@ -84,7 +84,7 @@ def test_alignments_that_are_not_there_are_said(tmp_path, spoken):
     root = layouts.iemocap(tmp_path, spoken)
     for file in root.rglob("*.wdseg"):
         file.unlink()
-    expected = r"there is none: expected e.g. .*Session1/sentences/ForcedAlignment/Ses01F_impro01/Ses01F_impro01_F000"
+    expected = r"found no alignment file, expected e.g. .*Session1/sentences/ForcedAlignment/Ses01F_impro01"
     with pytest.raises(DatasetError, match=expected):
         IEMOCAP(root=root, alignments=True).read()
 
@@ -96,8 +96,8 @@ def test_msp_podcast_alignments_where_asked(tmp_path, spoken):
     words = [["so", 0.11, 0.2], ['say "hi"', 0.2, 0.3], ["it", 0.4, 0.5]]
     assert json.loads(table["words"].iloc[0]) == words
     assert table["words"].tolist()[1:] == [""] * 4
-    assert table["flags"].iloc[1].endswith("used: found the tiers clicks, phones, expected the intervals words")
-    assert "0002_0033.TextGrid cannot be used: it is no TextGrid: " in table["flags"].iloc[2]
+    assert table["flags"].iloc[1].endswith("found the tiers clicks, phones, expected an interval tier called words")
+    assert "0002_0033.TextGrid cannot be used: it is not a TextGrid: " in table["flags"].iloc[2]
     assert table["flags"].tolist()[3:] == ["", ""]
 
 
@@ -164,7 +164,7 @@ def test_msp_podcast_a_value_that_is_no_number_is_flagged(tmp_path, spoken):
     file = root / "Labels/labels_consensus.csv"
     file.write_text(file.read_text().replace(",X,4.0,", ",X,four,"))
     row = MSPPodcast(root=root).read().table.loc["MSP-PODCAST_0001_0009"]
-    assert row["flags"] == "A='four' is no number"
+    assert row["flags"] == "A='four' is not a number"
     assert pd.isna(row["A"])
 
 
@@ -215,7 +215,7 @@ def test_ravdess_once_and_without_songs(tmp_path, spoken, caplog):
     assert table["speaker"].tolist() == ["01", "12", "24"]
     assert table["gender"].tolist() == ["male", "female", "female"]
     assert not table["path"].str.contains("audio_speech").any()
-    assert "4 files have the name of another one" in caplog.text
+    assert "4 files have the same name as a file nearer to" in caplog.text
 
 
 def test_ccsemo_finds_the_audio_of_another_machine(tmp_path, spoken):

@@ -101,7 +101,7 @@ def test_an_mp3_file_is_cut_anywhere(tmp_path, mode, rate):
         with pytest.raises(NotWholeError, match="truncated"):
             check_mp3(whole[:cut])
     for start in starts[2:5]:
-        with pytest.raises(NotWholeError, match=r"truncated: it counts \d+ frames, and holds \d+"):
+        with pytest.raises(NotWholeError, match=r"truncated: its header counts \d+ frames, it holds \d+"):
             check_mp3(whole[:start])
         assert check_mp3(whole[starts[1] : start]).startswith(UNKNOWN)  # what is left has no sign of it
     for cut in {*range(starts[4] - starts[1], starts[6] - starts[1])} - {start - starts[1] for start in starts}:
@@ -130,7 +130,7 @@ def test_a_flac_file_whose_samples_are_others_is_damaged(tmp_path):
         content = bytearray(file.read_bytes())
         content[30] ^= 1
         file.write_bytes(content)
-        assert judge(file) == "refused: the audio file is damaged: its samples do not have the MD5 that its header says"
+        assert judge(file) == "refused: the audio file is damaged: the MD5 of its samples is not the one in its header"
         content[26:42] = bytes(16)  # not known
         file.write_bytes(content)
         assert judge(file) == ""

@@ -4,15 +4,15 @@ import tempfile
 import threading
 from pathlib import Path
 
-import audformat  # noqa: F401
-import distributed  # noqa: F401
+import audformat
+import distributed
 import soundfile
 import torch
-from transformers import AutoTokenizer, RobertaModel  # noqa: F401
+from transformers import AutoTokenizer, RobertaModel
 
 import extract.cli
 import extract.forecast
-import extract.selftest  # noqa: F401
+import extract.selftest
 from extract.config import ExtractConfig
 from extract.run import extract as extract_all
 from featurestore.shared.config import load

@@ -1,4 +1,4 @@
-"""The toy store in either form."""
+"""The toy store with either backend."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import featurestore
-from tests.featurestore.strangers import given, home, stores, victim  # noqa: F401, fixtures
-from tests.featurestore.toy import DTYPES, FORMS, Toy
+from tests.featurestore.strangers import given, home, stores, victim
+from tests.featurestore.toy import DTYPES, SUFFIXES, Toy
 from tests.processes import Command
 
 SER_STORE = Command("featurestore")
@@ -23,16 +23,16 @@ def toy() -> Toy:
     return Toy()
 
 
-@pytest.fixture(scope="session", params=FORMS)
-def form(request: pytest.FixtureRequest) -> str:
-    """The suffix of a form: every test that uses it runs on both."""
+@pytest.fixture(scope="session", params=SUFFIXES)
+def suffix(request: pytest.FixtureRequest) -> str:
+    """The suffix of a store, which chooses its backend: every test that uses it runs on both."""
     return str(request.param)
 
 
 @pytest.fixture(scope="session")
-def written(toy: Toy, form: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def written(toy: Toy, suffix: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete store that no test may change: ``states``, ``pitch``, and the states in every data type."""
-    path = toy.write(tmp_path_factory.mktemp("written") / f"toy{form}", features=("states", "pitch"))
+    path = toy.write(tmp_path_factory.mktemp("written") / f"toy{suffix}", features=("states", "pitch"))
     for dtype in DTYPES:
         toy.write(path, dtype, features=(dtype,))
     return path

@@ -13,7 +13,6 @@ from typing import Any
 
 os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # the others take a GB at once, and use none of it
 
-import dask.array  # noqa: F401, what takes long to import is there when a process is made
 import numpy as np
 
 import featurestore

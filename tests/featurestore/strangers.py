@@ -15,7 +15,7 @@ PRIVATE = np.full(9, 4711.5)
 
 @pytest.fixture(scope="session")
 def stores(tmp_path_factory):
-    """Stores of both forms, and one with compressed frames."""
+    """Stores of both backends, and one with compressed frames."""
     folder = tmp_path_factory.mktemp("stores")
     for name, settings in {"toy.zarr": {}, "toy.h5": {}, "packed.zarr": {"compress": "zstd"}}.items():
         Toy().write(folder / name, features=("states", "pitch"), **settings)

@@ -103,7 +103,7 @@ def test_two_readers_with_one_seed_agree(toy, written, shuffle):
 def test_no_utterance_is_no_batch_and_no_feature_is_an_error(written):
     store = featurestore.open(written)
     assert list(store.batches([], ["states"], frames=10, seed=0)) == []
-    with pytest.raises(ValueError, match="expected some features"):
+    with pytest.raises(ValueError, match="found no feature to read"):
         store.batches(["a1"], [], frames=10)
 
 
@@ -116,7 +116,7 @@ def test_no_utterance_is_no_batch_and_no_feature_is_an_error(written):
         ({"frames": float("nan")}, "expected a batch of 1 or more"),
         ({"utterances": 2, "shuffle": "Shard"}, "expected shuffle to be one of all, shards, found 'Shard'"),
         ({"utterances": 2, "threads": 0}, "expected 1 thread or more, found 0"),
-        ({"utterances": 2, "layers": {"state": [0]}}, r"layers of 'state', which is not read.*states"),
+        ({"utterances": 2, "layers": {"state": [0]}}, r"layers of 'state', which is not among .*states"),
     ],
 )
 def test_odd_arguments_are_errors(written, how, message):

@@ -1,4 +1,4 @@
-"""ser-store as a user runs it, on both forms: on stores that are damaged or unfinished, in a pipe, asked wrongly."""
+"""ser-store as a user runs it, on both backends: on stores that are damaged or unfinished, in a pipe, asked wrongly."""
 
 import subprocess
 import sys
@@ -15,8 +15,8 @@ MAIN = "from featurestore.cli import main; main()"
 
 
 @pytest.fixture
-def two_features(toy, tmp_path, form):
-    return toy.write(tmp_path / f"toy{form}", features=("states", "pitch"))
+def two_features(toy, tmp_path, suffix):
+    return toy.write(tmp_path / f"toy{suffix}", features=("states", "pitch"))
 
 
 def test_help_names_the_commands(ser_store):
@@ -32,7 +32,7 @@ def test_info(ser_store, written):
     assert "dataset toy, 9 utterances, 4 speakers" in result.stdout
     assert "declared ranges: V 1 to 5" in result.stdout
     for dtype in ("float32", "float16", "bfloat16", "int8", "int4"):
-        assert f"without {dtype}: b2: the encoder ran out of memory" in result.stdout
+        assert f"failed: b2 ({dtype}): the encoder ran out of memory" in result.stdout
 
 
 def test_list(ser_store, written):
@@ -43,19 +43,19 @@ def test_show(ser_store, written):
     output = ser_store("show", written, "a/3").stdout
     assert "speaker" in output
     assert "int8: (3, 33, 5) (layer, frame, dim), 0.0125 to" in output
-    assert "int8: none, the encoder ran out of memory" in ser_store("show", written, "b2").stdout
+    assert "int8: no frames, the encoder ran out of memory" in ser_store("show", written, "b2").stdout
 
 
-def test_a_feature_without_a_clock(ser_store, toy, tmp_path, form):
-    path = toy.write(tmp_path / f"toy{form}", hop=0.0)
+def test_a_feature_without_a_clock(ser_store, toy, tmp_path, suffix):
+    path = toy.write(tmp_path / f"toy{suffix}", hop=0.0)
     assert ser_store("info", path).stdout.splitlines()[4].split()[:5] == ["states", "3", "5", "-", "int8"]
     assert "states: (3, 20, 5) (layer, frame, dim), no times, values" in ser_store("show", path, "a1").stdout
 
 
-def test_show_of_an_unfinished_store(ser_store, toy, tmp_path, form):
-    path = toy.write(tmp_path / f"toy{form}", shards=[0])
+def test_show_of_an_unfinished_store(ser_store, toy, tmp_path, suffix):
+    path = toy.write(tmp_path / f"toy{suffix}", shards=[0])
     there, not_yet = ser_store("show", path, "a1"), ser_store("show", path, "c1")
-    assert "states: none, not extracted yet" in not_yet.stdout
+    assert "states: no frames, not extracted yet" in not_yet.stdout
     assert (not_yet.returncode, there.returncode, there.stderr) == (0, 0, "")
 
 
@@ -98,8 +98,8 @@ def test_a_damaged_plan_is_said(ser_store, toy, tmp_path):
     assert f"ser-store repair {path} --drop pitch" in refused.stderr
 
 
-def test_info_of_a_store_without_durations(ser_store, toy, tmp_path, form):
-    path = toy.write(tmp_path / f"toy{form}")
+def test_info_of_a_store_without_durations(ser_store, toy, tmp_path, suffix):
+    path = toy.write(tmp_path / f"toy{suffix}")
     writer = StoreWriter(path)
     with writer.lock():
         writer.replace_table(writer.table.drop(columns="duration"))
@@ -136,7 +136,7 @@ def test_add_labels(ser_store, two_features, tmp_path):
     labels = tmp_path / "labels.csv"
     labels.write_text("name,emotion\na1,joy\n")
     assert "added emotion" in ser_store("add-labels", two_features, labels).stdout
-    assert "give --replace" in ser_store("add-labels", two_features, labels).stderr
+    assert "--replace replaces them" in ser_store("add-labels", two_features, labels).stderr
     assert ser_store("add-labels", two_features, labels, "--replace").returncode == 0
     assert featurestore.open(two_features).utterances.loc["a1", "emotion"] == "joy"
 

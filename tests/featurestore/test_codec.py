@@ -97,7 +97,7 @@ def test_values_that_are_not_finite_are_refused_with_their_layers(dtype, bad):
 def test_float16_refuses_what_it_cannot_hold(bad):
     values = np.zeros((2, 3, 2), np.float32)
     values[1, 2, 0] = bad
-    with pytest.raises(ValueError, match="float16 ends at 65504: store it as float32"):
+    with pytest.raises(ValueError, match="float16 holds at most 65504: store it as float32"):
         encode(values, "float16")
 
 

@@ -59,7 +59,7 @@ def test_files_that_are_no_config(tmp_path, text, message):
 
 
 def test_what_is_not_there_or_no_override():
-    with pytest.raises(ConfigError, match=r"no config file nowhere\.yaml"):
+    with pytest.raises(ConfigError, match=r"the config file nowhere\.yaml does not exist"):
         load(Outer, ["nowhere.yaml"])
     with pytest.raises(ConfigError, match=r"'size' is not of the form key\.sub=value"):
         load(Outer, [], ["size"])

@@ -266,7 +266,7 @@ def test_a_key_that_is_no_name(override):
         ("? [a]\n: 2", "unhashable"),
         ("method: 2024-13-45", "month must be in 1..12"),
         ("width: !!int x", "invalid literal"),
-        ("width: !!bool x", "is not YAML that can be used"),
+        ("width: !!bool x", "is not valid YAML"),
         ("width: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
         ("seed: " + "9" * 5000, "Exceeds the limit"),
         ("a: *b", "undefined alias"),

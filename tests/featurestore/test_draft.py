@@ -86,7 +86,7 @@ def test_a_file_that_changes_under_an_unfinished_change_is_refused_by_name(toy, 
             file.create_dataset("attributes", data=np.array(b'{"format": 2}'))
     gone = harm in ("removed", "renamed")
     message = (
-        "is gone, to which an unfinished change adds" if gone else "is not the file to which an unfinished change adds"
+        "is gone, but has an unfinished change" if gone else "is not the file that an unfinished change was changing"
     )
     with pytest.raises(StoreError, match=f"{message}.*delete .*toy.h5.draft"):
         toy.write(path, features=FEATURES)
@@ -104,7 +104,7 @@ def test_a_file_that_appears_beside_a_first_extraction_is_not_overwritten(toy, p
     kill_in_the_middle(toy, path)
     other = Toy().write(path.with_name("other.h5"), "float32").replace(path)
     before = other.read_bytes()
-    with pytest.raises(StoreError, match="is not what an unfinished change is to make of it: move it away to finish"):
+    with pytest.raises(StoreError, match="appeared while an unfinished change was making it: move it away to finish"):
         toy.write(path, features=FEATURES)
     assert path.read_bytes() == before
     with pytest.raises(StoreError, match="unfinished change"):
@@ -344,7 +344,7 @@ def test_damage_is_said_before_the_work_is_done(toy, path):
             "features/states/time", featurestore.open(path).backend.array("features/states/time") + 1, "utterance"
         )
     writer = StoreWriter(path)
-    with pytest.raises(StoreError, match=r"time of states in .* not as written"), writer.lock():
+    with pytest.raises(StoreError, match=r"time of states in .* changed since it was written"), writer.lock():
         writer.plan_feature("pitch", toy.feature_plan("pitch"))
     assert names_beside(path) == [".toy.h5.lock", "toy.h5"]
 
@@ -382,9 +382,9 @@ def changes(path, kind):
 @pytest.mark.parametrize(
     ("kind", "least", "problem"), [("size", 1, "File too large"), ("room", 3, "No space left on device")]
 )
-def test_a_small_change_without_room_happens_or_not(toy, request, form, kind, least, problem):
+def test_a_small_change_without_room_happens_or_not(toy, request, suffix, kind, least, problem):
     folder = request.getfixturevalue("mounted" if kind == "room" else "tmp_path")
-    path = toy.write(folder / f"toy{form}")
+    path = toy.write(folder / f"toy{suffix}")
     *failed, last = changes(path, kind)
     assert last == ["0", "after", "0", ""]
     assert len(failed) >= least
@@ -394,8 +394,8 @@ def test_a_small_change_without_room_happens_or_not(toy, request, form, kind, le
         assert "\\n" not in message
 
 
-def test_a_small_change_that_is_killed_happens_or_not(toy, tmp_path, form):
-    path = toy.write(tmp_path / f"toy{form}")
+def test_a_small_change_that_is_killed_happens_or_not(toy, tmp_path, suffix):
+    path = toy.write(tmp_path / f"toy{suffix}")
     *killed, last = changes(path, "kill")
     assert last == ["0", "after", "0", ""]
     assert len(killed) > 20

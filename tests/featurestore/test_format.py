@@ -1,6 +1,6 @@
 """Stores read by featurestore/FORMAT.md alone, and the bytes that must not change.
 
-The readers use nothing of ours: json, struct and numpy for the Zarr form, h5py, json and numpy for the HDF5 form.
+The readers use nothing of ours: json, struct and numpy for Zarr, h5py, json and numpy for HDF5.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ BOUND = {"float32": 0.0, "float16": 2.0**-11, "bfloat16": 2.0**-8, "int8": 1 / 2
 
 
 class Reader:
-    """What the two forms have in common."""
+    """What the readers of both have in common."""
 
     @cached_property
     def rows(self):
@@ -86,7 +86,7 @@ class Reader:
 
 
 class ZarrReader(Reader):
-    """The Zarr form."""
+    """Reads Zarr."""
 
     def __init__(self, root):
         self.root = root
@@ -137,7 +137,7 @@ class ZarrReader(Reader):
 
 
 class Hdf5Reader(Reader):
-    """The HDF5 form."""
+    """Reads HDF5."""
 
     def __init__(self, path):
         self.path = path
@@ -251,7 +251,7 @@ def test_the_table(toy, reader, written):
     assert {column: values for column, values in table.items() if column != "name"} == opened.to_dict("list")
 
 
-def test_columns_of_every_kind_and_name(toy, form, tmp_path):
+def test_columns_of_every_kind_and_name(toy, suffix, tmp_path):
     others = {
         "a/b.c": ["x", "", "ü"] * 3,
         "50 % ~größe": [1, -2, 2**62] * 3,
@@ -261,10 +261,10 @@ def test_columns_of_every_kind_and_name(toy, form, tmp_path):
         "transcript": ["so\nsaid \N{SNOWMAN}", None, ""] * 3,
     }
     table = toy.table.assign(**others)
-    writer = StoreWriter(tmp_path / f"toy{form}")
+    writer = StoreWriter(tmp_path / f"toy{suffix}")
     with writer.lock():
         writer.plan(toy.plan_of(table))
-    reader = reader_of(tmp_path / f"toy{form}")
+    reader = reader_of(tmp_path / f"toy{suffix}")
     found = reader.table()
     kinds = reader.attributes("table")["columns"]
     assert [kinds[column] for column in others] == ["text", "int64", "bool", "float64", "text", "text"]
@@ -376,9 +376,9 @@ def check_index(toy, reader, array, chunk):
         assert np.array_equal(index, expected)
 
 
-def test_records_of_an_unfinished_feature(toy, form, tmp_path):
-    path = toy.write(tmp_path / f"toy{form}", shards=[0, 2])
-    if form == ".zarr":
+def test_records_of_an_unfinished_feature(toy, suffix, tmp_path):
+    path = toy.write(tmp_path / f"toy{suffix}", shards=[0, 2])
+    if suffix == ".zarr":
         folder = path / "features/states/shards"
         records = {file.stem: json.loads(file.read_bytes()) for file in folder.iterdir()}
         assert not (path / "features/states/manifest.json").exists()
@@ -439,12 +439,12 @@ GOLDEN_CHUNKS = {
 }
 
 
-def test_golden_bytes(form, tmp_path):
+def test_golden_bytes(suffix, tmp_path):
     """A change of these bytes is a change of the format, which FORMAT.md must follow, and perhaps the number."""
-    path = tmp_path / f"toy{form}"
+    path = tmp_path / f"toy{suffix}"
     for feature, dtype in (("states", "int8"), ("int4", "int4"), ("bfloat16", "bfloat16")):
         Exact().write(path, dtype, features=(feature,))
-    if form == ".zarr":
+    if suffix == ".zarr":
         assert {file: digest((path / file).read_bytes()) for file in GOLDEN} == GOLDEN
         return
     found, reader = {}, Hdf5Reader(path)
@@ -456,13 +456,13 @@ def test_golden_bytes(form, tmp_path):
 
 
 @pytest.fixture
-def golden(form, tmp_path):
+def golden(suffix, tmp_path):
     """The store of `test_golden_bytes` as the first version of this format wrote it."""
-    shutil.unpack_archive(Path(__file__).parent / "golden" / f"toy{form}.tar.xz", tmp_path, filter="data")
-    return tmp_path / f"toy{form}"
+    shutil.unpack_archive(Path(__file__).parent / "golden" / f"toy{suffix}.tar.xz", tmp_path, filter="data")
+    return tmp_path / f"toy{suffix}"
 
 
-def test_a_golden_store_is_read_and_the_same_is_written_today(golden, form, tmp_path):
+def test_a_golden_store_is_read_and_the_same_is_written_today(golden, suffix, tmp_path):
     store, exact = featurestore.open(golden), Exact()
     assert verify(store) == []
     assert store.names(["states"]) == exact.readable
@@ -499,7 +499,7 @@ def digest(content):
 
 
 def test_both_forms_hold_the_same_bytes(toy, tmp_path):
-    zarr, hdf5 = (reader_of(toy.write(tmp_path / f"toy{form}")) for form in (".zarr", ".h5"))
+    zarr, hdf5 = (reader_of(toy.write(tmp_path / f"toy{suffix}")) for suffix in (".zarr", ".h5"))
     for array in ("data", "mean", "sd", "scale", "offset"):
         for number in range(3):
             content = zarr.shard("states", array, number)

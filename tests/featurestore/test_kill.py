@@ -6,20 +6,20 @@ from tests.processes import Command
 
 killed_writer = Command("featurestore", "tests.featurestore.killed_writer")
 KILLS = 50
-"""At least so many in each form, over as many stores as that takes."""
+"""At least so many with each backend, over as many stores as that takes."""
 
 
-def test_killed_at_random_instants_it_resumes_to_the_same_bytes(toy, tmp_path, form, tree):
-    whole = tree(toy.write(tmp_path / f"whole{form}", features=("states", "pitch")))
+def test_killed_at_random_instants_it_resumes_to_the_same_bytes(toy, tmp_path, suffix, tree):
+    whole = tree(toy.write(tmp_path / f"whole{suffix}", features=("states", "pitch")))
     kills, seed = 0, 0
     while kills < KILLS:
-        path = tmp_path / f"{seed}" / f"toy{form}"
+        path = tmp_path / f"{seed}" / f"toy{suffix}"
         path.parent.mkdir()
         result = killed_writer(path, seed)
         assert result.returncode == 0, result.stderr
         kills, seed = kills + int(result.stdout), seed + 1
         assert tree(path) == whole
-        assert sorted(file.name for file in path.parent.iterdir()) == [f".toy{form}.lock", f"toy{form}"]
+        assert sorted(file.name for file in path.parent.iterdir()) == [f".toy{suffix}.lock", f"toy{suffix}"]
 
 
 @pytest.mark.parametrize("place", ["data/c/0/1/.0.77.tmp", "shards/.1.json.77.tmp"])

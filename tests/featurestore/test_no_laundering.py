@@ -16,8 +16,8 @@ from tests.featurestore.toy import SHARDS, Toy, place_of, tampered
 
 
 @pytest.fixture
-def source(toy, tmp_path, form):
-    return toy.write(tmp_path / f"toy{form}", features=("states", "pitch"))
+def source(toy, tmp_path, suffix):
+    return toy.write(tmp_path / f"toy{suffix}", features=("states", "pitch"))
 
 
 @pytest.mark.parametrize("target", [".zarr", ".h5"])
@@ -49,12 +49,12 @@ def test_a_shard_that_is_gone_is_left_out_by_name(toy, tmp_path):
 @pytest.mark.parametrize("harm", ["table/V", "features/pitch/start", "root"])
 @pytest.mark.parametrize("other", [False, True])
 def test_a_damaged_table_or_plan_is_not_copied(toy, source, tmp_path, harm, other):
-    form = open_backend(source)
+    backend = open_backend(source)
     with tampered(source) as change:
         if harm == "root":
-            change.group("", {**form.attributes(), "left_out": {"z9": "never seen"}})
+            change.group("", {**backend.attributes(), "left_out": {"z9": "never seen"}})
         else:
-            values = form.array(harm).copy()
+            values = backend.array(harm).copy()
             values[-1:] += 16
             change.array(harm, values, "utterance")
     sources = [featurestore.open(source)]
@@ -94,13 +94,13 @@ def test_damaged_frames_are_not_exported(source, tmp_path):
     assert not (tmp_path / "npy/states/b1.npy").exists()
 
 
-def test_names_that_files_cannot_have(tmp_path, form):
+def test_names_that_files_cannot_have(tmp_path, suffix):
     toy = Toy()
     names = {"a1": "語" * 100, "a2": "__metadata__", "c1": "..", "c2": "\x1b[31m"}
     toy.table = toy.table.rename(index=names)
     toy.plan = toy.plan_of(toy.table)
     toy.states = {names.get(name, name): frames for name, frames in toy.states.items()}
-    store = featurestore.open(toy.write(tmp_path / f"toy{form}"))
+    store = featurestore.open(toy.write(tmp_path / f"toy{suffix}"))
     assert len(export_frames(store, tmp_path / "npy")) == 1
     written = sorted((tmp_path / "npy/states").iterdir())
     assert len(written) == 8

@@ -77,7 +77,7 @@ def test_plan_keeps_the_table_and_its_order():
 
 def test_duplicates_are_refused_by_name():
     table = pd.DataFrame({"duration": [1.0, 1.0, 1.0]}, index=["a", "b", "a"])
-    with pytest.raises(StoreError, match=r"found twice: a$"):
+    with pytest.raises(StoreError, match=r"found names twice, expected unique ones: a$"):
         Plan.make(table, 3.0, dataset="x")
 
 

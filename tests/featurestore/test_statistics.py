@@ -38,7 +38,7 @@ def test_corpus_statistics_are_those_of_all_frames(toy, written):
 
 def test_some_utterance_is_needed(written):
     store = featurestore.open(written)
-    with pytest.raises(StoreError, match="no utterance to read states of"):
+    with pytest.raises(StoreError, match="found no utterance, expected one or more to read states of"):
         statistics.corpus_statistics(store.feature("states"), [])
     with pytest.raises(StoreError, match="b2 has no states"):
         store.to_dask("states", ["a1", "b2"])

@@ -1,4 +1,4 @@
-"""Reading a store: by name, by layer, from other processes, finished or not; on both forms."""
+"""Reading a store: by name, by layer, from other processes, finished or not; on both backends."""
 
 import pickle
 import subprocess
@@ -60,13 +60,13 @@ def test_a_mask_chooses_layers(written):
     mask = np.array([False, True, True])
     assert np.array_equal(utterance["states", mask], utterance["states"][mask])
     for wrong in ([1.9], [True, False], [[0, 1]]):
-        with pytest.raises(IndexError, match="expected numbers, a slice, or one truth value for each of 3 layers"):
+        with pytest.raises(IndexError, match="expected numbers, a slice, or one truth value for each of the 3 layers"):
             _ = utterance["states", wrong]
 
 
 @pytest.mark.parametrize("layers", [3, -4, [0, 3]], ids=str)
 def test_layers_that_are_not_there_are_refused(written, layers):
-    with pytest.raises(IndexError, match="numbered 0 to 2"):
+    with pytest.raises(IndexError, match="one or more of the layers 0 to 2"):
         featurestore.open(written)["a/3"]["states", layers]
 
 
@@ -111,8 +111,8 @@ def test_times_are_in_seconds(written):
     assert times[:2].tolist() == pytest.approx([0.0125, 0.0125 + HOP])
 
 
-def test_a_feature_without_a_clock_has_frames_but_no_times(toy, form, tmp_path):
-    part = featurestore.open(toy.write(tmp_path / f"toy{form}", hop=0.0)).feature("states")
+def test_a_feature_without_a_clock_has_frames_but_no_times(toy, suffix, tmp_path):
+    part = featurestore.open(toy.write(tmp_path / f"toy{suffix}", hop=0.0)).feature("states")
     assert part.read("a1").decode().shape[1] == part.frames("a1") == FRAMES["a1"]
     with pytest.raises(StoreError, match=r"states has no clock: .* the feature words has the times of their words"):
         part.times("a1")
@@ -162,15 +162,15 @@ def test_something_else_is_not_a_store(tmp_path):
     with pytest.raises(StoreError, match=r"other.zarr is not a store that ser-extract has made"):
         featurestore.open(tmp_path / "other.zarr")
     (tmp_path / "other.h5").write_bytes(b"not HDF5 at all" * 100)
-    with pytest.raises(StoreError, match=r"other.h5 is damaged, or no HDF5 file"):
+    with pytest.raises(StoreError, match=r"other.h5 is damaged, or not an HDF5 file"):
         featurestore.open(tmp_path / "other.h5")
 
 
 @pytest.mark.parametrize(("version", "hint"), [(99, "update ser-featurestore"), (1, "extract it again")])
 def test_a_store_of_another_version_is_refused(copied, version, hint):
-    form = open_backend(copied)
+    backend = open_backend(copied)
     with tampered(copied) as change:
-        change.group("", {**form.attributes(), "format": version})
+        change.group("", {**backend.attributes(), "format": version})
     with pytest.raises(StoreError, match=f"has the format {version}, this version reads 2: {hint}"):
         featurestore.open(copied)
 
@@ -191,8 +191,8 @@ def test_a_store_that_has_been_read_is_pickled_small(written):
     assert len(pickle.dumps(store)) < 60_000
 
 
-def test_many_shards_need_few_open_files(toy, tmp_path, form, monkeypatch):
-    path = tmp_path / f"toy{form}"
+def test_many_shards_need_few_open_files(toy, tmp_path, suffix, monkeypatch):
+    path = tmp_path / f"toy{suffix}"
     toy.write(path)
     store = featurestore.open(path)
     store.backend.files._most = 2
@@ -202,8 +202,8 @@ def test_many_shards_need_few_open_files(toy, tmp_path, form, monkeypatch):
     assert len(store.backend.files._open) <= 2
 
 
-def test_an_unfinished_feature_says_so(toy, tmp_path, form):
-    path = toy.write(tmp_path / f"toy{form}", shards=[0])
+def test_an_unfinished_feature_says_so(toy, tmp_path, suffix):
+    path = toy.write(tmp_path / f"toy{suffix}", shards=[0])
     store = featurestore.open(path)
     assert store.features == {}
     with pytest.raises(StoreError, match=r"states in .* is unfinished \(1 of 3 shards\): run the same ser-extract"):
@@ -217,8 +217,8 @@ def test_an_unfinished_feature_says_so(toy, tmp_path, form):
         StoreWriter(path).commit("states")
 
 
-def test_a_changed_store_under_a_writer_is_seen_when_it_is_opened_again(toy, tmp_path, form):
-    path = toy.write(tmp_path / f"toy{form}", shards=[0])
+def test_a_changed_store_under_a_writer_is_seen_when_it_is_opened_again(toy, tmp_path, suffix):
+    path = toy.write(tmp_path / f"toy{suffix}", shards=[0])
     reader = featurestore.open(path, partial=True)
     assert len(reader.names(["states"])) == 4
     toy.write(path)
@@ -245,8 +245,8 @@ def test_hdf5_refuses_compression_and_leaves_nothing(toy, tmp_path):
     assert featurestore.open(tmp_path / "toy.h5").parts == {}
 
 
-def test_an_utterance_without_frames_has_its_reason(toy, tmp_path, form):
-    path = tmp_path / f"toy{form}"
+def test_an_utterance_without_frames_has_its_reason(toy, tmp_path, suffix):
+    path = tmp_path / f"toy{suffix}"
     writer = StoreWriter(path)
     plan = toy.feature_plan()
     frames = plan.frames.copy()
@@ -270,22 +270,22 @@ def test_an_utterance_without_frames_has_its_reason(toy, tmp_path, form):
 @given(st.lists(st.text("ab_é", min_size=1, max_size=4), min_size=1, max_size=30, unique=True), st.data())
 def test_names_are_found_by_search_and_by_index(tmp_path_factory, names, data):
     """Names that are parts of others, or of two that are neighbours."""
-    form = open_backend_to_write(tmp_path_factory.mktemp("names") / "s.zarr")
-    with form.change() as change:
+    backend = open_backend_to_write(tmp_path_factory.mktemp("names") / "s.zarr")
+    with backend.change() as change:
         write_table(change, pd.DataFrame({"shard": np.zeros(len(names), np.int64)}, index=pd.Index(names, name="name")))
         change.group("", {})
-    index = Index(form)
+    index = Index(backend)
     for name in data.draw(st.permutations([*names, *names, *names])):
         assert index[name] == names.index(name)
     absent = data.draw(st.text("ab_é", min_size=1, max_size=4).filter(lambda name: name not in names))
-    for fresh in (index, Index(form)):
+    for fresh in (index, Index(backend)):
         with pytest.raises(UnknownUtteranceError, match="no utterance"):
             fresh[absent]
 
 
-def test_a_store_that_is_open_when_python_ends_does_not_crash_it(toy, tmp_path, form, environment):
+def test_a_store_that_is_open_when_python_ends_does_not_crash_it(toy, tmp_path, suffix, environment):
     """Nothing clears away what is frozen; HDF5 closes its files after Python has ended."""
-    path = toy.write(tmp_path / f"toy{form}")
+    path = toy.write(tmp_path / f"toy{suffix}")
     code = "import featurestore, gc, sys; sys.kept = featurestore.open(sys.argv[1]); sys.kept['a1']['states']"
     code += "; sys.kept.itself = sys.kept; gc.freeze()"
     subprocess.run([sys.executable, "-c", code, path], env=environment, check=True)

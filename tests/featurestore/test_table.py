@@ -38,11 +38,11 @@ def tables(draw):
 
 def stored(path, table):
     """Write a table alone as a store, and open it."""
-    form = open_backend_to_write(path)
-    with form.change() as change:
+    backend = open_backend_to_write(path)
+    with backend.change() as change:
         write_table(change, table)
         change.group("", {})
-    return form
+    return backend
 
 
 @pytest.fixture
@@ -61,43 +61,43 @@ def table():
 
 @settings(max_examples=40)
 @given(tables())
-def test_round_trip(tmp_path_factory, form, table):
-    again = read_table(stored(tmp_path_factory.mktemp("round") / f"store{form}", table))
+def test_round_trip(tmp_path_factory, suffix, table):
+    again = read_table(stored(tmp_path_factory.mktemp("round") / f"store{suffix}", table))
     pd.testing.assert_frame_equal(again, table, check_dtype=True, check_exact=True)
     assert table_digest(again) == table_digest(table)
 
 
-def test_missing_text_is_the_empty_string(tmp_path, form):
+def test_missing_text_is_the_empty_string(tmp_path, suffix):
     table = pd.DataFrame({"emotion": ["joy", None, np.nan]}, index=pd.Index(["a", "b", "c"], name="name"))
-    assert read_table(stored(tmp_path / f"store{form}", table))["emotion"].tolist() == ["joy", "", ""]
+    assert read_table(stored(tmp_path / f"store{suffix}", table))["emotion"].tolist() == ["joy", "", ""]
 
 
 @pytest.mark.parametrize("column", ["", ".", "attributes", "zarr.json"])
-def test_columns_with_names_that_mean_something_else_are_refused(tmp_path, form, table, column):
+def test_columns_with_names_that_mean_something_else_are_refused(tmp_path, suffix, table, column):
     with pytest.raises(StoreError, match="a column of the table cannot be named"):
-        stored(tmp_path / f"store{form}", table.assign(**{column: 1.0}))
+        stored(tmp_path / f"store{suffix}", table.assign(**{column: 1.0}))
 
 
 @pytest.mark.parametrize("text", ["a\0b", "a\0"])
-def test_a_text_with_nul_is_refused(tmp_path, form, table, text):
+def test_a_text_with_nul_is_refused(tmp_path, suffix, table, text):
     with pytest.raises(StoreError, match=r"'speaker' holds 'a.x00.*' in row 2: text cannot hold a NUL"):
-        stored(tmp_path / f"store{form}", table.assign(speaker=["s1", text, "s3"]))
+        stored(tmp_path / f"store{suffix}", table.assign(speaker=["s1", text, "s3"]))
     with pytest.raises(StoreError, match="'name' holds"):
-        stored(tmp_path / f"store{form}", table.rename(index={"x": text}))
+        stored(tmp_path / f"store{suffix}", table.rename(index={"x": text}))
 
 
-def test_a_text_with_half_a_character_is_refused(tmp_path, form, table):
+def test_a_text_with_half_a_character_is_refused(tmp_path, suffix, table):
     files = pd.Series(["a", "file\udce4", "b"], table.index, dtype=object)
     with pytest.raises(StoreError, match=r"'path' holds 'file.udce4' in row 2: .* bytes that are not UTF-8"):
-        stored(tmp_path / f"store{form}", table.assign(path=files))
+        stored(tmp_path / f"store{suffix}", table.assign(path=files))
 
 
-def test_numbers_that_may_be_missing_come_back_as_float64(tmp_path, form):
+def test_numbers_that_may_be_missing_come_back_as_float64(tmp_path, suffix):
     table = pd.DataFrame(
         {"session": pd.array([1, None], "Int64"), "acted": pd.array([True, None], "boolean")},
         index=pd.Index(["a", "b"], name="name"),
     )
-    again = read_table(stored(tmp_path / f"store{form}", table))
+    again = read_table(stored(tmp_path / f"store{suffix}", table))
     assert again.dtypes.tolist() == [np.float64, np.float64]
     assert again.isna().to_numpy().tolist() == [[False, False], [True, True]]
 
@@ -115,9 +115,9 @@ def test_one_long_text_does_not_make_the_others_long(table):
 
 
 @pytest.mark.parametrize("narrow", ["int32", "uint8", "Int64"])
-def test_narrow_integers_come_back_as_int64(tmp_path, form, narrow):
+def test_narrow_integers_come_back_as_int64(tmp_path, suffix, narrow):
     table = pd.DataFrame({"session": pd.array([1, 2], narrow)}, index=pd.Index(["a", "b"], name="name"))
-    again = read_table(stored(tmp_path / f"store{form}", table))
+    again = read_table(stored(tmp_path / f"store{suffix}", table))
     assert again["session"].dtype == np.int64
     assert table_digest(table) == table_digest(again)
 
@@ -183,21 +183,21 @@ def test_zarr_python_opens_it(tmp_path, table):
     ],
 )
 def test_damaged_metadata_is_refused(tmp_path, table, file, change):
-    form = stored(tmp_path / "store.zarr", table)
+    backend = stored(tmp_path / "store.zarr", table)
     path = tmp_path / "store.zarr/table" / file
     if change is None:
         path.unlink()
     else:
         path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(StoreError, match=r"damaged|no .*zarr.json"):
-        read_table(form)
+    with pytest.raises(StoreError, match="damaged"):
+        read_table(backend)
 
 
 @pytest.mark.parametrize("file", ["V/c/0", "speaker/bytes/c/0", "name/offsets/c/0"])
 def test_truncated_column_is_refused(tmp_path, table, file):
-    form = stored(tmp_path / "store.zarr", table)
+    backend = stored(tmp_path / "store.zarr", table)
     path = tmp_path / "store.zarr/table" / file
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 8 // 2 * 8])
     with pytest.raises(StoreError, match="damaged"):
-        read_table(form)
+        read_table(backend)

@@ -61,10 +61,10 @@ def test_a_file_that_is_cut_or_gone_is_found(toy, tmp_path, array, harm):
 
 
 @pytest.mark.parametrize("compress", [None, "zstd"])
-def test_one_utterance_is_checked_alone(toy, tmp_path, form, compress):
-    if compress and form == ".h5":
-        pytest.skip("the HDF5 form does not compress")
-    path = toy.write(tmp_path / f"toy{form}", compress=compress)
+def test_one_utterance_is_checked_alone(toy, tmp_path, suffix, compress):
+    if compress and suffix == ".h5":
+        pytest.skip("an HDF5 file is not compressed")
+    path = toy.write(tmp_path / f"toy{suffix}", compress=compress)
     store = featurestore.open(path)
     place_of(store, "states", "data", 0).flip(3)
     (damage,) = verify_utterance(featurestore.open(path), "a1")
@@ -74,8 +74,8 @@ def test_one_utterance_is_checked_alone(toy, tmp_path, form, compress):
 
 
 @pytest.mark.parametrize("array", ["scale", "mean"])
-def test_the_scales_of_one_utterance_are_checked_too(toy, tmp_path, form, array):
-    path = toy.write(tmp_path / f"toy{form}")
+def test_the_scales_of_one_utterance_are_checked_too(toy, tmp_path, suffix, array):
+    path = toy.write(tmp_path / f"toy{suffix}")
     place_of(featurestore.open(path), "states", array, 0).flip(3)
     (damage,) = verify_utterance(featurestore.open(path), "a1")
     assert (damage.feature, damage.shard) == ("states", 0)
@@ -83,13 +83,17 @@ def test_the_scales_of_one_utterance_are_checked_too(toy, tmp_path, form, array)
 
 @pytest.mark.parametrize("array", ["start", "frames", "time"])
 def test_a_changed_place_is_found(copied, array):
-    form = open_backend(copied)
-    values = form.array(f"features/states/{array}").copy()
+    backend = open_backend(copied)
+    values = backend.array(f"features/states/{array}").copy()
     values[1] += 16
     with tampered(copied) as change:
         change.array(f"features/states/{array}", values, "utterance")
     (damage,) = verify(featurestore.open(copied))
-    assert (damage.feature, damage.shard, damage.problem) == ("states", None, f"{array} of states not as written")
+    assert (damage.feature, damage.shard, damage.problem) == (
+        "states",
+        None,
+        f"{array} of states changed since it was written",
+    )
 
 
 def test_a_plan_that_is_damaged_before_the_commit_is_found(toy, copied):
@@ -98,7 +102,7 @@ def test_a_plan_that_is_damaged_before_the_commit_is_found(toy, copied):
         writer.drop("states", {1})
     with tampered(copied) as change:
         change.array("features/states/time", open_backend(copied).array("features/states/time") + 1, "utterance")
-    with pytest.raises(StoreError, match=r"time of states in .* not as written"):
+    with pytest.raises(StoreError, match=r"time of states in .* changed since it was written"):
         toy.write(copied)
 
 
@@ -116,43 +120,43 @@ def test_features_that_are_gone_are_missed(toy, tmp_path):
 
 
 def test_an_attribute_of_the_root_that_is_gone_is_found(copied):
-    form = open_backend(copied)
+    backend = open_backend(copied)
     with tampered(copied) as changed:
-        changed.group("", {key: value for key, value in form.attributes().items() if key != "ranges"})
+        changed.group("", {key: value for key, value in backend.attributes().items() if key != "ranges"})
     with pytest.raises(StoreError, match="attributes is damaged: ranges: Field required"):
         featurestore.open(copied)
 
 
 @pytest.mark.parametrize("change", [{"hop": 0.03}, {"layers": 2}, {"provenance": {}}])
 def test_a_feature_that_says_something_else_of_itself_is_found(copied, change):
-    form = open_backend(copied)
+    backend = open_backend(copied)
     with tampered(copied) as changed:
-        changed.group("features/states", {**form.attributes("features/states"), **change})
+        changed.group("features/states", {**backend.attributes("features/states"), **change})
     (damage,) = verify(featurestore.open(copied))
-    assert (damage.feature, damage.problem) == ("states", "attributes of states not as written")
+    assert (damage.feature, damage.problem) == ("states", "attributes of states changed since it was written")
 
 
 def test_a_store_that_says_something_else_of_itself_is_found(copied):
-    form = open_backend(copied)
+    backend = open_backend(copied)
     with tampered(copied) as changed:
-        changed.group("", {**form.attributes(), "ranges": {"V": [1.0, 7.0]}})
+        changed.group("", {**backend.attributes(), "ranges": {"V": [1.0, 7.0]}})
     (damage,) = verify(featurestore.open(copied))
-    assert (damage.place, damage.problem) == (f"{copied}: attributes", "they are not those that were written")
+    assert (damage.place, damage.problem) == (f"{copied}: attributes", "they are not as they were written")
 
 
 def test_notes_of_others_at_the_root_are_no_damage(copied):
-    form = open_backend(copied)
+    backend = open_backend(copied)
     with tampered(copied) as changed:
-        changed.group("", {**form.attributes(), "note": "for the paper"})
+        changed.group("", {**backend.attributes(), "note": "for the paper"})
     assert verify(featurestore.open(copied)) == []
 
 
 def test_a_store_from_before_these_checksums_is_good(toy, copied):
-    form = open_backend(copied)
-    manifest = form.manifest("states")
+    backend = open_backend(copied)
+    manifest = backend.manifest("states")
     del manifest["plan"]["attributes"]
     with tampered(copied) as change:
-        change.group("", {key: value for key, value in form.attributes().items() if key != "crc32c"})
+        change.group("", {key: value for key, value in backend.attributes().items() if key != "crc32c"})
         change.manifest("states", manifest)
     assert verify(featurestore.open(copied)) == []
 
@@ -257,8 +261,8 @@ def test_notes_among_the_features_are_let_be(toy, tmp_path):
     assert (path / "features/NOTES.txt").read_text() == "extracted in May"
 
 
-def test_a_feature_can_be_dropped_to_be_made_anew(toy, tmp_path, form):
-    path = toy.write(tmp_path / f"toy{form}", features=("states", "pitch"))
+def test_a_feature_can_be_dropped_to_be_made_anew(toy, tmp_path, suffix):
+    path = toy.write(tmp_path / f"toy{suffix}", features=("states", "pitch"))
     with pytest.raises(StoreError, match=r"no feature 'stats'; did you mean 'states'"):
         repair(str(path), ["stats"])
     assert repair(str(path), ["states", "states"]) == []
@@ -268,9 +272,9 @@ def test_a_feature_can_be_dropped_to_be_made_anew(toy, tmp_path, form):
 
 
 def test_a_changed_table_is_found_and_cannot_be_repaired(copied):
-    form = open_backend(copied)
+    backend = open_backend(copied)
     with tampered(copied) as change:
-        change.array("table/V", form.array("table/V") + 1, "utterance")
+        change.array("table/V", backend.array("table/V") + 1, "utterance")
     (damage,) = verify(featurestore.open(copied))
     assert damage.place == f"{copied}: table"
     with pytest.raises(StoreError, match="this cannot be repaired: extract into a new store"):
@@ -293,8 +297,8 @@ def test_verify_reads_only(copied, tree):
 
 
 @pytest.mark.parametrize("array", ARRAYS)
-def test_repair_drops_the_shard_and_writing_again_gives_the_same_bytes(toy, tmp_path, form, tree, array):
-    path = toy.write(tmp_path / f"toy{form}", features=("states", "pitch"))
+def test_repair_drops_the_shard_and_writing_again_gives_the_same_bytes(toy, tmp_path, suffix, tree, array):
+    path = toy.write(tmp_path / f"toy{suffix}", features=("states", "pitch"))
     before = featurestore.open(path)["b1"]["states"]
     place_of(featurestore.open(path), "states", array, 1).flip(7)
     (dropped,) = repair(str(path))
@@ -306,25 +310,25 @@ def test_repair_drops_the_shard_and_writing_again_gives_the_same_bytes(toy, tmp_
     toy.write(path, features=("states", "pitch"))
     assert verify(featurestore.open(path)) == []
     assert np.array_equal(featurestore.open(path)["b1"]["states"], before)
-    if form == ".zarr":
-        assert tree(path) == tree(toy.write(tmp_path / f"whole{form}", features=("states", "pitch")))
+    if suffix == ".zarr":
+        assert tree(path) == tree(toy.write(tmp_path / f"whole{suffix}", features=("states", "pitch")))
 
 
-def test_repair_of_a_shard_that_is_not_committed_yet(toy, tmp_path, form):
-    path = toy.write(tmp_path / f"toy{form}", shards=[0, 1])
+def test_repair_of_a_shard_that_is_not_committed_yet(toy, tmp_path, suffix):
+    path = toy.write(tmp_path / f"toy{suffix}", shards=[0, 1])
     place_of(featurestore.open(path, partial=True), "states", "data", 1).flip(0)
     (dropped,) = repair(str(path))
     assert dropped.shard == 1
     assert StoreWriter(path).pending("states") == [1, 2]
 
 
-def test_a_feature_whose_plan_is_damaged_is_dropped_when_that_is_asked_for(toy, tmp_path, form, tree):
-    path = toy.write(tmp_path / f"toy{form}", features=("states", "pitch"))
+def test_a_feature_whose_plan_is_damaged_is_dropped_when_that_is_asked_for(toy, tmp_path, suffix, tree):
+    path = toy.write(tmp_path / f"toy{suffix}", features=("states", "pitch"))
     changed = open_backend(path)
     with tampered(path) as change:
         change.array("features/pitch/start", changed.array("features/pitch/start") + 16, "utterance")
     before = tree(path)
-    with pytest.raises(StoreError, match=r"start of pitch not as written; nothing was dropped: .* --drop pitch"):
+    with pytest.raises(StoreError, match=r"start of pitch changed since .*; nothing was dropped: .* --drop pitch"):
         repair(str(path))
     assert tree(path) == before
     repair(str(path), ["pitch"])

@@ -6,6 +6,7 @@ import socket
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import FileIO
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ class WithRanges(WithoutRanges):
         self.send_header("Content-Length", str(end - begin + 1))
         self.end_headers()
         self._left = end - begin + 1
-        file = open(path, "rb")  # noqa: SIM115, the caller closes it
+        file = FileIO(path)  # the caller closes it
         file.seek(begin)
         return file
 
@@ -55,20 +56,20 @@ def served(folder, handler):
         server.server_close()
 
 
-def test_a_web_server_with_ranges(toy, tmp_path, form):
-    toy.write(tmp_path / f"toy{form}")
+def test_a_web_server_with_ranges(toy, tmp_path, suffix):
+    toy.write(tmp_path / f"toy{suffix}")
     with served(tmp_path, WithRanges) as url:
-        store = featurestore.open(f"{url}/toy{form}")
+        store = featurestore.open(f"{url}/toy{suffix}")
         assert np.allclose(store["a1"]["states"], toy.states["a1"], atol=2)
         assert verify_utterance(store, "a1") == []
 
 
 @pytest.mark.parametrize("command", ["show", "verify", "convert", "export"])
-def test_a_web_server_without_ranges_is_said_in_one_line(ser_store, toy, tmp_path, form, command):
-    toy.write(tmp_path / f"toy{form}")
+def test_a_web_server_without_ranges_is_said_in_one_line(ser_store, toy, tmp_path, suffix, command):
+    toy.write(tmp_path / f"toy{suffix}")
     with served(tmp_path, WithoutRanges) as url:
         more = {"show": ["a1"], "verify": ["a1"]}.get(command, [tmp_path / "copy.zarr"])
-        result = ser_store(command, f"{url}/toy{form}", *more)
+        result = ser_store(command, f"{url}/toy{suffix}", *more)
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     if command == "verify":  # nothing is known of what cannot be read

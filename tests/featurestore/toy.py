@@ -1,4 +1,4 @@
-"""A small dataset of nine utterances in three shards, which can be written as a store in either form."""
+"""A small dataset of nine utterances in three shards, which can be written as a store with either backend."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FRAMES = {"a1": 20, "a2": 16, "a/3": 33, "ä 4": 1, "b1": 48, "b2": 15, "c1": 17
 SHARDS = {"a1": 0, "a2": 0, "a/3": 0, "ä 4": 0, "b1": 1, "b2": 1, "c1": 2, "c2": 2, "c3": 2}
 FAILED = {"b2": "the encoder ran out of memory"}
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
-FORMS = (".zarr", ".h5")
+SUFFIXES = (".zarr", ".h5")
 PROVENANCE = {"settings": {"trim": False}, "weights": "ab12"}
 
 

@@ -47,8 +47,9 @@ class Way(ABC):
         """Return the utterances that are stored, shuffled."""
         return data.order[: self.most]
 
-    def write(self, data: Data, folder: Path, rows: Sequence[int]) -> None:  # noqa: B027, most read what is there
+    def write(self, data: Data, folder: Path, rows: Sequence[int]) -> None:
         """Store the utterances in a new folder."""
+        return  # most ways read what is there already
 
     def places(self, data: Data, folder: Path) -> list[Path]:
         """Return the files, and folders of files, that are read."""

@@ -11,9 +11,9 @@ import sys
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812, the field's name for it
 from laps import Laps
 from ours import training_of
+from torch.nn.functional import scaled_dot_product_attention
 
 from train.models.schedule import epoch_order
 
@@ -40,7 +40,7 @@ def attention(utterances: int, frames: int, mask: torch.Tensor) -> None:
     shape = utterances, HEADS, frames, WIDTH // HEADS
     query, key, value = (noise(*shape).requires_grad_() for _ in range(3))
     allowed = None if bool(mask.all()) else torch.zeros(mask.shape).masked_fill(~mask, -torch.inf)[:, None, None]
-    F.scaled_dot_product_attention(query, key, value, allowed).backward(noise(*shape))
+    scaled_dot_product_attention(query, key, value, allowed).backward(noise(*shape))
 
 
 def step(lengths: torch.Tensor, dim: int, fusion: str, outputs: int) -> None:
