@@ -49,7 +49,7 @@ def test_every_problem_is_said_at_once_with_where_it_came_from(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: [1", "is not YAML"),
+        ("a: [1", "is not valid YAML"),
         ("- 1\n- 2", "holds a list, expected keys with values"),
     ],
 )
