@@ -164,8 +164,9 @@ def _predict(model: Model, examples: Examples, names: list[str], megabytes: floa
     for window in windows:
         found.append(predict_alone(model, examples, [examples.names[row] for row in window]))
         yield
-    places = np.argsort(np.concatenate(windows))[np.argsort(np.argsort(rows))]  # of each row among all that were read
-    return {task: torch.cat([outputs[task] for outputs in found])[places] for task in found[0]}
+    places = {row: place for place, row in enumerate(np.concatenate(windows).tolist())}
+    chosen = [places[row] for row in rows.tolist()]
+    return {task: torch.cat([outputs[task] for outputs in found])[chosen] for task in found[0]}
 
 
 def _fit_to_all(training: Training, examples: Examples, config: TrainConfig, fold: Fold) -> None:
