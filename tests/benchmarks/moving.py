@@ -5,8 +5,8 @@ python tests/benchmarks/moving.py --folder runs/moving
 An utterance is six phrases, each spoken with an arousal of its own; its raters give the mean over its time, and nothing
 else is taught. The chain is the published one: rankers of chunks, the order of the chunks by them, and a model from
 sequence to sequence that is taught these curves. Printed is, within each utterance of the test voices, Spearman's
-correlation of the curve with the arousal that each chunk has heard; and that of the level of the voice, which is taught
-nothing.
+correlation of the curve with the arousal that each chunk has heard; that of the ranks, and of their published trend;
+and that of the level of the voice, which is taught nothing.
 """
 
 from __future__ import annotations
@@ -98,9 +98,10 @@ def main(*, folder: Path, clips: int = 40, epochs: int = 20, seed: int = 0) -> N
             float(level.values[(level.times >= start) & (level.times < end)].mean())
             for start, end in curve[["start", "end"]].to_numpy()
         ]
-        follows = [spearmanr(one, heard).statistic for one in (curve["A"], smooth(trend(order["A_rank"])), loud)]
+        ranks = order["A_rank"].to_numpy(float)
+        follows = [spearmanr(one, heard).statistic for one in (curve["A"], smooth(-ranks), smooth(trend(ranks)), loud)]
         rows.append((pieces[name]["shape"], name.split("_")[0], *follows))
-    systems = ["sequence", "rankers", "level"]
+    systems = ["sequence", "ranks", "trend", "level"]
     table = pd.DataFrame(rows, columns=["arousal", "voice", *systems])
     lines = [
         (by, word, len(of), *(f"{of[system].mean():.3f} (least {of[system].min():.2f})" for system in systems))

@@ -273,14 +273,16 @@ def test_what_is_seen_of_a_sweep_follows_its_models(swept):
 
 
 def test_a_plan_says_what_it_takes_and_trains_nothing(store_path, tmp_path):
-    layers = {"name": "streams.speech.layers", "values": [1, 9]}
+    layers = {"name": "streams.speech.layers", "values": [0, 1, 9]}
     lines = list(plan_lines(sweep(layers, {"name": "seed", "values": [0, 1, 2]}), [str(store_path)], 2))
-    assert lines[0] == "6 variants of 2 methods"
+    assert lines[0] == "9 variants of 3 methods"
     assert lines[1].startswith("cannot be trained: streams.speech.layers=9, seed=0: states has 3 layers")
-    assert re.fullmatch(r"reads: \d+\.\d MB, which all variants share: frames of states, frames of pitch", lines[2])
-    assert re.fullmatch(r"memory: 2 processes of \d+\.\d\d GB, .*", lines[3])
+    each = [re.fullmatch(r"\d+ s of one core: streams.speech.layers=(\d)", line) for line in lines[2:4]]
+    assert {one and one[1] for one in each} == {"0", "1"}
+    assert re.fullmatch(r"reads: \d+\.\d MB, which all variants share: frames of states, frames of pitch", lines[4])
+    assert re.fullmatch(r"memory: 2 processes of \d+\.\d\d GB, .*", lines[5])
     assert re.fullmatch(
-        r"time: 9 models, at most \d+ s with 2 processes, .*; measured on 3 steps of 1 methods", lines[4]
+        r"time: 18 models, at most \d+ s with 2 processes, .*; measured on 3 steps of 2 methods", lines[6]
     )
 
 

@@ -5,11 +5,15 @@ Source: W.-C. Lin and C. Busso, Sequential modeling by leveraging non-uniform di
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
 
 from train.numerics.metrics import Floats
 
+Shape = Literal["ranks", "trend"]
+"""What a curve is made of: the ranks themselves, or their `trend`, as published."""
 SMOOTHED = 3
 """Chunks over which a curve is averaged."""
 FLAT = 1e-9
@@ -18,6 +22,8 @@ FLAT = 1e-9
 
 def trend(ranks: npt.ArrayLike) -> Floats:
     """Return how an emotion rises and falls: 0, then a step up where the rank falls, and down where it rises.
+
+    Every step counts the same, however far the rank moves, so one wrong step moves all that follows.
 
     Args:
         ranks: of the chunks, 1 where there is most: (..., chunks).
@@ -48,12 +54,13 @@ def rescale(values: Floats, mean: Floats, sd: Floats) -> Floats:
     return mean[:, None] + shape * np.where(sd > FLAT, sd, 0.0)[:, None]
 
 
-def curves_of(ranks: npt.ArrayLike, ratings: Floats) -> Floats:
+def curves_of(ranks: npt.ArrayLike, ratings: Floats, shape: Shape = "ranks") -> Floats:
     """Return the curves of utterances in the units of their raters: with the mean and deviation of what they said.
 
     Args:
         ranks: of the chunks, (utterances, chunks).
         ratings: of each utterance, (utterances, raters), NaN where there is none.
+        shape: what is smoothed and rescaled; ``trend`` is the published form.
 
     Returns:
         (utterances, chunks), NaN for an utterance that no rater rated.
@@ -63,4 +70,5 @@ def curves_of(ranks: npt.ArrayLike, ratings: Floats) -> Floats:
     of = np.where(count, count, np.nan)
     mean = np.where(there, ratings, 0).sum(axis=1) / of
     sd = np.sqrt(np.where(there, (ratings - mean[:, None]) ** 2, 0).sum(axis=1) / of)
-    return rescale(smooth(trend(ranks)), mean, sd)
+    moves = trend(ranks) if shape == "trend" else -np.asarray(ranks, np.float64)
+    return rescale(smooth(moves), mean, sd)

@@ -86,6 +86,11 @@ def other_levels(variant: Variant, *factors: str) -> Levels:
     return {factor: level for factor, level in variant.levels.items() if factor not in factors}
 
 
+def method_name(variant: Variant) -> str:
+    """Return the name that a variant has without its seed."""
+    return Variant(0, other_levels(variant, SEED), ()).name
+
+
 def methods_of(folder: SweepFolder, table: pd.DataFrame) -> list[Method]:
     """Return the methods of which a variant is done, the best on dev first.
 
@@ -98,7 +103,7 @@ def methods_of(folder: SweepFolder, table: pd.DataFrame) -> list[Method]:
     groups: dict[str, list[Variant]] = {}
     for variant in folder.variants:
         if variant.number in done:
-            groups.setdefault(Variant(0, other_levels(variant, SEED), ()).name, []).append(variant)
+            groups.setdefault(method_name(variant), []).append(variant)
     found = [Method(name, of, float(np.mean([dev[one.number] for one in of]))) for name, of in groups.items()]
     return sorted(found, key=lambda method: -method.dev)
 

@@ -24,7 +24,7 @@ from train.running.run import protocol_of
 from train.running.workers import count_workers
 from train.splits import share_of
 from train.sweep.config import SweepConfig, Variant, as_sample, train_config, variants_of
-from train.sweep.methods import SEED, other_levels
+from train.sweep.methods import method_name
 
 STEPS = 3
 MOST_MEASURED = 12
@@ -72,7 +72,7 @@ def plan_lines(config: SweepConfig, stores: Sequence[str], workers: int | None) 
     for variant in variants_of(config):
         train_config(config, variant)
         open_stores(variant.stores(stores))
-        groups.setdefault(str(other_levels(variant, SEED)), []).append(variant)
+        groups.setdefault(method_name(variant), []).append(variant)
     methods = list(groups.values())
     chosen = sorted({int(n) for n in np.linspace(0, len(methods) - 1, min(len(methods), MOST_MEASURED)).round()})
     firsts = [methods[number][0] for number in chosen]
@@ -82,6 +82,9 @@ def plan_lines(config: SweepConfig, stores: Sequence[str], workers: int | None) 
     found = [(methods[number], one) for number, one in zip(chosen, measured, strict=True)]
     yield f"{sum(map(len, methods))} variants of {len(methods)} methods"
     yield from (f"cannot be trained: {of[0].name}: {one.why}" for of, one in found if one.why)
+    trained = [(len(of) * one.seconds, method_name(of[0])) for of, one in found if not one.why]
+    if len(trained) > 1:
+        yield from (f"{describe_seconds(seconds)} of one core: {name}" for seconds, name in sorted(trained)[::-1])
     good = [(len(of), one) for of, one in found if not one.why]
     if good:
         yield from _described(good, sum(map(len, methods)) / sum(len(of) for of, _ in found), asked[0][0], workers)

@@ -13,7 +13,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from featurestore.shared.errors import SerError
-from train.curves.curve import curves_of
+from train.curves.curve import Shape, curves_of
 from train.curves.heads import by_place
 from train.curves.preferences import ratings_of
 from train.curves.rank_files import ranks_of, ranks_sha256
@@ -35,6 +35,9 @@ class Sequence(Regression):
     ranks: Path | None = None
     """A folder with the order of the chunks of all utterances: ``fold_K/TARGET.json``, as ``ser-train ranks`` writes it
     for the folds of a run, or ``TARGET.json``, as published."""
+    curve: Shape = "ranks"
+    """What the curve of the chunks is made of: their ranks, or the published ``trend``, a step up or down from each
+    chunk to the next, which forgets how far the rank moves."""
     share: float = Field(default=0.5, ge=0, le=1)
     """Of the loss of the chunks; the rest is that of the utterance."""
 
@@ -81,7 +84,7 @@ class SequenceGoal(RegressionGoal):
         curves = []
         for target, (low, high) in self.ranges.items():
             ranks, there = ranks_of(self.task.ranks, self.fold, target, list(table.index))
-            curve = curves_of(ranks, ratings_of(table, target))
+            curve = curves_of(ranks, ratings_of(table, target), self.task.curve)
             curves.append((np.where(there[:, None], curve, np.nan) - low) / (high - low))
         chunks = torch.from_numpy(np.stack(curves, axis=-1)).float().flatten(1)
         return torch.cat([whole, chunks], dim=1)
