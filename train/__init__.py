@@ -10,6 +10,10 @@ if TYPE_CHECKING:
 __all__ = ["Run"]
 
 
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
+
+
 def __getattr__(name: str) -> Any:
     """Import on first use: commands that need no torch start at once."""
     if name != "Run":

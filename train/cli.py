@@ -163,7 +163,7 @@ def maps(name: str | None = None, *, store: tuple[str, ...] = ()) -> int:
 
 
 @app.command
-def predict(*, run: Path, store: str, out: Path | None = None, device: str | None = None) -> int:
+def predict(run: Path, *, store: str, out: Path | None = None, device: str | None = None) -> int:
     """Predict a store with the models of a run.
 
     Utterances that the run tested are predicted by the models of their fold, exactly as the run did; others by all of

@@ -220,6 +220,7 @@ def not_loaded(checkpoint: Checkpoint, error: Exception) -> SerError:
     reason = shorten(f"{kind}{error}", 200, placeholder=" ...")
     if Path(str(checkpoint.id)).exists():
         return SerError(f"the checkpoint in {checkpoint.id} cannot be loaded: {reason}")
+    reason = reason.split(" See ")[0].rstrip(". ")  # how the hub's library can be told that there is no network
     return SerError(
         f"the checkpoint {checkpoint.id} cannot be loaded: {reason}. Offline, fetch it once on a machine with "
         f"a network (hf download {checkpoint.id} --local-dir DIR) and give DIR in its place"

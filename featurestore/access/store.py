@@ -9,6 +9,8 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from featurestore.access.batches import batches
 from featurestore.access.feature import FeatureStore
 from featurestore.access.layers import Layers
@@ -48,6 +50,10 @@ class Store:
         if version < FORMAT_VERSION:
             raise StoreError(f"{path} has the format {version}, this version reads {FORMAT_VERSION}: extract it again")
         checked(Root, self._attributes, f"{self.path}: attributes")
+
+    @override
+    def __repr__(self) -> str:
+        return f"Store({self.path}: {self.dataset}; {', '.join(self._planned) or 'no feature'})"
 
     @property
     def dataset(self) -> str:

@@ -46,6 +46,7 @@ def run(app: App, interrupted: str = INTERRUPTED) -> NoReturn:
     from cyclopts import CycloptsError
 
     app.suppress_keyboard_interrupt = False  # it would end without a message
+    app.help_epilogue = "With --debug an error shows its traceback."
     if "--install-completion" not in app:  # a process may run a command twice
         app.register_install_completion_command()
     outputs = _dependable_outputs()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self, TypeVar, get_args, get_origin
@@ -21,6 +22,8 @@ from pydantic import (
     ModelWrapValidatorHandler,
     SerializerFunctionWrapHandler,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -54,6 +57,18 @@ class Config(BaseModel):
             for key, value in values.items()
         }
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_meant(cls, value: Any, info: ValidationInfo) -> Any:
+        """Take one name or part for a list of one, and no truth value for a number."""
+        kinds = _kinds(cls.model_fields[info.field_name or ""].annotation)
+        lists = [kind for kind in kinds if get_origin(kind) is tuple and get_args(kind)[1:] == (...,)]
+        if isinstance(value, bool) and bool not in kinds and {int, float} & set(kinds):
+            raise ValueError(f"expected a number, found {value}")
+        if isinstance(value, str) and lists and str not in kinds:
+            return (value,)
+        return value
+
     def to_dict(self) -> Tree:
         """Return every setting, defaults included, as plain YAML values."""
         return self.model_dump(mode="json", serialize_as_any=True)
@@ -80,14 +95,21 @@ class Component(Config):
 
         Raises:
             UnknownPartError: if there is no such module.
+            ConfigError: if it cannot be imported, or does not have one such class.
         """
         name = name.replace("-", "_")
         if name not in cls.names():
             raise UnknownPartError(f"no {cls.__name__.lower()} {short(name)}{suggest(name, cls.names())}")
-        module = importlib.import_module(f"{cls.__module__}.{name}")
+        try:
+            module = importlib.import_module(f"{cls.__module__}.{name}")
+        except Exception as error:
+            raise ConfigError(f"the {cls.__name__.lower()} {name} cannot be imported: {_where(error)}") from error
         own = (k for k in vars(module).values() if isinstance(k, type) and k.__module__ == module.__name__)
-        (kind,) = (k for k in own if issubclass(k, cls))
-        return kind
+        kinds = [k for k in own if issubclass(k, cls)]
+        if len(kinds) != 1:
+            found = ", ".join(k.__name__ for k in kinds) or "none"
+            raise ConfigError(f"{module.__file__}: expected one class that derives from {cls.__name__}, found {found}")
+        return kinds[0]
 
     @model_validator(mode="wrap")
     @classmethod
@@ -112,6 +134,14 @@ class Component(Config):
     @model_serializer(mode="wrap")
     def _with_name(self, handler: SerializerFunctionWrapHandler) -> Tree:
         return {"name": self.name, **handler(self)}
+
+
+def _where(error: Exception) -> str:
+    """Return what an import raised, and the line that raised it."""
+    if isinstance(error, SyntaxError):
+        return f"{error.msg} ({error.filename}, line {error.lineno})"
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({last.filename}, line {last.lineno})"
 
 
 def suggest(word: str, known: Iterable[str], expected: Iterable[str] | None = None) -> str:
@@ -226,8 +256,13 @@ def _part(base: type[BaseModel], name: Any) -> type[Config] | None:
 
 def _config_in(annotation: Any) -> type[Config] | None:
     """Return the section that an annotation allows, such as ``Pitch`` of ``Pitch | None``."""
-    kinds = (kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type))
+    kinds = (kind for kind in _kinds(annotation) if isinstance(kind, type))
     return next((kind for kind in kinds if issubclass(kind, Config)), None)
+
+
+def _kinds(annotation: Any) -> tuple[Any, ...]:
+    """Return an annotation and what it is made of: ``A | None``, ``A`` and ``None``."""
+    return annotation, *get_args(annotation)
 
 
 def _plain(node: _Node) -> Any:

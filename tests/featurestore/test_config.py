@@ -1,6 +1,9 @@
+import sys
+
 import pytest
 from pydantic import Field
 
+import train.fusions
 from featurestore.shared.config import Config, load
 from featurestore.shared.errors import ConfigError
 from train.config import TrainConfig
@@ -16,6 +19,8 @@ class Outer(Config):
     size: int = 4
     inner: Inner = Inner()
     required: str
+    words: tuple[str, ...] | None = None
+    also: bool | None = None
 
 
 def write(folder, text):
@@ -44,6 +49,50 @@ def test_every_problem_is_said_at_once_with_where_it_came_from(tmp_path):
         "required is missing; it has no default",
     ):
         assert any(expected in line for line in lines), expected
+
+
+def test_one_word_is_a_list_of_one():
+    assert load(Outer, [], ["required=a", "words=emotion"]).words == ("emotion",)
+    assert load(TrainConfig, [], ["targets=emotion"]).targets == ("emotion",)
+    assert load(TrainConfig, [], ["augment=mixup"]) == load(TrainConfig, [], ["augment=[mixup]"])
+
+
+def test_a_truth_value_is_no_number():
+    assert load(Outer, [], ["required=a", "also=no"]).also is False
+    for word in ("size=yes", "inner.rate=no"):
+        with pytest.raises(ConfigError, match=rf"override '{word}': .*: expected a number, found"):
+            load(Outer, [], ["required=a", word])
+
+
+PART = """
+from train.fusions import Fusion
+
+
+class Mine(Fusion):
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (PART + "  oops", r"the fusion mine cannot be imported: unindent does not match .*mine.py, line 7\)"),
+        (
+            PART + "1 / 0",
+            r"the fusion mine cannot be imported: ZeroDivisionError: division by zero .*mine.py, line 7\)",
+        ),
+        (PART + "class Other(Fusion):\n    pass\n", r"mine.py: expected one class .* from Fusion, found Mine, Other"),
+        ("x = 1", r"mine.py: expected one class that derives from Fusion, found none"),
+    ],
+)
+def test_a_part_that_cannot_be_used_is_said_in_a_line(text, message, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(text)
+    monkeypatch.setattr(train.fusions, "__path__", [*train.fusions.__path__, str(tmp_path)])
+    try:
+        with pytest.raises(ConfigError, match=message):
+            load(TrainConfig, [], ["fusion=mine"])
+    finally:
+        sys.modules.pop("train.fusions.mine", None)
 
 
 @pytest.mark.parametrize(

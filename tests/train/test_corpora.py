@@ -203,4 +203,4 @@ def test_by_command(commands, paths, tmp_path):
     words = [word for path in paths for word in ("--store", path)]
     done = commands.run(*words, *QUICK, "splits={name: datasets, test: [toy]}", "fusion=none", f"runs={tmp_path}")
     assert done.returncode == 0, done.stderr
-    assert "1 folds" in done.stdout
+    assert "1 fold," in done.stdout

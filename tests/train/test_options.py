@@ -1,6 +1,8 @@
 """Settings that cannot be, disks that are full, stores behind URLs, and ser-train in a pipe or interrupted."""
 
 import io
+import json
+import math
 import os
 import re
 import signal
@@ -17,8 +19,10 @@ from featurestore.shared.config import load
 from featurestore.shared.errors import ConfigError, SerError
 from train.config import OptimConfig, TrainConfig
 from train.models.schedule import count_batches, epoch_order, learning_rate
-from train.running.folder import make_run_folder
+from train.running.folder import RunFolder, make_run_folder
+from train.running.live import Live
 from train.running.run import run
+from train.running.work import Job
 from train.shared.files import write_whole
 
 QUICK = ["splits.k=3", "width=8", "optim.epochs=2", "workers=1", "baseline=false", "plots=false"]
@@ -66,7 +70,6 @@ QUICK = ["splits.k=3", "width=8", "optim.epochs=2", "workers=1", "baseline=false
         "method=''",
         "method=" + "x" * 300,
         "streams.speech.dropout=1",
-        "targets=V",
     ],
 )
 def test_settings_are_bounded(setting):
@@ -290,3 +293,12 @@ def test_training_again_is_in_the_file_of_epochs(store, tmp_path):
     written = (folder / "metrics.jsonl").read_text().splitlines()
     assert sum('"again": true' in line for line in written) == sum(model["best_epoch"] for model in results["models"])
     assert "NaN" not in (folder / "metrics.jsonl").read_text()
+    models, shown = [Job(fold, 0) for fold in range(len(results["models"]))], []
+    live = Live(RunFolder(folder), models, "CCC", lambda done, of, text: shown.append(text), lambda _: None)
+    cost = dict.fromkeys(("read", "train", "select", "utterances", "frames"), 0)  # is not in the file of a finished run
+    for line in written:
+        live.epoch({"dev": math.nan, **cost, **json.loads(line)})
+    for line, text in zip(map(json.loads, written), shown, strict=True):
+        own = f", dev CCC {line['dev']:.3f}, " if "dev" in line else ", "
+        again = "again, " if line["again"] else ""
+        assert text.startswith(f"{again}fold {line['fold']}, member 0 epoch {line['epoch']}{own}")

@@ -101,7 +101,8 @@ def test_the_models_are_saved_with_what_made_them(finished, store):
     assert metrics["models"][0] == {"fold": 0, "member": 0, **{key: note[key] for key in note if key != "history"}}
     (logits,) = (tensor for name, tensor in tensors.items() if name.endswith("layers.logits"))
     assert logits.softmax(0).tolist() == pytest.approx(note["layer_weights"]["speech"], abs=1e-6)
-    assert f"--store {store.path}" in (folder / "config.yaml").read_text()
+    command = (folder / "config.yaml").read_text().splitlines()[0]
+    assert command == f"# ser-train --store {store.path} --config {folder / 'config.yaml'}"
     resolved = load(TrainConfig, [folder / "config.yaml"])
     assert (resolved.width, resolved.streams["speech"].feature) == (16, "states")
 

@@ -45,7 +45,7 @@ def near_duplicates(audited: Audited) -> Iterator[Finding]:
     if left:
         audited.remarks.append(f"{left} utterances have no {part.name}: they are not compared with others")
     if not is_log_mel(part.spec.provenance):
-        audited.remarks.append(f"copies are looked for in {part.name}, which misses some that logmel would show")
+        audited.remarks.append(f"copies are looked for in {part.name}, which misses some; logmel would show them")
     same = {(pair.first, pair.second) for pair in same_pairs(audited)}
     copies = [pair for pair in find_copies(audited) if (pair.first, pair.second) not in same]
     yield from audited.across("near_duplicates", "pairs of copies of a recording have one in", copies)

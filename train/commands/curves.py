@@ -118,7 +118,7 @@ def norm(
     return INCOMPLETE if lacking else 0
 
 
-def ranks(*, run: Path, out: Path | None = None) -> int:
+def ranks(run: Path, *, out: Path | None = None) -> int:
     """Write in which order the rankers of a run put the chunks of each of its utterances, for the task sequence.
 
     Args:
@@ -132,8 +132,8 @@ def ranks(*, run: Path, out: Path | None = None) -> int:
 
 
 def curves(
-    *,
     run: Path,
+    *,
     store: str,
     out: Path,
     draw: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
@@ -199,7 +199,7 @@ def order(*runs: Path, threshold: float = 0.6, out: Path | None = None) -> int:
     return 0
 
 
-def missing(*, run: Path) -> int:
+def missing(run: Path) -> int:
     """Test a run of several streams again with 0 to 100 % of each missing: of whole utterances, and parts of each.
 
     Writes missing.csv and plots/missing into the folder of the run.

@@ -46,7 +46,7 @@ def plot_confusion(folder: Path, target: str, classes: list[str], counts: npt.ND
     """
     shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     side = min(0.6 * len(classes), LARGEST_SIDE)
-    figure = blank(2 * side + 3, side + 1.5)
+    figure = blank(2 * side + 3, side + 1.8)
     words = [as_label(name) for name in classes]
     for axes, values in zip(figure.subplots(1, 2), (counts, shares), strict=True):
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)

@@ -70,7 +70,8 @@ class RunFolder:
             }
         ).to_dict()
         tree = {key: value for key, value in tree.items() if value is not None}
-        head = f"# ser-train {' '.join(f'--store {printable(path)}' for path in _paths(store))}\n"
+        stores = " ".join(f"--store {printable(path)}" for path in _paths(store))
+        head = f"# ser-train {stores} --config {printable(str(self.path / 'config.yaml'))}\n"
         write_whole(self.path / "config.yaml", head + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
         write_whole(self.path / "protocol.json", protocol.to_json())
         note = {

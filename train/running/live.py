@@ -39,7 +39,6 @@ class Live:
         self._folder, self._metric, self._update, self._log = folder, metric, update, log
         self._most = folder.config.optim.epochs * (2 if folder.config.optim.refit else 1)
         self._epochs = {job: 0 for job in jobs if job.member is not None}
-        self._dev: dict[Job, float] = {}
         self._spent = {"read": 0.0, "train": 0.0, "select": 0.0}
         self._utterances, self._frames, self._start, self._finished = 0, 0, time.monotonic(), 0
 
@@ -48,13 +47,12 @@ class Live:
         job = Job(reached["fold"], reached["member"])
         append_line(self._folder.path / "metrics.jsonl", epoch_line(reached).rstrip())
         self._epochs[job] = self._epochs.get(job, 0) + 1
-        if not math.isnan(reached["dev"]):
-            self._dev[job] = reached["dev"]
         for what in self._spent:
             self._spent[what] += reached[what]
         self._utterances += reached["utterances"]
         self._frames += reached["frames"]
-        self._show(f"{'again, ' if reached['again'] else ''}{_named(job)} epoch {reached['epoch']}")
+        dev = "" if math.isnan(reached["dev"]) else f", dev {self._metric} {reached['dev']:.3f}"
+        self._show(f"{'again, ' if reached['again'] else ''}{_named(job)} epoch {reached['epoch']}{dev}")
 
     def done(self, job: Job) -> None:
         """Note that a job is done."""
@@ -71,11 +69,10 @@ class Live:
         share = sum(self._epochs.values()) / self._most
         total = self._finished + len(self._epochs)
         seconds, spent = max(time.monotonic() - self._start, 1e-3), sum(self._spent.values()) or 1.0
-        dev = f", dev {self._metric} {sum(self._dev.values()) / len(self._dev):.3f}" if self._dev else ""
         speed = f"{self._utterances / seconds:.0f} utterances/s, {self._frames / seconds:.0f} frames/s"
         shares = ", ".join(f"{part / spent:.0%} {name}" for name, part in self._spent.items())
         left = seconds * (total / max(self._finished + share, 1e-6) - 1)
-        text = f"{what}{dev}, {speed} ({shares}), at most {describe_seconds(left)} left"
+        text = f"{what}, {speed} ({shares}), at most {describe_seconds(left)} left"
         self._update(self._finished + share, total, text)
 
 

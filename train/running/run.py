@@ -244,9 +244,9 @@ def result_lines(results: dict[str, Any]) -> list[str]:
 
 def _described(folder: RunFolder, examples: Examples) -> list[str]:
     config, heard = folder.config, ", ".join(hearing.source.name for hearing in examples.streams.values())
-    variants = folder.variants
+    folds = len(folder.variants) // config.members
     lines = [
-        f"{examples.store.path}: {len(examples.names)} utterances, {len(variants) // config.members} folds, "
+        f"{examples.store.path}: {len(examples.names)} utterances, {folds} fold{'s' if folds > 1 else ''}, "
         f"{config.members} member{'s' if config.members > 1 else ''}, {heard}"
     ]
     skipped = grouped(folder.note["skipped"].items())
