@@ -21,7 +21,7 @@ from train.models.schedule import count_batches
 from train.models.training import Training
 from train.reading.corpora import open_stores
 from train.running.live import describe_seconds
-from train.running.memory import keep_freed_memory
+from train.running.memory import enough_memory, keep_freed_memory
 from train.running.run import protocol_of
 from train.running.workers import count_workers
 from train.splits import share_of
@@ -131,7 +131,7 @@ def measure(config: TrainConfig, stores: list[str]) -> Measured:
     torch.set_num_threads(1)
     keep_freed_memory()
     try:
-        with threadpool_limits(1):
+        with threadpool_limits(1), enough_memory():
             return _measure(config, stores)
     except SerError as error:
         return Measured(why=str(error))
