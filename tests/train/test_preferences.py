@@ -88,6 +88,12 @@ def test_ratings_of_a_store():
     assert np.array_equal(only_face, [[2.5], [np.nan], [np.nan], [np.nan]], equal_nan=True)
 
 
+def test_a_rater_may_say_several_words():
+    table = rated(a=[{"emotion": "anger; frustration"}, {"emotion": "joy"}, {"emotion": "frustration;anger"}])
+    assert ratings_of(table, "emotion=anger").tolist() == [[1, 0, 1]]
+    assert ratings_of(table, "emotion=frust").tolist() == [[0, 0, 0]]
+
+
 @pytest.mark.parametrize(
     ("table", "target", "message"),
     [

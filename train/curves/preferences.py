@@ -17,7 +17,7 @@ import torch
 from featurestore.shared.errors import SerError
 from featurestore.shared.label_files import read_csv
 from train.numerics.metrics import Floats
-from train.reading.labels import first_of, read_ratings, some
+from train.reading.labels import first_of, read_ratings, some, words_said
 
 FIRST, SECOND, LABEL = PAIR_COLUMNS = ("Sentence1", "Sentence2", "PreferLabel")
 """Columns of a file of pairs; the label is 1 where there is more in the first, 0 where there is more in the second."""
@@ -34,7 +34,8 @@ def ratings_of(table: pd.DataFrame, target: str, only: Mapping[str, str] | None 
 
     Args:
         table: of the utterances, with the column ``ratings``.
-        target: what they rated, such as ``A``; ``emotion=anger`` is 1 where a rater said anger, 0 where another.
+        target: what they rated, such as ``A``; ``emotion=anger`` is 1 where a rater said anger, alone or beside others
+            (``anger; frustration``), else 0.
         only: ratings that say this, such as ``{"mode": "voice"}``.
 
     Raises:
@@ -45,11 +46,11 @@ def ratings_of(table: pd.DataFrame, target: str, only: Mapping[str, str] | None 
     key, _, word = target.partition("=")
     said = []
     for name, text in table["ratings"].items():
-        ratings = [
-            one for one in read_ratings(str(name), text) if all(str(one.get(k)) == v for k, v in (only or {}).items())
-        ]
-        there = [one[key] for one in ratings if one.get(key) not in (None, "")]
-        said.append([float(value == word) for value in there] if word else _as_numbers(str(name), key, there))
+        ratings = read_ratings(str(name), text)
+        chosen = [one for one in ratings if all(str(one.get(k)) == v for k, v in (only or {}).items())]
+        there = [one[key] for one in chosen if one.get(key) not in (None, "")]
+        numbers = [float(word in words_said(value)) for value in there] if word else _as_numbers(str(name), key, there)
+        said.append(numbers)
     if not any(said):
         raise SerError(f"no rater of these {len(table)} utterances said anything of {target}")
     found = np.full((len(said), max(map(len, said))), np.nan)

@@ -94,6 +94,16 @@ def read_ratings(name: str, text: Any) -> list[dict[str, Any]]:
     return found
 
 
+def words_said(said: Any) -> list[str]:
+    """Return the categories that a rater said, which ``;`` divides.
+
+    >>> words_said("anger; frustration"), words_said(None)
+    (['anger', 'frustration'], [])
+    """
+    words = [word.strip() for word in ("" if said is None else str(said)).split(";")]
+    return [word for word in words if word]
+
+
 def numbers(table: pd.DataFrame, target: str, scale: Scale) -> pd.Series:
     """Return the labels of a dimension, NaN where there is none.
 

@@ -16,7 +16,7 @@ from featurestore.shared.errors import SerError
 from train.losses import Kind, Loss
 from train.losses.kl import KL
 from train.numerics.metrics import Groups, Measured
-from train.reading.labels import first_of, read_ratings
+from train.reading.labels import first_of, read_ratings, words_said
 from train.tasks import Goal
 from train.tasks.classification import Classification, ClassificationGoal
 
@@ -80,9 +80,7 @@ class VotesGoal(ClassificationGoal):
 
     def _said(self, name: str, ratings: Any) -> Iterator[tuple[str, float]]:
         for rating in read_ratings(name, ratings):
-            said = rating.get(self.task.said)
-            words = [word.strip() for word in ("" if said is None else str(said)).split(";")]
-            words = [word for word in words if word]
+            words = words_said(rating.get(self.task.said))
             yield from ((word, 1 / len(words)) for word in words)
 
     @override
