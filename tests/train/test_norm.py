@@ -7,6 +7,7 @@ from scipy.io import loadmat, savemat
 
 from featurestore.shared.config import load
 from featurestore.shared.errors import SerError
+from train.commands.curves import norm
 from train.config import TrainConfig
 from train.examples.examples import load_examples
 from train.models.inference import make_model
@@ -77,6 +78,11 @@ def test_norm_beside_another_normalisation_is_refused(tmp_path):
             [],
             [*STREAM, f"streams.speech.front={{name: standardize, normalize: speaker, norm: {tmp_path}}}"],
         )
+
+
+def test_a_layer_that_there_is_not_is_named(store_path, tmp_path):
+    with pytest.raises(SerError, match="states has 3 layers, numbered from 0: found layers=9"):
+        norm(store=str(store_path), feature="states", layer=9, out=tmp_path)
 
 
 def test_labels_that_there_are_not_have_no_files(tmp_path):
