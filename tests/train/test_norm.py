@@ -87,7 +87,7 @@ def test_a_layer_that_there_is_not_is_named(store_path, tmp_path):
 
 def test_labels_that_there_are_not_have_no_files(tmp_path):
     moments = np.zeros((1, 2), np.float32), np.ones((1, 2), np.float32)
-    table = pd.DataFrame({"A": [1.0, 3.0], "V": [np.nan, np.nan]})
+    table = pd.DataFrame({"A": [1.0, 3.0], "V": [np.nan, np.nan]}, ["x", "y"])
     files = [file.name for file in write_norm(tmp_path, moments, table)]
     assert files == [f"{word}_norm_{kind}.mat" for word in ("feat", "act") for kind in ("means", "stds")]
     with pytest.raises(SerError, match=r"label D of 2 utterances .* is no number, e.g. 'low'"):

@@ -66,7 +66,7 @@ def test_agreement_on_many_utterances_takes_little_memory():
     for first, second in np.random.default_rng(1).integers(0, 3000, (50, 2)):
         pairs = said[first][:, None] - said[second]
         shares = [(pairs > 0).sum() / np.isfinite(pairs).sum(), (pairs < 0).sum() / np.isfinite(pairs).sum()]
-        assert int(found[first, second]) == (shares[0] >= 0.6) - (shares[1] >= 0.6)
+        assert int(found[first, second]) == int(shares[0] >= 0.6) - int(shares[1] >= 0.6)
 
 
 def rated(**ratings):

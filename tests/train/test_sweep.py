@@ -263,10 +263,8 @@ def test_a_variant_that_cannot_be_trained_does_not_stop_the_others(store_path, t
 def test_a_variant_that_needs_more_memory_than_there_is_does_not_stop_the_others(store_path, tmp_path):
     """A hidden layer of 34 GB, where a process may have 17."""
     wide = {"name": "pyramid", "levels": [128]}
-    sizes = {
-        "small": {},
-        "large": {"width": 8192, "pooling": wide, "head.hidden": 8192, "streams.speech.dropout": 0.0},
-    }
+    large = {"fusion": "none", "width": 8192, "pooling": wide, "head.hidden": 8192}
+    sizes = {"small": {"fusion": "none"}, "large": large}
     folder = SweepFolder(begin(sweep({"name": "size", "choices": sizes}), [str(store_path)], tmp_path, "sizes"))
     limit = getrlimit(RLIMIT_AS)
     setrlimit(RLIMIT_AS, (2**34, limit[1]))
