@@ -169,11 +169,20 @@ def _problems(error: Exception) -> list[str]:
         return [_of_system(error)]
     if isinstance(error, RecursionError):
         return ["something that was read is nested too deeply: is it damaged? --debug shows where"]
+    found = next(filter(None, (lack_of(what, error) for what in LACKS)), "")
+    return [found] if found else []
+
+
+def lack_of(what: str, error: Exception) -> str:
+    """Return what users read of the error of a library that says that something of `LACKS` is exhausted, else nothing.
+
+    >>> lack_of(NO_MEMORY, RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"))
+    'there is not enough memory: CUDA out of memory. Tried to allocate 2 GiB'
+    """
     text = str(error)
-    for lack, phrases in LACKS.items():
-        if (isinstance(error, MemoryError) and lack == NO_MEMORY) or any(phrase in text for phrase in phrases):
-            return [": ".join([lack, *text.splitlines()[:1]])]
-    return []
+    if (isinstance(error, MemoryError) and what == NO_MEMORY) or any(phrase in text for phrase in LACKS[what]):
+        return ": ".join([what, *text.splitlines()[:1]])
+    return ""
 
 
 def _of_system(error: OSError) -> str:

@@ -1,5 +1,7 @@
 """Chunks: golden values, what holds of all lengths, and that they are a view."""
 
+from resource import RUSAGE_SELF, getrusage
+
 import numpy as np
 import pytest
 import torch
@@ -97,6 +99,18 @@ def test_chunks_of_a_batch_of_short_utterances():
     assert chunks.shape == (2, 3, 4, 3)
     assert there.sum(dim=-1).tolist() == [[2, 2, 2], [1, 1, 1]]
     assert (chunks[~there] == 0)[0].all()
+
+
+def test_the_gradient_of_chunks_is_as_large_as_their_frames():
+    """Of a view of all windows it would be 50 times what is stored: 3 GB."""
+    frames = torch.randn(1, 120_000, 128, requires_grad=True)
+    chunks, there = cut(frames, torch.ones(1, 120_000, dtype=torch.bool), chunk_starts([120_000], 50, 22), 50)
+    before = getrusage(RUSAGE_SELF).ru_maxrss
+    chunks.square().sum().backward()
+    assert (getrusage(RUSAGE_SELF).ru_maxrss - before) / 1e6 < 0.5
+    assert there.all()
+    assert int((frames.grad != 0).any(dim=2).sum()) == 22 * 50
+    assert torch.equal(frames.grad[0, -50:], 2 * frames[0, -50:].detach())
 
 
 def test_times_of_chunks():

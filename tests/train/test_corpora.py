@@ -12,13 +12,15 @@ import train
 from featurestore.shared.config import load
 from featurestore.shared.errors import SerError
 from tests.train.test_same_bits import store_of
-from train.commands.matrix import cross_matrix
+from train.commands.matrix import cross_matrix, draw_matrix, matrix_lines
+from train.comparison.table_figures import read_table, table_figures
 from train.config import TrainConfig
 from train.examples.examples import load_examples
 from train.examples.protocol import read_protocol
 from train.maps import names as map_names
 from train.maps import read_map
 from train.reading.corpora import open_stores
+from train.reading.labels import speaker_numbers
 from train.running.run import resume, run
 from train.splits.datasets import Datasets
 
@@ -178,6 +180,32 @@ def test_every_corpus_on_every_other(paths, tmp_path):
         assert row["value"] == pytest.approx(figures["results"]["model"]["V"]["value"], abs=1e-9)
     with pytest.raises(SerError, match="expected two or more"):
         cross_matrix(paths[:1], asked, lambda _: None)
+
+
+def test_names_that_look_like_nothing_are_names(tmp_path):
+    """Utterances, speakers and categories that pandas would take for missing, and speakers that are not known."""
+    file = tmp_path / "predictions.csv"
+    lines = ["name,fold,speaker,emotion,emotion_model,V,V_model,D,D_model", "NA,0,,None,None,1.5,2,,0.5"]
+    file.write_text("\n".join([*lines, "null,0,,joy,None,,1,,0.5", "nan,1,,01,1,3,3,,0.5", "a,1,NA,,joy,2,2,,0.5"]))
+    metrics = {"emotion": "UAR", "V": "CCC", "D": "CCC"}
+    table = read_table(file, metrics)
+    assert list(table.index) == ["NA", "null", "nan", "a"]
+    assert list(table["speaker"]) == ["", "", "", "NA"]
+    assert len(set(speaker_numbers(table))) == 4
+    assert list(table["emotion"].fillna("-")) == ["None", "joy", "01", "-"]
+    figures = table_figures(table, metrics)
+    assert figures["emotion"][0] == pytest.approx(1 / 3)
+    assert np.isnan(figures["D"][0])
+    assert np.isnan(figures["D"][1]).all()
+
+
+def test_a_dataset_without_a_label_has_an_empty_cell(tmp_path):
+    found = {"metric": "CCC", "low": 0.1, "high": 0.3, "utterances": 4, "run": ""}
+    cells = [("a", "a", 0.2), ("a", "b", np.nan), ("b", "a", 0.2), ("b", "b", np.nan)]
+    rows = pd.DataFrame([{"train": a, "test": b, "target": "D", "value": v, **found} for a, b, v in cells])
+    assert list(matrix_lines(rows))[1:] == [("D CCC", one, "0.200 [0.100, 0.300]", "") for one in "ab"]
+    draw_matrix(tmp_path, rows, ["a", "b"])
+    assert (tmp_path / "matrix_D.png").exists()
 
 
 def test_each_pair_is_adapted_where_asked(paths, tmp_path):

@@ -56,6 +56,10 @@ def test_golden_curve():
     assert found == pytest.approx([3.8569, 4.5440, 4.7157, 4.0286, 3.5133, 3.3415], abs=5e-5)
 
 
+def test_curves_of_two_chunks_have_nothing_to_smooth():
+    assert curves_of([[2, 1]], np.array([[3.0, 5.0]])).tolist() == [[3, 5]]
+
+
 def test_flat_curves_are_the_mean():
     ratings = np.array([[1.0, 3.0], [2.0, 2.0], [np.nan, np.nan]])
     found = curves_of([[1, 1, 1], [1, 2, 3], [1, 2, 3]], ratings)
@@ -322,6 +326,27 @@ def test_a_ranker_is_trained_by_the_pairs_of_a_file(rated_store, tmp_path):
     task = f"tasks.order={{name: ranking, targets: [A], pairs: {{A: {tmp_path / 'A.csv'}}}}}"
     _, results = trained(rated_store, tmp_path / "runs", task, "optim.epochs=5", "optim.patience=5")
     assert results["figures"]["model"]["A"]["Spearman"]["value"] < -0.5
+
+
+def test_pairs_that_are_of_other_utterances_are_said(rated_store, tmp_path):
+    (tmp_path / "A.csv").write_text("Sentence1,Sentence2,PreferLabel\nx,y,1\nu000,u000,1\nu001,y,0\n")
+    task = f"tasks.order={{name: ranking, targets: [A], pairs: {{A: {tmp_path / 'A.csv'}}}}}"
+    examples = load_examples(rated_store, load(TrainConfig, [], [*QUICK, task]))
+    parts = dict.fromkeys(("train", "dev", "test"), examples.targets["order"])
+    assert examples.goals["order"].check([parts]) == [
+        f"fold 0: no pair of {tmp_path / 'A.csv'} is of two utterances of train: nothing is learned of A"
+    ]
+    (tmp_path / "A.csv").write_text("Sentence1,Sentence2,PreferLabel\nx,y,1\nu000,u001,1\n")
+    examples = load_examples(rated_store, load(TrainConfig, [], [*QUICK, task]))
+    parts = dict.fromkeys(("train", "dev", "test"), examples.targets["order"])
+    assert examples.goals["order"].check([parts]) == []
+
+
+def test_ranks_without_ratings_are_refused_before_anything_is_trained(store, tmp_path):
+    (tmp_path / "A.json").write_text(as_json(dict.fromkeys(store.names(), RANKS)))
+    task = f"tasks.o={{name: sequence, targets: [A], ranks: {tmp_path}}}"
+    with pytest.raises(SerError, match=r"^the store has no column ratings"):
+        load_examples(store, load(TrainConfig, [], [*QUICK, task]))
 
 
 def test_what_a_run_was_taught_by_does_not_change(rated_store, tmp_path):

@@ -162,6 +162,22 @@ def test_votes_that_name_no_class_are_said(store):
         Votes().learn(table.assign(ratings='[{"rater": "1", "V": 2.0}]'), {}, "the store")
 
 
+@pytest.mark.parametrize("ratings", ["[", "[1]", '{"emotion": "joy"}', "x"])
+def test_votes_that_are_none_are_named(store, ratings):
+    table = store.utterances.assign(ratings=as_ratings("anger"))
+    table.loc["u003", "ratings"] = ratings
+    with pytest.raises(SerError, match="the ratings of u003 are not JSON of the form"):
+        Votes().learn(table, {}, "the store")
+
+
+def test_a_rater_who_says_nothing_has_no_vote(store):
+    table = store.utterances.iloc[:4].assign(emotion=["anger", "joy", "joy", "calm"], ratings=as_ratings("anger"))
+    table["ratings"] = ['[{"emotion": null}, {"emotion": "joy"}]', '[{"emotion": null}]', "  ", '[{"emotion": ""}]']
+    shares = Votes().learn(table, {}, "the store").targets(table)[:, 1:]
+    assert shares[0].tolist() == [0, 0, 1]
+    assert shares[1:].isnan().all()
+
+
 def test_a_run_on_votes(changed, store, tmp_path):
     """Trained on shares of votes, measured by the labels, beside a ridge on these."""
     ratings = [as_ratings(emotion, emotion, "calm") for emotion in store.utterances["emotion"]]

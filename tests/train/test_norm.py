@@ -1,15 +1,17 @@
 """Files of means and deviations in the published form."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.io import loadmat, savemat
 
 from featurestore.shared.config import load
 from featurestore.shared.errors import SerError
+from train.commands.curves import norm
 from train.config import TrainConfig
 from train.examples.examples import load_examples
 from train.models.inference import make_model
-from train.reading.norm import read_norm
+from train.reading.norm import read_norm, write_norm
 
 STREAM = ["width=8", "fusion=none", "streams.speech={feature: states, layers: 1, front: standardize}"]
 
@@ -55,6 +57,7 @@ def test_published_files_and_their_bound(store, tmp_path):
         (b"nothing", "is no MATLAB file with the variable normal_para"),
         ({"other": 1.0}, "is no MATLAB file with the variable normal_para"),
         ({"normal_para": np.ones(15)}, "holds 15 numbers, expected 16: one of each channel"),
+        ({"normal_para": [np.nan] * 16}, "holds 16 numbers, 16 of them not finite, expected 16"),
     ],
 )
 def test_files_that_cannot_be(tmp_path, content, message):
@@ -75,3 +78,17 @@ def test_norm_beside_another_normalisation_is_refused(tmp_path):
             [],
             [*STREAM, f"streams.speech.front={{name: standardize, normalize: speaker, norm: {tmp_path}}}"],
         )
+
+
+def test_a_layer_that_there_is_not_is_named(store_path, tmp_path):
+    with pytest.raises(SerError, match="states has 3 layers, numbered from 0: found layers=9"):
+        norm(store=str(store_path), feature="states", layer=9, out=tmp_path)
+
+
+def test_labels_that_there_are_not_have_no_files(tmp_path):
+    moments = np.zeros((1, 2), np.float32), np.ones((1, 2), np.float32)
+    table = pd.DataFrame({"A": [1.0, 3.0], "V": [np.nan, np.nan]}, ["x", "y"])
+    files = [file.name for file in write_norm(tmp_path, moments, table)]
+    assert files == [f"{word}_norm_{kind}.mat" for word in ("feat", "act") for kind in ("means", "stds")]
+    with pytest.raises(SerError, match=r"label D of 2 utterances .* is no number, e.g. 'low'"):
+        write_norm(tmp_path, moments, table.assign(D=["low", "high"]))

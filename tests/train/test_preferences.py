@@ -1,6 +1,7 @@
 """Preferences of raters: golden cases, what holds of all ratings, and the command."""
 
 import json
+from resource import RUSAGE_SELF, getrusage
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,11 @@ def tensor(values):
     return torch.tensor(values, dtype=torch.float64)
 
 
+def agreed(first, second, threshold=0.6):
+    """Return what raters of two utterances agree on."""
+    return int(agreement(tensor(first)[None], tensor(second)[None], threshold))
+
+
 @pytest.mark.parametrize(
     ("first", "second", "threshold", "label"),
     [
@@ -32,7 +38,7 @@ def tensor(values):
     ],
 )
 def test_qualitative_agreement(first, second, threshold, label):
-    assert int(agreement(tensor(first), tensor(second), threshold)) == label
+    assert agreed(first, second, threshold) == label
 
 
 @given(first=RATINGS, second=RATINGS, threshold=some.floats(0.51, 1))
@@ -40,13 +46,27 @@ def test_agreement_is_what_counting_gives(first, second, threshold):
     pairs = [(a, b) for a in first for b in second]
     up, down = sum(a > b for a, b in pairs) / len(pairs), sum(a < b for a, b in pairs) / len(pairs)
     expected = 1 if up >= threshold else -1 if down >= threshold else 0
-    mine, others = tensor([*first, np.nan]), tensor([np.nan, *second, np.nan])
-    assert int(agreement(mine, others, threshold)) == expected
-    assert int(agreement(others, mine, threshold)) == -expected
+    mine, others = [*first, np.nan], [np.nan, *second, np.nan]
+    assert agreed(mine, others, threshold) == expected
+    assert agreed(others, mine, threshold) == -expected
 
 
 def test_who_has_no_rating_is_not_compared():
-    assert int(agreement(tensor([np.nan]), tensor([1, 2]))) == 0
+    assert agreed([np.nan], [1, 2]) == 0
+
+
+def test_agreement_on_many_utterances_takes_little_memory():
+    """Of 3000 utterances and 20 raters, the pairs of raters alone would be 29 GB."""
+    said = np.random.default_rng(0).integers(1, 8, (3000, 20)).astype(float)
+    said[said == 7] = np.nan
+    before = getrusage(RUSAGE_SELF).ru_maxrss
+    found = agreement(tensor(said), tensor(said))
+    assert found.shape == (3000, 3000)
+    assert (getrusage(RUSAGE_SELF).ru_maxrss - before) / 1e6 < 1
+    for first, second in np.random.default_rng(1).integers(0, 3000, (50, 2)):
+        pairs = said[first][:, None] - said[second]
+        shares = [(pairs > 0).sum() / np.isfinite(pairs).sum(), (pairs < 0).sum() / np.isfinite(pairs).sum()]
+        assert int(found[first, second]) == int(shares[0] >= 0.6) - int(shares[1] >= 0.6)
 
 
 def rated(**ratings):
@@ -66,6 +86,12 @@ def test_ratings_of_a_store():
     assert np.array_equal(ratings_of(table, "emotion=anger"), anger, equal_nan=True)
     only_face = ratings_of(table, "V", {"mode": "face"})
     assert np.array_equal(only_face, [[2.5], [np.nan], [np.nan], [np.nan]], equal_nan=True)
+
+
+def test_a_rater_may_say_several_words():
+    table = rated(a=[{"emotion": "anger; frustration"}, {"emotion": "joy"}, {"emotion": "frustration;anger"}])
+    assert ratings_of(table, "emotion=anger").tolist() == [[1, 0, 1]]
+    assert ratings_of(table, "emotion=frust").tolist() == [[0, 0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +120,7 @@ def test_pairs_are_drawn_by_the_seed():
     assert not pairs.equals(prefer(names, ratings, 0.6, 0.25, 32)[0])
     said = dict(zip(names, ratings, strict=True))
     for first, second, label in pairs.itertuples(index=False):
-        assert int(agreement(tensor(said[first]), tensor(said[second]))) == (1 if label else -1)
+        assert agreed(said[first], said[second]) == (1 if label else -1)
     everything, compared = prefer(names, ratings, 0.6, 1.0, 31)
     assert compared == 40 * 39
     assert set(map(tuple, pairs.to_numpy())) <= set(map(tuple, everything.to_numpy()))

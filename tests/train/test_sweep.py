@@ -3,6 +3,10 @@
 import io
 import json
 import re
+from multiprocessing import active_children
+from resource import RLIMIT_AS, getrlimit, setrlimit
+from threading import Thread
+from time import sleep
 
 import pytest
 from distributed import LocalCluster
@@ -108,6 +112,19 @@ def test_a_factor_that_cannot_be_is_refused(factor, message, tmp_path):
     file.write_text(json.dumps({"factors": [factor]}))
     with pytest.raises(ConfigError, match=message):
         load(SweepConfig, [file])
+
+
+@pytest.mark.parametrize("name", ["variant", "state", "models", "dev", "why", "mean", "A"])
+def test_a_factor_is_not_named_as_a_column_of_the_leaderboard(name, store_path, tmp_path):
+    with pytest.raises(ConfigError, match=f"a factor is named {name}, as a column of the leaderboard"):
+        begin(sweep({"name": name, "choices": {"x": {}, "y": {}}}), [str(store_path)], tmp_path, "wrong")
+
+
+def test_a_factor_varies_beside_a_level_that_there_is():
+    pooling = {"name": "pooling", "values": ["mean", "attention"]}
+    hidden = {"name": "pooling.hidden", "values": [4, 8], "when": {"pooling": "atention"}}
+    with pytest.raises(ConfigError, match=r"when names pooling=atention; its levels are mean, attention"):
+        variants_of(sweep(pooling, hidden))
 
 
 def test_a_variant_whose_settings_cannot_be_is_named(store_path, tmp_path):
@@ -243,6 +260,24 @@ def test_a_variant_that_cannot_be_trained_does_not_stop_the_others(store_path, t
     assert (folder.run(folder.variants[0]).path / "metrics.json").stat().st_mtime_ns == trained
 
 
+def test_a_variant_that_needs_more_memory_than_there_is_does_not_stop_the_others(store_path, tmp_path):
+    """A hidden layer of 34 GB, where a process may have 17."""
+    wide = {"name": "pyramid", "levels": [128]}
+    large = {"fusion": "none", "width": 8192, "pooling": wide, "head.hidden": 8192}
+    sizes = {"small": {"fusion": "none"}, "large": large}
+    folder = SweepFolder(begin(sweep({"name": "size", "choices": sizes}), [str(store_path)], tmp_path, "sizes"))
+    limit = getrlimit(RLIMIT_AS)
+    setrlimit(RLIMIT_AS, (2**34, limit[1]))
+    try:
+        assert run_sweep(folder, 1, None, quiet) == 1
+    finally:
+        setrlimit(RLIMIT_AS, limit)
+    table = leaderboard(folder).set_index("variant")
+    assert list(table["state"].loc[[0, 1]]) == ["done", "failed"]
+    assert "there is not enough memory" in table["why"][1]
+    assert "a smaller width or optim.batch_size" in table["why"][1]
+
+
 @pytest.mark.parametrize(
     "value", [None, True, 3, 0.5, 1e-5, "ccc", "a b", "null", "1", "a: b", [1, "x, y"], {"name": "concat", "x": None}]
 )
@@ -284,6 +319,21 @@ def test_a_plan_says_what_it_takes_and_trains_nothing(store_path, tmp_path):
     assert re.fullmatch(
         r"time: 18 models, at most \d+ s with 2 processes, .*; measured on 3 steps of 2 methods", lines[6]
     )
+
+
+def test_a_plan_ends_where_its_measurement_is_ended(store_path):
+    before = active_children()
+
+    def end():
+        while not (measuring := [child for child in active_children() if child not in before]):
+            sleep(0.01)
+        measuring[0].kill()
+
+    ending = Thread(target=end)
+    ending.start()
+    with pytest.raises(SerError, match="the process that measures was ended at method 0 of 2: does it lack memory"):
+        list(plan_lines(sweep(), [str(store_path)], 1))
+    ending.join()
 
 
 def test_a_share_of_the_training_part_trains(store, tmp_path):

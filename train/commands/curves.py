@@ -102,10 +102,10 @@ def norm(
     from featurestore.shared.errors import SerError
     from train.reading.labels import some
     from train.reading.norm import write_norm
-    from train.reading.sources import Source
+    from train.streams import Stream, source_of
 
     opened = featurestore.open(store)
-    source = Source(opened.feature(feature), layer, {})
+    source = source_of(Stream(feature=feature, layers=layer), opened, {})
     if source.count != 1:
         raise SerError(f"{feature} has {source.count} layers, expected one: choose it with --layer N")
     table = _part(opened.utterances, protocol, fold, part)

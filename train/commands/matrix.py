@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from featurestore.shared.errors import SerError
-from train.comparison.table_figures import check_tables, table_figures
+from train.comparison.table_figures import check_tables, read_table, table_figures
 from train.config import TrainConfig
 from train.numerics.metrics import interval
 from train.plots.drawing import as_label, blank, save
@@ -52,13 +52,13 @@ def cross_matrix(paths: Sequence[str], config: TrainConfig, say: Say) -> tuple[P
     for dataset, tests, store, own in _runs(corpora, config):
         say(f"{dataset} on {', '.join(tests)}")
         place, results = run(store, own, say)
-        table = pd.read_csv(place / "predictions.csv", dtype={"name": str, "speaker": str}, index_col="name")
+        table = read_table(place / "predictions.csv", results["metrics"])
         for test, rows in _tested(table, dataset, store is corpora):
             found.append(_figures(rows, results["metrics"]).assign(train=dataset, test=test, run=str(place)))
     matrix = pd.concat(found)[FIGURE].reset_index(drop=True)
     write_whole(folder / "matrix.csv", matrix.to_csv(index=False))
     for _, rows in matrix.groupby("target", sort=False):
-        _draw(folder, rows, list(corpora.stores))
+        draw_matrix(folder, rows, list(corpora.stores))
     return folder, matrix
 
 
@@ -68,7 +68,7 @@ def matrix_lines(matrix: pd.DataFrame) -> Iterator[tuple[str, ...]]:
     yield ("", "trained on", *(f"tested on {test}" for test in tests))
     for (target, metric, train), rows in matrix.groupby(["target", "metric", "train"], sort=False):
         cells = rows.set_index("test").loc[tests]
-        texts = (f"{c.value:.3f} [{c.low:.3f}, {c.high:.3f}]" for c in cells.itertuples())
+        texts = (f"{c.value:.3f} [{c.low:.3f}, {c.high:.3f}]" if c.value == c.value else "" for c in cells.itertuples())
         yield (f"{target} {metric}", str(train), *texts)
 
 
@@ -96,21 +96,22 @@ def _figures(table: pd.DataFrame, metrics: dict[str, str]) -> pd.DataFrame:
     for target, metric in metrics.items():
         figure = interval(*figures[target])
         rows.append({"target": target, "metric": metric, **figure, "utterances": int(table[target].notna().sum())})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).astype(dict.fromkeys(("value", "low", "high"), float))
 
 
-def _draw(folder: Path, rows: pd.DataFrame, datasets: list[str]) -> None:
+def draw_matrix(folder: Path, rows: pd.DataFrame, datasets: list[str]) -> None:
     """Write the heat map of a target as ``matrix_TARGET``."""
-    values = rows.pivot_table(index="train", columns="test", values="value").loc[datasets, datasets].to_numpy()
+    figures = rows.pivot_table(index="train", columns="test", values="value")
+    values = figures.reindex(index=datasets, columns=datasets).to_numpy(float)  # NaN where no utterance has a label
     figure = blank(2.5 + 0.9 * len(datasets), 1.5 + 0.9 * len(datasets))
     axes = figure.subplots()
-    image = axes.imshow(values, cmap="Blues", vmin=min(0.0, float(values.min())), vmax=1)
+    image = axes.imshow(values, cmap="Blues", vmin=min([0.0, *values[np.isfinite(values)]]), vmax=1)
     axes.set_xticks(range(len(datasets)), map(as_label, datasets), rotation=45, ha="right")
     axes.set_yticks(range(len(datasets)), map(as_label, datasets))
     target = rows["target"].iloc[0]
     axes.set(xlabel="tested on", ylabel="trained on", title=f"{as_label(target)}, {rows['metric'].iloc[0]}")
     for (row, column), value in np.ndenumerate(values):
         color = "white" if value > 0.6 else "black"
-        axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=color)
+        axes.text(column, row, f"{value:.2f}" if np.isfinite(value) else "", ha="center", va="center", color=color)
     figure.colorbar(image)
     save(figure, folder, f"matrix_{target}")

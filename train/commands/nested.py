@@ -15,7 +15,7 @@ import pandas as pd
 
 from featurestore.shared.errors import SerError
 from train.comparison.systems import MEAN
-from train.comparison.table_figures import Resampled, check_tables, table_figures
+from train.comparison.table_figures import Resampled, check_tables, read_table, table_figures
 from train.config import TrainConfig
 from train.examples.examples import Examples, load_examples
 from train.examples.protocol import Protocol, fitting, labels_hash, make_protocol, read_protocol
@@ -185,9 +185,8 @@ class _Study:
             numbers = tuple(k for k, one in enumerate(choices) if all_tested or one.name == name)
             if numbers:
                 self.say(f"fold {', '.join(map(str, numbers))}: {name}")
-                place, _ = self._run(name, "protocol", self.say, numbers)
-                types = {"name": str, "speaker": str}
-                tables[name] = pd.read_csv(place / "predictions.csv", dtype=types, index_col="name")
+                place, results = self._run(name, "protocol", self.say, numbers)
+                tables[name] = read_table(place / "predictions.csv", results["metrics"])
         return tables
 
     def _run(

@@ -72,7 +72,7 @@ def _ordered(
     true = outcomes[0].table[target].to_numpy(float)
     there = np.isfinite(true) & np.isfinite(ratings).any(axis=1)
     said, count = torch.from_numpy(ratings[there]), int(groups.max()) + 1
-    labels = agreement(said[:, None], said, threshold).numpy()
+    labels = agreement(said, said, threshold).numpy()
     sums = [order_sums(true[there], one.predicted(target)[there], labels, groups[there], count) for one in outcomes]
     weights = resample_weights(count)
     for metric, compute in METRICS.items():

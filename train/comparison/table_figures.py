@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,12 +11,34 @@ import pandas as pd
 from featurestore.shared.errors import SerError
 from train.comparison.systems import MEAN
 from train.config import TrainConfig
-from train.numerics.metrics import Floats, Groups, ccc_of, choice_sums, concordance_sums, resample_weights, uar_of
+from train.numerics.metrics import (
+    RESAMPLES,
+    Floats,
+    Groups,
+    ccc_of,
+    choice_sums,
+    concordance_sums,
+    resample_weights,
+    uar_of,
+)
 from train.reading.labels import as_names, speaker_numbers
 
 Of = Callable[[Floats], Floats]
 Resampled = tuple[float, Floats]
 """A metric, and what it is in each bootstrap resample of the speakers."""
+
+
+def read_table(file: Path, metrics: dict[str, str]) -> pd.DataFrame:
+    """Return the predictions of a run by name, in which names, speakers and categories may be any texts, such as NA.
+
+    Args:
+        file: predictions.csv.
+        metrics: CCC or UAR, by target.
+    """
+    words = [target for target, metric in metrics.items() if metric == "UAR"]
+    texts = ["name", "speaker", *words, *(f"{target}_model" for target in words)]
+    empty = {target: [""] for target in metrics}
+    return pd.read_csv(file, dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values=empty, index_col="name")
 
 
 def table_figures(table: pd.DataFrame, metrics: dict[str, str]) -> dict[str, Resampled]:
@@ -26,6 +49,9 @@ def table_figures(table: pd.DataFrame, metrics: dict[str, str]) -> dict[str, Res
     Args:
         table: with ``TARGET``, ``TARGET_model`` and, if known, ``speaker``, as predictions.csv has them.
         metrics: CCC or UAR, by target.
+
+    Returns:
+        By target; NaN where no utterance has a label.
     """
     found = {target: _resampled(table[table[target].notna()], target, metric) for target, metric in metrics.items()}
     if len(found) > 1:
@@ -47,6 +73,8 @@ def check_tables(config: TrainConfig, what: str) -> None:
 
 
 def _resampled(table: pd.DataFrame, target: str, metric: str) -> Resampled:
+    if not len(table):
+        return np.nan, np.full(RESAMPLES, np.nan)
     groups = speaker_numbers(table)
     of, sums = _sums(metric, table[target], table[f"{target}_model"], groups)
     return float(of(sums.sum(axis=0))), of(np.tensordot(resample_weights(len(sums)), sums, axes=1))

@@ -92,7 +92,7 @@ def chunk_view(values: npt.NDArray[Any], frames: int, count: int, legacy_floor: 
 def cut(values: torch.Tensor, mask: torch.Tensor, starts: Ints, frames: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the chunks of a batch, (batch, time, dim) -> (batch, chunks, frames, dim), and their masks.
 
-    Each chunk is copied once, out of a view of all windows; one of an utterance that is shorter than a chunk is padded.
+    Each frame of a chunk is copied once; one of an utterance that is shorter than a chunk is padded.
 
     Args:
         values: of padded utterances.
@@ -103,10 +103,10 @@ def cut(values: torch.Tensor, mask: torch.Tensor, starts: Ints, frames: int) -> 
     lacking = frames - values.shape[1]
     if lacking > 0:
         values, mask = torch.nn.functional.pad(values, (0, 0, 0, lacking)), torch.nn.functional.pad(mask, (0, lacking))
-    utterances = torch.arange(len(values), device=values.device)[:, None]
-    first = torch.from_numpy(starts).to(values.device)
-    chunks = values.unfold(1, frames, 1)[utterances, first]
-    return chunks.transpose(-1, -2), mask.unfold(1, frames, 1)[utterances, first]
+    utterances = torch.arange(len(values), device=values.device)[:, None, None]
+    first = torch.from_numpy(starts).to(values.device)[..., None]
+    places = first + torch.arange(frames, device=values.device)  # the gradient of a view of all windows has its size
+    return values[utterances, places], mask[utterances, places]
 
 
 def chunk_times(times: Seconds, frames: int, count: int, legacy_floor: bool = False) -> Seconds:

@@ -37,6 +37,8 @@ def trend(ranks: npt.ArrayLike) -> Floats:
 
 def smooth(values: Floats) -> Floats:
     """Return each value as the mean of it and its two neighbours, (..., chunks); the first and the last as they are."""
+    if values.shape[-1] < SMOOTHED:
+        return values
     windows = np.lib.stride_tricks.sliding_window_view(values, SMOOTHED, axis=-1).mean(axis=-1)
     return np.concatenate([values[..., :1], windows, values[..., -1:]], axis=-1)
 

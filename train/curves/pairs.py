@@ -45,6 +45,14 @@ class Pairs:
         """Return the number of each utterance, below 0 of one that is in no pair."""
         return self.names.get_indexer(pd.Index([without_suffix(name) for name in names])).astype(np.float64)
 
+    def any_between(self, numbers: torch.Tensor) -> bool:
+        """Return whether a pair is of two utterances of these numbers."""
+        there = torch.zeros(len(self.names) + 1, dtype=torch.bool)  # the last one is of those that are in no pair
+        there[numbers.long().clamp(min=-1)] = True
+        there[-1] = False
+        more, less = self.keys // max(1, len(self.names)), self.keys % max(1, len(self.names))
+        return bool((there[more] & there[less] & (more != less)).any())
+
     def labels(self, numbers: torch.Tensor) -> torch.Tensor:
         """Return 1 where a pair says that there is more in the first, -1 in the second, else 0, (batch, batch)."""
         found, keys = numbers.long(), self.keys.to(numbers.device)

@@ -6,7 +6,6 @@ learning samples (2016); W.-C. Lin and C. Busso (2023).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,13 @@ import torch
 from featurestore.shared.errors import SerError
 from featurestore.shared.label_files import read_csv
 from train.numerics.metrics import Floats
-from train.reading.labels import first_of, some
+from train.reading.labels import first_of, read_ratings, some, words_said
 
 FIRST, SECOND, LABEL = PAIR_COLUMNS = ("Sentence1", "Sentence2", "PreferLabel")
 """Columns of a file of pairs; the label is 1 where there is more in the first, 0 where there is more in the second."""
 ROUNDING = 1e-9
+AT_ONCE = 512
+"""Utterances, and values that raters gave, that are looked at together."""
 THRESHOLD = 0.6
 
 
@@ -33,7 +34,8 @@ def ratings_of(table: pd.DataFrame, target: str, only: Mapping[str, str] | None 
 
     Args:
         table: of the utterances, with the column ``ratings``.
-        target: what they rated, such as ``A``; ``emotion=anger`` is 1 where a rater said anger, 0 where another.
+        target: what they rated, such as ``A``; ``emotion=anger`` is 1 where a rater said anger, alone or beside others
+            (``anger; frustration``), else 0.
         only: ratings that say this, such as ``{"mode": "voice"}``.
 
     Raises:
@@ -44,25 +46,16 @@ def ratings_of(table: pd.DataFrame, target: str, only: Mapping[str, str] | None 
     key, _, word = target.partition("=")
     said = []
     for name, text in table["ratings"].items():
-        ratings = [one for one in _read(str(name), text) if all(str(one.get(k)) == v for k, v in (only or {}).items())]
-        there = [one[key] for one in ratings if one.get(key) not in (None, "")]
-        said.append([float(value == word) for value in there] if word else _as_numbers(str(name), key, there))
+        ratings = read_ratings(str(name), text)
+        chosen = [one for one in ratings if all(str(one.get(k)) == v for k, v in (only or {}).items())]
+        there = [one[key] for one in chosen if one.get(key) not in (None, "")]
+        numbers = [float(word in words_said(value)) for value in there] if word else _as_numbers(str(name), key, there)
+        said.append(numbers)
     if not any(said):
         raise SerError(f"no rater of these {len(table)} utterances said anything of {target}")
     found = np.full((len(said), max(map(len, said))), np.nan)
     for row, values in zip(found, said, strict=True):
         row[: len(values)] = values
-    return found
-
-
-def _read(name: str, text: Any) -> list[dict[str, Any]]:
-    """Return the ratings of an utterance."""
-    try:
-        found = json.loads(text) if isinstance(text, str) and text.strip() else []
-    except ValueError:
-        found = None
-    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-        raise SerError(f"the ratings of {name} are not JSON of the form [{{rater: …, A: …}}, …]: {str(text)[:60]!r}")
     return found
 
 
@@ -81,13 +74,28 @@ def agreement(mine: torch.Tensor, others: torch.Tensor, threshold: float = THRES
     the threshold; where most find both alike there is no preference.
 
     Args:
-        mine: ratings of the first, (..., raters), NaN where there is none; float64 for exact shares.
-        others: ratings of the second, (..., raters), of shapes that broadcast.
+        mine: ratings of the first ones, (utterances, raters), NaN where there is none.
+        others: ratings of the second ones, (others, raters).
         threshold: above a half, so that one answer at most has it.
+
+    Returns:
+        (utterances, others), int8.
     """
-    differences = mine[..., :, None] - others[..., None, :]  # NaN is neither above nor below 0
-    more, less = ((differences > 0).sum(dim=(-1, -2)), (differences < 0).sum(dim=(-1, -2)))
-    enough = threshold * differences.isfinite().sum(dim=(-1, -2)).clamp(min=1) - ROUNDING
+    said = torch.cat([mine.flatten(), others.flatten()])
+    values = said[said.isfinite()].unique()
+    rows = [_agreement(some, others, values, threshold) for some in mine.split(AT_ONCE)]
+    return torch.cat(rows) if rows else torch.zeros(0, len(others), dtype=torch.int8, device=others.device)
+
+
+def _agreement(mine: torch.Tensor, others: torch.Tensor, values: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Return the same of some utterances, from how often each value was said: raters are not compared one by one."""
+    more, less = (torch.zeros(len(mine), len(others), device=mine.device) for _ in range(2))
+    for value in values.split(AT_ONCE):
+        here = (mine[..., None] == value).sum(dim=1).float()
+        more += here @ (others[..., None] < value).sum(dim=1).float().T
+        less += here @ (others[..., None] > value).sum(dim=1).float().T
+    pairs = mine.isfinite().sum(dim=1)[:, None] * others.isfinite().sum(dim=1)
+    enough = threshold * pairs.clamp(min=1).double() - ROUNDING
     return (more >= enough).to(torch.int8) - (less >= enough).to(torch.int8)
 
 
@@ -111,7 +119,7 @@ def prefer(names: list[str], ratings: Floats, threshold: float, share: float, se
     for number in range(len(names)):
         others = generator.choice(len(names) - 1, count, replace=False)
         others += others >= number
-        labels = agreement(said[number], said[torch.from_numpy(others)], threshold).numpy()
+        labels = agreement(said[number][None], said[torch.from_numpy(others)], threshold)[0].numpy()
         rows += [(names[number], names[j], int(label > 0)) for j, label in zip(others, labels, strict=True) if label]
     return pd.DataFrame(rows, columns=PAIR_COLUMNS), count * len(names)
 

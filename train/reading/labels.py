@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -76,6 +77,31 @@ def _remarks(before: pd.Series, after: pd.Series) -> Iterator[str]:
     pairs = [" and ".join(map(repr, names)) for names in alike.values() if len(names) > 1]
     if pairs:
         yield f"{before.name}: names that look alike count as different: {'; '.join(pairs[:EXAMPLES])}"
+
+
+def read_ratings(name: str, text: Any) -> list[dict[str, Any]]:
+    """Return the ratings of an utterance, a mapping for each rater; none of an empty text.
+
+    Raises:
+        SerError: if they are something else.
+    """
+    try:
+        found = json.loads(text) if isinstance(text, str) and text.strip() else []
+    except ValueError:
+        found = None
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise SerError(f"the ratings of {name} are not JSON of the form [{{rater: …, A: …}}, …]: {str(text)[:60]!r}")
+    return found
+
+
+def words_said(said: Any) -> list[str]:
+    """Return the categories that a rater said, which ``;`` divides.
+
+    >>> words_said("anger; frustration"), words_said(None)
+    (['anger', 'frustration'], [])
+    """
+    words = [word.strip() for word in ("" if said is None else str(said)).split(";")]
+    return [word for word in words if word]
 
 
 def numbers(table: pd.DataFrame, target: str, scale: Scale) -> pd.Series:

@@ -14,11 +14,14 @@ import pandas as pd
 from scipy.io import loadmat, savemat
 
 from featurestore.shared.errors import SerError
+from train.reading.labels import numbers
 from train.reading.sources import Moments
 from train.shared.files import write_whole
 
 VARIABLE = "normal_para"
 FEATURE = "feat"
+EVERYWHERE = (-np.inf, np.inf)
+"""A scale outside of which no label is."""
 LABELS = {"A": "act", "D": "dom", "V": "val"}
 
 
@@ -32,7 +35,9 @@ def read_norm(folder: Path, dim: int) -> Moments:
     for word, found in (("means", mean), ("stds", sd)):
         if found.size != dim or not np.isfinite(found).all():
             file = folder / f"{FEATURE}_norm_{word}.mat"
-            raise SerError(f"{file} holds {found.size} numbers, expected {dim}: one of each channel")
+            broken = int((~np.isfinite(found)).sum())
+            held = f"{found.size} numbers" + (f", {broken} of them not finite" if broken else "")
+            raise SerError(f"{file} holds {held}, expected {dim}: one of each channel")
     return mean.reshape(1, dim), sd.reshape(1, dim)
 
 
@@ -55,8 +60,8 @@ def write_norm(folder: Path, moments: Moments, table: pd.DataFrame) -> list[Path
     """
     values = {FEATURE: moments}
     for target, word in LABELS.items():
-        if target in table:
-            labels = table[target].dropna().to_numpy(float)
+        labels = numbers(table, target, EVERYWHERE).dropna().to_numpy() if target in table else np.empty(0)
+        if len(labels):
             values[word] = labels.mean(keepdims=True), labels.std(keepdims=True)
     folder.mkdir(parents=True, exist_ok=True)
     files = []

@@ -1,8 +1,13 @@
-"""The C library's memory."""
+"""Memory: how it is kept, and what is said where it does not suffice."""
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from featurestore.shared.command import NO_MEMORY, lack_of
+from featurestore.shared.errors import SerError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 LARGEST = 2**31 - 1
@@ -18,3 +23,19 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, LARGEST)
         mallopt(M_TRIM_THRESHOLD, LARGEST)
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Say of one model that memory does not suffice for it, so that others go on.
+
+    Raises:
+        SerError: where memory is exhausted.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch has no other for the memory of a CPU
+        why = lack_of(NO_MEMORY, error)
+        if not why:
+            raise
+        raise SerError(f"{why}; a smaller width or optim.batch_size takes less") from None

@@ -29,6 +29,7 @@ from train.running.attention import check_attention, plot_attention
 from train.running.curve_results import check_drawn, write_curves
 from train.running.folder import RunFolder, Variant, make_run_folder
 from train.running.live import Live, epoch_line, following
+from train.running.memory import enough_memory
 from train.running.sinks import check_sinks, write_sinks
 from train.running.work import Job, do_pack, jobs_of, load_run, packed
 from train.running.workers import count_workers, run_packs
@@ -85,7 +86,7 @@ def prepare(
     warnings += changed_labels(protocol, examples.table)
     found = audited(store, examples.table, protocol, list(examples.metrics), config.audit == "frames")
     found.refuse(config.unsafe)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), enough_memory():
         make_model(examples, config, config.seed)  # parts that do not fit are refused before there is a folder
     folder = RunFolder(place(examples))
     folder.write(config, examples, protocol, warnings, found)

@@ -21,7 +21,7 @@ from train.models.model import Model
 from train.models.ridge import ridge_predictions
 from train.models.training import Training
 from train.running.folder import RunFolder, Variant
-from train.running.memory import keep_freed_memory
+from train.running.memory import enough_memory, keep_freed_memory
 from train.shared.tensors import read_tensors, write_tensors
 from train.splits import Fold
 
@@ -116,10 +116,11 @@ def _steps(path: str, job: Job, report: Report) -> Iterator[None]:
     """Do a job, and stop after each window of the store."""
     folder, examples = load_run(path)
     try:
-        if job.member is None:
-            write_tensors(folder.ridge(job.fold), ridge_predictions(examples, folder.fold(job.fold)), {})
-        else:
-            yield from _train(folder, examples, job.variant, lambda reached: report({"run": path, **reached}))
+        with enough_memory():
+            if job.member is None:
+                write_tensors(folder.ridge(job.fold), ridge_predictions(examples, folder.fold(job.fold)), {})
+            else:
+                yield from _train(folder, examples, job.variant, lambda reached: report({"run": path, **reached}))
     except SerError as error:
         raise SerError(f"fold {job.fold}: {error}") from None
 

@@ -16,6 +16,8 @@ from featurestore.shared.errors import ConfigError
 from featurestore.shared.leaves import read_file
 from train.config import TrainConfig
 
+TAKEN = ("variant", "state", "models", "dev", "why", "at", "mean")
+"""Columns of a leaderboard, which no factor can be named as."""
 Levels = dict[str, str]
 """What each factor is in a variant, in words; a factor that does not vary in it is absent."""
 Settings = dict[str, Any]
@@ -161,8 +163,10 @@ def variants_of(config: SweepConfig) -> list[Variant]:
     """Return the variants, each once; none of a search, which are known when it is done.
 
     Raises:
-        ConfigError: if a factor between low and high meets no ``sample``.
+        ConfigError: if a factor between low and high meets no ``sample``, has a name of its own use in the tables, or
+            varies beside a level that there is not.
     """
+    _check_names(config.factors)
     if config.search is not None:
         return []
     if config.sample is None:
@@ -176,6 +180,28 @@ def variants_of(config: SweepConfig) -> list[Variant]:
         found = _drawn(config)
     unique = {tuple(levels.items()): settings for levels, settings in found}
     return [Variant(number, dict(levels), settings) for number, (levels, settings) in enumerate(unique.items())]
+
+
+def check_free(names: Sequence[str], taken: Sequence[str]) -> None:
+    """Check that no factor is named as a column of the leaderboard.
+
+    Raises:
+        ConfigError: if one is.
+    """
+    twice = [name for name in names if name in taken]
+    if twice:
+        raise ConfigError(f"a factor is named {twice[0]}, as a column of the leaderboard: give it another name")
+
+
+def _check_names(factors: tuple[Factor, ...]) -> None:
+    """Refuse what would be lost in silence: levels below a column of the leaderboard, and a ``when`` that never is."""
+    check_free([factor.name for factor in factors], TAKEN)
+    levels = {factor.name: factor.levels for factor in factors if factor.low is None}
+    for factor in factors:
+        for name, value in factor.when.items():
+            if name in levels and in_words(value) not in levels[name]:
+                there = ", ".join(levels[name])
+                raise ConfigError(f"{factor.name}: when names {name}={in_words(value)}; its levels are {there}")
 
 
 def as_sample(config: SweepConfig) -> SweepConfig:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 
@@ -19,7 +21,7 @@ from train.models.schedule import count_batches
 from train.models.training import Training
 from train.reading.corpora import open_stores
 from train.running.live import describe_seconds
-from train.running.memory import keep_freed_memory
+from train.running.memory import enough_memory, keep_freed_memory
 from train.running.run import protocol_of
 from train.running.workers import count_workers
 from train.splits import share_of
@@ -65,7 +67,7 @@ def plan_lines(config: SweepConfig, stores: Sequence[str], workers: int | None) 
         workers: processes of one thread each; as many as there are cores when absent.
 
     Raises:
-        SerError: if the settings of a variant cannot be, or there is no such store.
+        SerError: if the settings of a variant cannot be, or there is no such store, or memory does not suffice.
     """
     config = as_sample(config)
     groups: dict[str, list[Variant]] = {}
@@ -77,8 +79,7 @@ def plan_lines(config: SweepConfig, stores: Sequence[str], workers: int | None) 
     chosen = sorted({int(n) for n in np.linspace(0, len(methods) - 1, min(len(methods), MOST_MEASURED)).round()})
     firsts = [methods[number][0] for number in chosen]
     asked = [(train_config(config, first), first.stores(stores)) for first in firsts]
-    with get_context("spawn").Pool(1) as pool:  # whose memory is that of the measurement alone
-        measured = pool.starmap(measure, asked)
+    measured = _measured_apart(asked)
     found = [(methods[number], one) for number, one in zip(chosen, measured, strict=True)]
     yield f"{sum(map(len, methods))} variants of {len(methods)} methods"
     yield from (f"cannot be trained: {of[0].name}: {one.why}" for of, one in found if one.why)
@@ -88,6 +89,23 @@ def plan_lines(config: SweepConfig, stores: Sequence[str], workers: int | None) 
     good = [(len(of), one) for of, one in found if not one.why]
     if good:
         yield from _described(good, sum(map(len, methods)) / sum(len(of) for of, _ in found), asked[0][0], workers)
+
+
+def _measured_apart(asked: Sequence[tuple[TrainConfig, list[str]]]) -> list[Measured]:
+    """Measure in a process of its own, whose memory is that of the measurement alone.
+
+    Raises:
+        SerError: if that is ended, as systems do where memory does not suffice.
+    """
+    found: list[Measured] = []
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        try:
+            found += pool.map(measure, *zip(*asked, strict=True))
+        except BrokenProcessPool:
+            raise SerError(
+                f"the process that measures was ended at method {len(found)} of {len(asked)}: does it lack memory?"
+            ) from None
+    return found
 
 
 def _described(
@@ -113,7 +131,7 @@ def measure(config: TrainConfig, stores: list[str]) -> Measured:
     torch.set_num_threads(1)
     keep_freed_memory()
     try:
-        with threadpool_limits(1):
+        with threadpool_limits(1), enough_memory():
             return _measure(config, stores)
     except SerError as error:
         return Measured(why=str(error))

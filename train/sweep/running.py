@@ -14,13 +14,14 @@ from featurestore.format.plan import PLACES
 from featurestore.shared.errors import SerError
 from train.audit import Audit, audit
 from train.config import TrainConfig
+from train.examples.goals import DIMENSIONS
 from train.reading.corpora import AnyStore, open_stores
 from train.running.folder import make_run_folder
 from train.running.run import Say, prepare, write_results
 from train.running.work import Job, Pack, Report, Task, do_pack, jobs_of, packed
 from train.running.workers import count_workers, run_packs
 from train.shared.files import write_whole
-from train.sweep.config import SweepConfig, Variant, as_sample, train_config, variants_of
+from train.sweep.config import SweepConfig, Variant, as_sample, check_free, train_config, variants_of
 from train.sweep.folder import FAILED, SweepFolder
 from train.sweep.leaderboard import results_of, scores_of
 from train.sweep.live import following
@@ -40,7 +41,9 @@ def begin(config: SweepConfig, stores: list[str], runs: Path, name: str) -> Path
     """
     variants = variants_of(as_sample(config))
     for variant in variants:
-        train_config(config, variant)
+        asked = train_config(config, variant)
+        columns = [column for task in asked.tasks.values() for column in task.columns]
+        check_free(list(variant.levels), columns or asked.targets or DIMENSIONS)
     dataset = _dataset_of([list(paths) for paths in dict.fromkeys(tuple(one.stores(stores)) for one in variants)])
     folder = SweepFolder(make_run_folder(TrainConfig(runs=runs, method=name), dataset, "sweep"))
     folder.write(config, stores)

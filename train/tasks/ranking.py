@@ -141,6 +141,11 @@ class RankingGoal(Goal):
                     )
                 if not preferred["test"]:
                     raise SerError(f"fold {number}: no two utterances of test differ in {target}: nothing can be seen")
+                if self.task.pairs and not self._pairs[column].any_between(self._numbers(fold["train"], column)):
+                    remarks.append(
+                        f"fold {number}: no pair of {self.task.pairs[target]} is of two utterances of train: nothing "
+                        f"is learned of {target}"
+                    )
                 if not preferred["dev"]:
                     remarks.append(f"fold {number}: no two utterances of dev differ in {target}: it does not select")
         return remarks
@@ -156,14 +161,17 @@ class RankingGoal(Goal):
     def _agreed(self, targets: torch.Tensor, column: int) -> torch.Tensor:
         """Return in which of every two utterances the raters hear more, (utterances, utterances); see `agreement`."""
         said = self._ratings(targets, column)
-        return agreement(said[:, None], said, self.task.threshold)
+        return agreement(said, said, self.task.threshold)
 
     def _preferred(self, targets: torch.Tensor, column: int) -> torch.Tensor:
         """Return the same of the pairs that train."""
         if not self.task.pairs:
             return self._agreed(targets, column)
-        place = self.outputs * (1 + self.raters) + column
-        return self._pairs[column].labels(targets[:, place])
+        return self._pairs[column].labels(self._numbers(targets, column))
+
+    def _numbers(self, targets: torch.Tensor, column: int) -> torch.Tensor:
+        """Return the number of each utterance in the file of pairs of a target."""
+        return targets[:, self.outputs * (1 + self.raters) + column]
 
     def loss(self, output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return RankNet's loss: the mean over pairs, and their chunks, of -log sigmoid(score_i - score_j).

@@ -44,7 +44,11 @@ class Sequence(Regression):
     @override
     def learn(self, table: pd.DataFrame, scales: Mapping[str, Scale], place: str) -> Goal:
         ranges = {target: declared_scale(target, self.ranges, scales, place) for target in self.targets}
-        return SequenceGoal(self, ranges, "" if self.ranks is None else ranks_sha256(self.ranks, self.targets))
+        if self.ranks is None:
+            return SequenceGoal(self, ranges, "")
+        for target in self.targets:
+            ratings_of(table, target)  # which scale its curves: what is wrong with them is said at once
+        return SequenceGoal(self, ranges, ranks_sha256(self.ranks, self.targets))
 
     @override
     def goal(self, described: Mapping[str, Any]) -> Goal:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -17,7 +16,7 @@ from featurestore.shared.errors import SerError
 from train.losses import Kind, Loss
 from train.losses.kl import KL
 from train.numerics.metrics import Groups, Measured
-from train.reading.labels import first_of
+from train.reading.labels import first_of, read_ratings, words_said
 from train.tasks import Goal
 from train.tasks.classification import Classification, ClassificationGoal
 
@@ -44,13 +43,14 @@ class Votes(Classification):
     @override
     def learn(self, table: pd.DataFrame, scales: object, place: str) -> Goal:
         goal = VotesGoal(self, self.classes_of(table))
-        unknown = sorted({word for row in table[self.ratings] for word in goal.votes(row)} - {*goal.classes, ""})
+        votes = [goal.votes(str(name), ratings) for name, ratings in table[self.ratings].items()]
+        unknown = sorted({word for one in votes for word in one} - {*goal.classes, ""})
         if unknown:
             raise SerError(
                 f"{place}: raters voted for {first_of(unknown)}, which is no {self.target}: say what is meant by "
                 f"tasks.NAME.words, e.g. {{{unknown[0]}: {goal.classes[0]}}}, empty to leave it out"
             )
-        if not any(map(goal.votes, table[self.ratings])):
+        if not any(votes):
             raise SerError(
                 f"{place}: no rater voted by {self.said} in {self.ratings}: choose the key by tasks.NAME.said"
             )
@@ -66,29 +66,30 @@ class VotesGoal(ClassificationGoal):
 
     task: Votes
 
-    def votes(self, ratings: Any) -> dict[str, float]:
-        """Return the votes by category, as the ratings of one utterance have them."""
+    def votes(self, name: str, ratings: Any) -> dict[str, float]:
+        """Return the votes by category, as the ratings of an utterance have them.
+
+        Raises:
+            SerError: if they are no ratings.
+        """
         found: dict[str, float] = {}
-        for word, vote in self._said(ratings):
+        for word, vote in self._said(name, ratings):
             category = self.task.words.get(word, word)
             found[category] = found.get(category, 0.0) + vote
         return found
 
-    def _said(self, ratings: Any) -> Iterator[tuple[str, float]]:
-        if not isinstance(ratings, str) or not ratings:
-            return
-        for rating in json.loads(ratings):
-            words = [word.strip() for word in str(rating.get(self.task.said, "")).split(";")]
-            words = [word for word in words if word]
+    def _said(self, name: str, ratings: Any) -> Iterator[tuple[str, float]]:
+        for rating in read_ratings(name, ratings):
+            words = words_said(rating.get(self.task.said))
             yield from ((word, 1 / len(words)) for word in words)
 
     @override
     def targets(self, table: pd.DataFrame) -> torch.Tensor:
-        shares = np.stack([self._shares(row) for row in table[self.task.ratings]])
+        shares = np.stack([self._shares(str(name), row) for name, row in table[self.task.ratings].items()])
         return torch.cat([super().targets(table)[:, None].float(), torch.from_numpy(shares).float()], dim=1)
 
-    def _shares(self, ratings: Any) -> npt.NDArray[np.float64]:
-        votes = self.votes(ratings)
+    def _shares(self, name: str, ratings: Any) -> npt.NDArray[np.float64]:
+        votes = self.votes(name, ratings)
         counts = np.array([votes.get(name, 0.0) for name in self.classes])
         return counts / counts.sum() if counts.any() else np.full(len(counts), np.nan)
 
