@@ -73,6 +73,8 @@ def test_a_stream_that_is_missing_is_not_heard():
     without = module(streams(1)).values
     other = {"speech": streams(1)["speech"], "text": streams(2)["text"]}
     assert torch.allclose(module(other).values, without, atol=1e-6)
+    longer = Sequences(torch.randn(2, 9, 6), torch.ones(2, 9, dtype=torch.bool))  # nor how many tokens it had
+    assert torch.allclose(module({**other, "text": longer}).values, without, atol=1e-6)
     assert not torch.allclose(whole, without, atol=1e-3)
     module.absent, module.gone = frozenset(), {"text": 1.0}
     assert not torch.allclose(module(streams(1)).values, without, atol=1e-3)  # there, and silent: another token says so

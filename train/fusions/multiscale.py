@@ -26,8 +26,8 @@ class Multiscale(Fusion):
     pools: ClassVar[bool] = True
 
     tokens: tuple[str, ...] = ("text",)
-    """Streams whose frames are tokens; the others are cut into as many chunks as the first of them has tokens, or as
-    cover the utterance, two at least."""
+    """Streams whose frames are tokens; the others are cut into as many chunks as the first of them has tokens, or, where
+    there is none or it is missing, as cover the utterance, two at least."""
     frames: int = Field(default=50, gt=0, le=1_000_000)
     """Of a chunk: 50 of 20 ms are a second."""
     shares: tuple[float, ...] = ()
@@ -134,7 +134,8 @@ class MultiscaleTokens(FusionModule):
 
     def _counts(self, streams: dict[str, Sequences]) -> torch.Tensor:
         """Return the chunks of each utterance, (batch,)."""
-        told = next((one for name, one in streams.items() if name in self.settings.tokens), None)
+        heard = (one for name, one in streams.items() if name in self.settings.tokens and name not in self.absent)
+        told = next(heard, None)
         if told is not None:
             return told.mask.sum(dim=1).clamp(min=2)
         lengths = next(iter(streams.values())).mask.sum(dim=1)
