@@ -25,7 +25,7 @@ from featurestore.format.atomic import publish, write_file
 from featurestore.format.documents import Tree, as_json
 from featurestore.format.files import Array, Files, OpenFile
 from featurestore.format.fingerprint import fingerprint, plan_of
-from featurestore.format.hdf5 import Hdf5Backend, refuse_journal
+from featurestore.format.hdf5 import Hdf5Backend
 from featurestore.format.layout import ArrayLayout, check_plan
 from featurestore.format.local_files import LocalFiles
 from featurestore.format.plan import Ints
@@ -171,7 +171,6 @@ class DraftBackend(ZarrBackend):
             StoreError: if it is one of another file.
         """
         self._look_again()
-        refuse_journal(self._file)
         for name in os.listdir(self._file.parent):
             if re.fullmatch(rf"\.{re.escape(self._file.name)}(\.(draft|change)\.(\d+|gone))?\.tmp", name):
                 _delete(self._file.with_name(name))

@@ -12,7 +12,6 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -212,20 +211,6 @@ class Hdf5Backend(Backend):
     def _document(self, path: str) -> Tree:
         with self._dataset(path) as dataset:
             return parsed(bytes(self._values(dataset).item()), f"{self.path}: {path}")
-
-
-def refuse_journal(path: Path) -> None:
-    """Refuse a file that an earlier version of this package left in the middle of a change in place.
-
-    Raises:
-        StoreError: if the journal of such a change lies beside it.
-    """
-    journal = path.with_name(f".{path.name}.journal")
-    if journal.exists():
-        raise StoreError(
-            f"{path} was being changed by an earlier version, which was interrupted: repair it with that "
-            f"version, or delete {journal} if it is of another file"
-        )
 
 
 def _names(file: h5py.File) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from featurestore.format.backend import Backend
@@ -29,11 +28,9 @@ def open_backend(path: str | Path, partial: bool = False) -> Backend:
     files = open_files(path)
     if not _is_hdf5(path, files):
         return ZarrBackend(files)
-    from featurestore.format.hdf5 import Hdf5Backend, refuse_journal  # here, since h5py is slow to import
+    from featurestore.format.hdf5 import Hdf5Backend  # here, since h5py is slow to import
 
     backend = Hdf5Backend(files)
-    if isinstance(files, LocalFiles):
-        refuse_journal(Path(os.path.realpath(files.root)))
     if isinstance(files, LocalFiles) and (partial or not backend.exists()):
         from featurestore.format.draft import DraftBackend
 

@@ -284,14 +284,6 @@ def test_a_small_change_that_was_killed_is_in_nobodys_way(toy, path):
     assert names_beside(path) == [".toy.h5.lock", "toy.h5"]
 
 
-def test_a_file_that_an_earlier_version_left_half_changed_is_refused(toy, path):
-    toy.write(path)
-    path.with_name(".toy.h5.journal").write_bytes(b"{}")
-    for use in (featurestore.open, lambda path: toy.write(path, features=("pitch",)), lambda path: repair(str(path))):
-        with pytest.raises(StoreError, match=r"was being changed by an earlier version.*or delete .*toy.h5.journal"):
-            use(path)
-
-
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
 def test_a_file_keeps_its_rights(toy, path, mode):
     toy.write(path)
