@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import array as compact
 from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
@@ -126,7 +125,9 @@ class FeatureStore(PlannedFeature):
         """
         row = self._row(name)
         run, within = (ALL, ALL) if layers is None else layer_range(layers, self.spec.layers)
-        return Block(self.reader("data", self._shards[row]), row, self._within[row], self._counts[row], run, within)
+        firsts, lengths = self._places  # item(), since with [] a whole read takes 11 to 14 % longer
+        reader = self.reader("data", self._index.shard.item(row))
+        return Block(reader, row, firsts.item(row), lengths.item(row), run, within)
 
     def _row(self, name: str) -> int:
         if name in self.failed:
@@ -162,26 +163,8 @@ class FeatureStore(PlannedFeature):
 
     def _slot(self, array: str, row: int, layers: slice) -> Floats:
         """Return what an array holds for an utterance, (layers, dim)."""
-        return self.reader(array, self._shards[row]).get(self._slot_of[row], 1, layers)[:, 0]
+        return self.reader(array, self._index.shard.item(row)).get(self._slots.item(row), 1, layers)[:, 0]
 
     @cached_property
     def _affine(self) -> bool:
         return "scale" in self.layouts
-
-    # reading an element of a compact array takes a third of the time of a numpy array; a list takes eight times as much
-    # memory
-    @cached_property
-    def _shards(self) -> compact.array[int]:
-        return compact.array("q", self._index.shard.tobytes())
-
-    @cached_property
-    def _slot_of(self) -> compact.array[int]:
-        return compact.array("q", self._slots.tobytes())
-
-    @cached_property
-    def _within(self) -> compact.array[int]:
-        return compact.array("q", self._places.firsts.tobytes())
-
-    @cached_property
-    def _counts(self) -> compact.array[int]:
-        return compact.array("q", self.lengths.tobytes())
