@@ -25,7 +25,8 @@ from featurestore.shared.config import suggest
 T = TypeVar("T")
 Shuffle = Literal["all", "shards"]
 AHEAD = 4
-"""The kernel is told of a read so many utterances ahead."""
+"""The kernel is told of a read so many utterances ahead; without that, one layer of 25 x 1024 takes 1.5 times as long
+from the disk, and all layers 1.05 to 1.7 times."""
 
 
 @dataclass(frozen=True)

