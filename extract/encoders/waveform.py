@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from extract.audio import SAMPLING_RATE, Wave
 from extract.encoders.backbone import FRAME_SAMPLES, Backbone, Preprocessing
-from extract.encoders.convolution import FrontEnd
+from extract.encoders.convolution import FourierConvolution, FrontEnd
 
 FIELD = 400
 """The receptive field of a frame, in samples."""
@@ -25,6 +25,9 @@ class WaveformBackbone(Backbone):
         super().__init__(model, preprocessing)
         if model.device.type == "cpu":
             model.feature_extractor.forward = FrontEnd(model.feature_extractor)
+            for module in model.encoder.pos_conv_embed.modules():
+                if isinstance(module, torch.nn.Conv1d):
+                    module.forward = FourierConvolution(module)  # type: ignore[method-assign,assignment]
 
     @staticmethod
     def count_frames(samples: int) -> int:

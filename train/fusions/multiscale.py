@@ -26,8 +26,8 @@ class Multiscale(Fusion):
     pools: ClassVar[bool] = True
 
     tokens: tuple[str, ...] = ("text",)
-    """Streams whose frames are tokens; the others are cut into as many chunks as the first of them has tokens, or, where
-    there is none or it is missing, as cover the utterance, two at least."""
+    """Streams whose frames are tokens; the others are cut into as many chunks as the first of them has tokens, or,
+    where there is none or it is missing, as cover the utterance, two at least."""
     frames: int = Field(default=50, gt=0, le=1_000_000)
     """Of a chunk: 50 of 20 ms are a second."""
     shares: tuple[float, ...] = ()

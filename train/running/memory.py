@@ -17,8 +17,8 @@ def keep_freed_memory() -> None:
     """Have glibc keep what is freed for the next allocation; elsewhere nothing happens.
 
     By default it gives every block of more than 32 MB back to the system, and maps memory anew for the next batch:
-    without this an epoch of 25 x 1024 takes 1.15 to 1.2 times as long with ``fusion=none`` and 1.06 with attention, of 7 x 512
-    1.0 and 1.06. It costs some 60 MB.
+    without this an epoch of 25 x 1024 takes 1.15 to 1.2 times as long with ``fusion=none`` and 1.06 with attention, of
+    7 x 512 1.0 and 1.06. It costs some 60 MB.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
