@@ -1,4 +1,4 @@
-"""The convolutions of encoders that read waveforms, on a CPU: faster and in less memory than those of torch, and as precise."""
+"""The convolutions of encoders that read waveforms, on a CPU: faster, smaller, and as precise as those of torch."""
 
 from __future__ import annotations
 
