@@ -122,8 +122,8 @@ def test_a_factor_is_not_named_as_a_column_of_the_leaderboard(name, store_path, 
 
 def test_a_factor_varies_beside_a_level_that_there_is():
     pooling = {"name": "pooling", "values": ["mean", "attention"]}
-    hidden = {"name": "pooling.hidden", "values": [4, 8], "when": {"pooling": "atention"}}
-    with pytest.raises(ConfigError, match=r"when names pooling=atention; its levels are mean, attention"):
+    hidden = {"name": "pooling.hidden", "values": [4, 8], "when": {"pooling": "max"}}
+    with pytest.raises(ConfigError, match=r"when names pooling=max; its levels are mean, attention"):
         variants_of(sweep(pooling, hidden))
 
 

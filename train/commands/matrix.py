@@ -68,7 +68,8 @@ def matrix_lines(matrix: pd.DataFrame) -> Iterator[tuple[str, ...]]:
     yield ("", "trained on", *(f"tested on {test}" for test in tests))
     for (target, metric, train), rows in matrix.groupby(["target", "metric", "train"], sort=False):
         cells = rows.set_index("test").loc[tests]
-        texts = (f"{c.value:.3f} [{c.low:.3f}, {c.high:.3f}]" if c.value == c.value else "" for c in cells.itertuples())
+        figures = cells[["value", "low", "high"]].to_numpy(float)
+        texts = (f"{value:.3f} [{low:.3f}, {high:.3f}]" if np.isfinite(value) else "" for value, low, high in figures)
         yield (f"{target} {metric}", str(train), *texts)
 
 

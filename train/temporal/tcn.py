@@ -85,7 +85,7 @@ class GatedBlock(nn.Module):
         super().__init__()
         width = settings.filters
         self.convolutions = nn.ModuleList(
-            nn.Conv1d(before, after, settings.kernel, dilation=dilation) for before, after in pairwise([width] * 3)
+            Causal(before, after, settings.kernel, dilation=dilation) for before, after in pairwise([width] * 3)
         )
         self.norms = nn.ModuleList(MaskedBatchNorm(width) for _ in range(2))
         self.dropout = nn.Dropout1d(settings.dropout)
@@ -94,19 +94,20 @@ class GatedBlock(nn.Module):
     def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         hidden = frames
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            hidden = nn.functional.relu(norm(causal(hidden, convolution), mask))
+            hidden = nn.functional.relu(norm(convolution(hidden), mask))
             hidden = self.dropout(hidden.transpose(1, 2)).transpose(1, 2)
         return frames * hidden.sigmoid()
 
 
-def causal(frames: torch.Tensor, convolution: nn.Conv1d) -> torch.Tensor:
-    """Return the convolution of frames (batch, time, dim) with zeros before the first, as one product of matrices.
+class Causal(nn.Conv1d):
+    """A convolution of frames (batch, time, dim) with zeros before the first, as one product of matrices.
 
     The gradient of torch's own dilated convolution is slow on a CPU: with this a step of the TCN takes a fifth less.
     """
-    (kernel,), (dilation,) = convolution.kernel_size, convolution.dilation
-    time = frames.shape[1]
-    behind = range((kernel - 1) * dilation, -1, -dilation)
-    seen = torch.cat([nn.functional.pad(frames, (0, 0, shift, 0))[:, :time] for shift in behind], dim=2)
-    weight = convolution.weight.transpose(1, 2).flatten(1)
-    return nn.functional.linear(seen, weight, convolution.bias)
+
+    @override
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        (kernel,), (dilation,) = self.kernel_size, self.dilation
+        behind = range((kernel - 1) * dilation, -1, -dilation)
+        seen = [nn.functional.pad(frames, (0, 0, shift, 0))[:, : frames.shape[1]] for shift in behind]
+        return nn.functional.linear(torch.cat(seen, dim=2), self.weight.transpose(1, 2).flatten(1), self.bias)
