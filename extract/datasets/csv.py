@@ -1,4 +1,4 @@
-"""Any dataset with a label file: the columns name, audio_path, V, A, split_set, and any others.
+"""Any dataset with a label file, which has the columns name and audio_path, and labels.
 
 ser-extract --dataset csv --root labels.csv --encoder hubert-large dataset.ranges.V=[-2,2]
 """

@@ -120,6 +120,12 @@ def test_a_feature_without_a_clock_has_frames_but_no_times(toy, suffix, tmp_path
         toy.feature_plan(hop=-0.02)
 
 
+def test_a_store_says_what_it_is(written):
+    text = repr(featurestore.open(written))
+    assert text.startswith(f"Store({written}: toy; ")
+    assert all(dtype in text for dtype in DTYPES)
+
+
 def test_the_table(toy, written):
     store = featurestore.open(written)
     assert store.utterances["speaker"].tolist() == [name[0] for name in FRAMES]
