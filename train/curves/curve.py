@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from train.numerics.metrics import Floats
 
-Shape = Literal["ranks", "trend"]
+Basis = Literal["ranks", "trend"]
 """What a curve is made of: the ranks themselves, or their `trend`, as published."""
 SMOOTHED = 3
 """Chunks over which a curve is averaged."""
@@ -56,13 +56,13 @@ def rescale(values: Floats, mean: Floats, sd: Floats) -> Floats:
     return mean[:, None] + shape * np.where(sd > FLAT, sd, 0.0)[:, None]
 
 
-def curves_of(ranks: npt.ArrayLike, ratings: Floats, shape: Shape = "ranks") -> Floats:
+def curves_of(ranks: npt.ArrayLike, ratings: Floats, basis: Basis = "ranks") -> Floats:
     """Return the curves of utterances in the units of their raters: with the mean and deviation of what they said.
 
     Args:
         ranks: of the chunks, (utterances, chunks).
         ratings: of each utterance, (utterances, raters), NaN where there is none.
-        shape: what is smoothed and rescaled; ``trend`` is the published form.
+        basis: what is smoothed and rescaled; ``trend`` is the published form.
 
     Returns:
         (utterances, chunks), NaN for an utterance that no rater rated.
@@ -72,5 +72,5 @@ def curves_of(ranks: npt.ArrayLike, ratings: Floats, shape: Shape = "ranks") -> 
     of = np.where(count, count, np.nan)
     mean = np.where(there, ratings, 0).sum(axis=1) / of
     sd = np.sqrt(np.where(there, (ratings - mean[:, None]) ** 2, 0).sum(axis=1) / of)
-    moves = trend(ranks) if shape == "trend" else -np.asarray(ranks, np.float64)
+    moves = trend(ranks) if basis == "trend" else -np.asarray(ranks, np.float64)
     return rescale(smooth(moves), mean, sd)

@@ -13,7 +13,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from featurestore.shared.errors import SerError
-from train.curves.curve import Shape, curves_of
+from train.curves.curve import Basis, curves_of
 from train.curves.heads import by_place
 from train.curves.preferences import ratings_of
 from train.curves.rank_files import ranks_of, ranks_sha256
@@ -35,7 +35,7 @@ class Sequence(Regression):
     ranks: Path | None = None
     """A folder with the order of the chunks of all utterances: ``fold_K/TARGET.json``, as ``ser-train ranks`` writes it
     for the folds of a run, or ``TARGET.json``, as published."""
-    curve: Shape = "ranks"
+    curve: Basis = "ranks"
     """What the curve of the chunks is made of: their ranks, or the published ``trend``, a step up or down from each
     chunk to the next, which forgets how far the rank moves."""
     share: float = Field(default=0.5, ge=0, le=1)
