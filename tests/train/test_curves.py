@@ -87,7 +87,18 @@ def test_ranks_in_the_published_form(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["[1]", '{"a": 1}', '{"a": {"ChunkRankSeq": ["x"]}}', "{", '{"a": {"Ranks": [1]}}', "{}"]
+    "text",
+    [
+        "[1]",
+        '{"a": 1}',
+        '{"a": {"ChunkRankSeq": ["x"]}}',
+        '{"a": {"ChunkRankSeq": [1.5, 2]}}',
+        '{"a": {"ChunkRankSeq": [0, 1]}}',
+        '{"a": {"ChunkRankSeq": [NaN, 1]}}',
+        "{",
+        '{"a": {"Ranks": [1]}}',
+        "{}",
+    ],
 )
 def test_files_that_are_no_ranks(tmp_path, text):
     (tmp_path / "A.json").write_text(text)
@@ -280,6 +291,13 @@ def test_rankers_ranks_and_sequences(commands, rated_store, tmp_path):
     done = commands.run("compare", folder, folder)
     assert "judged by pairwise_accuracy cannot be compared" in done.stderr
     assert "ser-train order says" in done.stderr
+
+
+def test_ranks_of_other_utterances_are_refused(rated_store, tmp_path):
+    (tmp_path / "A.json").write_text(as_json({"other.wav": RANKS, "another": RANKS}))
+    task = f"tasks.curve={{name: sequence, targets: [A], ranks: {tmp_path}}}"
+    with pytest.raises(SerError, match="has ranks of other and 1 others, but of no utterance here"):
+        trained(rated_store, tmp_path, task, *CHUNKS)
 
 
 def test_the_targets_of_a_sequence_are_the_curves_of_its_fold(rated_store, tmp_path):

@@ -186,6 +186,14 @@ def test_one_speaker(store, refused, warned):
     ]
 
 
+def test_few_test_speakers(store, warned):
+    store.utterances["speaker"] = [f"s{i % 6}" for i in range(96)]
+    few = "the test utterances are of {} speakers: intervals, which resample them, are too narrow"
+    assert warned("folds=[0]") == [few.format(2)]
+    assert warned("folds=[0,1]") == [few.format(4)]
+    assert warned() == []
+
+
 def test_utterances_in_no_part_are_named(store, warned):
     store.utterances.loc["u000", "split"] = "test2"
     store.utterances.loc["u006", "split"] = ""

@@ -58,6 +58,7 @@ def test_published_files_and_their_bound(store, tmp_path):
         ({"other": 1.0}, "is no MATLAB file with the variable normal_para"),
         ({"normal_para": np.ones(15)}, "holds 15 numbers, expected 16: one of each channel"),
         ({"normal_para": [np.nan] * 16}, "holds 16 numbers, 16 of them not finite, expected 16"),
+        ({"normal_para": [-1.0] * 16}, r"feat_norm_stds.mat: expected deviations of 0 or more, found -1"),
     ],
 )
 def test_files_that_cannot_be(tmp_path, content, message):

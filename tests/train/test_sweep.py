@@ -384,3 +384,13 @@ def test_a_search_learns_from_dev_and_goes_on_where_it_was(store_path, tmp_path)
     assert {path: path.stat().st_mtime_ns for path in folder.path.rglob("models/*")} == before
     assert load(SweepConfig, [], ["search.trials=3"]).search.prune
     assert variants_of(searched(3)) == []
+
+
+def test_a_search_trains_no_variant_twice(store_path, tmp_path):
+    pytest.importorskip("optuna")
+    config = sweep({"name": "fusion", "values": ["none", "concat"]}, search={"trials": 5, "random": 2})
+    folder, lines = SweepFolder(begin(config, [str(store_path)], tmp_path, "search")), []
+    assert run_search(folder, 1, None, lines.append) == 0
+    assert 1 <= len(folder.variants) <= 2
+    assert sum("and not trained again" in line for line in lines) == 5 - len(folder.variants)
+    assert len(leaderboard(folder)) == len(folder.variants)

@@ -42,12 +42,14 @@ def ranks_of(folder: Path, fold: int, target: str, names: Sequence[str]) -> tupl
     """Return the ranks of some utterances, (utterances, chunks), and which of them have any, (utterances,).
 
     Raises:
-        SerError: if there is no such file.
+        SerError: if there is no such file, or it knows none of the utterances.
     """
     file = found_file(folder, fold, target)
     found = _read(file, file.stat().st_mtime_ns)
     blank = np.ones_like(next(iter(found.values())))
     known = [found.get(without_suffix(name)) for name in names]
+    if all(one is None for one in known):
+        raise SerError(f"{file} has ranks of {next(iter(found))} and {len(found) - 1} others, but of no utterance here")
     ranks = np.stack([blank if one is None else one for one in known])
     return ranks, np.array([one is not None for one in known])
 

@@ -64,7 +64,7 @@ def read_ranks(file: Path) -> dict[str, Ints]:
     """
     try:
         content = json.loads(file.read_bytes())
-        found = {without_suffix(name): np.array(said[KEY], np.int64) for name, said in content.items()}
+        found = {without_suffix(name): _whole(said[KEY]) for name, said in content.items()}
     except OSError as error:
         raise SerError(f"ranks {file} cannot be read: {error.strerror}; make them by ser-train ranks") from None
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
@@ -73,3 +73,10 @@ def read_ranks(file: Path) -> dict[str, Ints]:
     if len(shapes) != 1 or len(next(iter(shapes))) != 1:
         raise SerError(f"{file}: expected as many ranks of every utterance, found shapes {sorted(shapes)[:3]}")
     return found
+
+
+def _whole(said: object) -> Ints:
+    ranks = np.array(said, np.float64)
+    if not (ranks >= 1).all() or (ranks % 1).any():
+        raise ValueError(f"expected whole ranks from 1, found {str(said)[:80]}")
+    return ranks.astype(np.int64)

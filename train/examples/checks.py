@@ -17,9 +17,18 @@ from train.examples.protocol import PARTS, Protocol, read_protocol
 from train.reading.labels import some
 from train.splits import Fold
 
+FEW_SPEAKERS = 5
+"""Of fewer test speakers an interval is remarked on: resampling four holds the truth in some 81 % of studies, not in
+95 %, as a t of three degrees of freedom is so often within 1.96 sqrt(3/4)."""
 
-def check_folds(examples: Examples, folds: list[Fold]) -> list[str]:
+
+def check_folds(examples: Examples, folds: list[Fold], chosen: Sequence[int] | None) -> list[str]:
     """Return what is odd about the labels and speakers of the folds, a line each.
+
+    Args:
+        examples: that are divided.
+        folds: all of them.
+        chosen: numbers of those that are trained and tested; all when absent.
 
     Raises:
         SerError: if a part is empty, or nothing can be learned from a training part or seen in the test parts.
@@ -33,7 +42,8 @@ def check_folds(examples: Examples, folds: list[Fold]) -> list[str]:
         targets = examples.targets[task]
         parts = [{p: targets[torch.from_numpy(examples.rows(getattr(fold, p)))] for p in PARTS} for fold in folds]
         remarks += goal.check(parts)
-    return [*remarks, *_about_speakers(examples, folds), *_in_no_part(examples, folds)]
+    tested = [folds[number] for number in chosen or range(len(folds))]
+    return [*remarks, *_about_speakers(examples, tested), *_in_no_part(examples, folds)]
 
 
 def check_ranks(config: TrainConfig, protocol: Protocol, names: Sequence[str], tasks: dict[str, Any]) -> list[str]:
@@ -77,9 +87,11 @@ def _about_speakers(examples: Examples, folds: list[Fold]) -> Iterator[str]:
     unknown = speakers.index[speakers == ""].tolist()
     if unknown:
         yield f"{some(unknown)} have no speaker: whether parts share theirs cannot be known"
-    tested = {speakers.loc[name] for fold in folds for name in fold.test}
-    if len(tested) == 1 and tested != {""}:
+    tested = {speakers.loc[name] for fold in folds for name in fold.test} - {""}
+    if len(tested) == 1:
         yield f"all test utterances are of one speaker, {tested.pop()}: intervals resample speakers, and have no width"
+    elif tested and len(tested) < FEW_SPEAKERS:
+        yield f"the test utterances are of {len(tested)} speakers: intervals, which resample them, are too narrow"
 
 
 def _in_no_part(examples: Examples, folds: list[Fold]) -> Iterator[str]:

@@ -38,6 +38,8 @@ def read_norm(folder: Path, dim: int) -> Moments:
             broken = int((~np.isfinite(found)).sum())
             held = f"{found.size} numbers" + (f", {broken} of them not finite" if broken else "")
             raise SerError(f"{file} holds {held}, expected {dim}: one of each channel")
+    if (sd < 0).any():
+        raise SerError(f"{folder / f'{FEATURE}_norm_stds.mat'}: expected deviations of 0 or more, found {sd.min():g}")
     return mean.reshape(1, dim), sd.reshape(1, dim)
 
 

@@ -79,7 +79,7 @@ def prepare(
     if config.lmmd:
         for fold in protocol.folds:
             check_adaptation(examples, fold.unlabelled)
-    warnings = [*examples.remarks, *survey(examples), *check_folds(examples, protocol.folds)]
+    warnings = [*examples.remarks, *survey(examples), *check_folds(examples, protocol.folds, config.folds)]
     check_attention(config, protocol)
     check_drawn(config, protocol)
     warnings += check_ranks(config, protocol, examples.names, {name: g.task for name, g in examples.goals.items()})

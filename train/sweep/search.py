@@ -50,6 +50,11 @@ def run_search(folder: SweepFolder, workers: int | None, scheduler: str | None, 
             update(trial.number, search.trials, f"variant {trial.number}")
             levels, settings = _proposed(folder.config, trial)
             variant = next((one for one in folder.variants if one.number == trial.number), None)
+            if variant is None and (same := next((one for one in folder.variants if one.settings == settings), None)):
+                known = study.get_trials(deepcopy=False)[same.number]
+                study.tell(trial, known.value if known.state == _states().COMPLETE else None, state=known.state)
+                say(f"{trial.number}: {same.name}: is variant {same.number}, and not trained again")
+                continue
             if variant is None:
                 variant = Variant(trial.number, levels, settings)
                 folder.add(variant)
