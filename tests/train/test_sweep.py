@@ -8,6 +8,7 @@ from resource import RLIMIT_AS, getrlimit, setrlimit
 from threading import Thread
 from time import sleep
 
+import pandas as pd
 import pytest
 from distributed import LocalCluster
 from rich.console import Console
@@ -30,6 +31,7 @@ from train.sweep.leaderboard import leaderboard
 from train.sweep.live import SweepLive
 from train.sweep.methods import found_lines, methods_of
 from train.sweep.planning import plan_lines
+from train.sweep.report import write_report
 from train.sweep.running import begin, run_sweep
 from train.sweep.search import run_search
 
@@ -388,9 +390,13 @@ def test_a_search_learns_from_dev_and_goes_on_where_it_was(store_path, tmp_path)
 
 def test_a_search_trains_no_variant_twice(store_path, tmp_path):
     pytest.importorskip("optuna")
-    config = sweep({"name": "fusion", "values": ["none", "concat"]}, search={"trials": 5, "random": 2})
+    wide = {"name": "width", "values": [4, 8]}
+    config = sweep({"name": "fusion", "values": ["none", "concat"]}, wide, search={"trials": 12, "random": 12})
     folder, lines = SweepFolder(begin(config, [str(store_path)], tmp_path, "search")), []
     assert run_search(folder, 1, None, lines.append) == 0
-    assert 1 <= len(folder.variants) <= 2
-    assert sum("and not trained again" in line for line in lines) == 5 - len(folder.variants)
-    assert len(leaderboard(folder)) == len(folder.variants)
+    numbers = [variant.number for variant in folder.variants]
+    assert len(numbers) <= 4
+    assert numbers != [*range(len(numbers))]  # one came again before all had come
+    assert sum("and not trained again" in line for line in lines) == 12 - len(numbers)
+    write_report(folder)
+    assert sorted(pd.read_csv(folder.path / "report" / "variants.csv")["variant"]) == numbers

@@ -70,6 +70,10 @@ class SweepFolder:
         found = self.note["variants"]
         return [Variant(one["number"], one["levels"], tuple(one["settings"])) for one in found]
 
+    def variant(self, number: int) -> Variant:
+        """Return the variant of a number; in a search there are numbers that none has."""
+        return next(variant for variant in self.variants if variant.number == number)
+
     def add(self, variant: Variant) -> None:
         """Write that there is another variant."""
         note = {**self.note, "variants": [*self.note["variants"], asdict(variant)]}

@@ -125,7 +125,7 @@ class SweepLive:
         )
         heard = [(number, doing) for number, doing in self._doing.items() if doing.last]
         for number, doing in sorted(heard[-MOST_ROWS:]):
-            name = printable(self._folder.variants[number].name)
+            name = printable(self._folder.variant(number).name)
             table.add_row(str(number), name, str(doing.left), doing.last, f"{doing.best:.3f}")
         return table
 

@@ -188,7 +188,7 @@ def _by_first_factor(findings: Findings, rows: pd.DataFrame) -> Iterator[tuple[s
 
 
 def _names(findings: Findings, rows: pd.DataFrame) -> list[str]:
-    return [findings.folder.variants[number].name for number in rows["variant"]]
+    return [findings.folder.variant(number).name for number in rows["variant"]]
 
 
 def _bars(rows: pd.DataFrame, target: str) -> dict[str, Any] | None:

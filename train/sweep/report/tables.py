@@ -65,7 +65,7 @@ class Findings:
         table = table.assign(
             seconds=number.map(spent).astype(float).round(1),
             epochs=number.map(passed).astype("Int64"),
-            MB=[self._megabytes(self.folder.variants[one]) for one in number],
+            MB=[self._megabytes(self.folder.variant(one)) for one in number],
         )
         last = ["state", "models", "why"]
         target = [one for one in table if one in self._ends(self.target)] if self.results else []
@@ -183,7 +183,7 @@ class Findings:
         return pd.DataFrame(rows)
 
     def _layer_numbers(self, number: int, stream: str, count: int) -> list[int]:
-        run = self.folder.run(self.folder.variants[number])
+        run = self.folder.run(self.folder.variant(number))
         chosen = run.config.streams[stream].layers
         every = range(run.note["features"][stream].get("layers") or count)
         return [every[one] for one in (chosen if isinstance(chosen, tuple) else every)]
@@ -222,7 +222,7 @@ class Findings:
         return pd.DataFrame(rows, columns=["what", "found", "variants"]).sort_values("what", kind="stable")
 
     def _checks(self, number: int, results: Row) -> Iterator[tuple[str, str]]:
-        protocol = self.folder.run(self.folder.variants[number]).protocol
+        protocol = self.folder.run(self.folder.variant(number)).protocol
         yield "protocol", f"{protocol.name}, {len(protocol.folds)} folds, sha256 {results['protocol_sha256']}"
         yield from (("audit", line) for line in results["audit"].get("lines", ()))
         yield from (("warning", line) for line in results["warnings"])
