@@ -100,7 +100,7 @@ def _figures(
 def plot_missing(folder: Path, grid: pd.DataFrame) -> None:
     """Write ``missing``: a panel for each target, a line for each stream, whole utterances and parts of each."""
     targets = list(dict.fromkeys(grid["target"]))
-    figure = blank(3.2 * len(targets), 3.2)
+    figure = blank(3.2 * len(targets), 3.4)
     panels = figure.subplots(1, len(targets), squeeze=False, sharey=True)[0]
     for axes, target in zip(panels, targets, strict=True):
         mine = grid[grid["target"] == target]
@@ -108,6 +108,8 @@ def plot_missing(folder: Path, grid: pd.DataFrame) -> None:
             style = "-" if kind == "utterances" else "--"
             axes.plot(line["rate"], line["value"], f"o{style}", markersize=3, label=f"{as_label(str(stream))}, {kind}")
         axes.set(xlabel="share that is missing", title=as_label(str(target)))
+        axes.grid(alpha=0.3)
     panels[0].set_ylabel(str(grid["metric"].iloc[0]))
-    panels[0].legend(frameon=False)
+    lines, names = panels[0].get_legend_handles_labels()
+    figure.legend(lines, names, loc="outside lower center", ncols=2, frameon=False)
     save(figure, folder, "missing")
