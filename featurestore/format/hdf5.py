@@ -103,12 +103,8 @@ class Hdf5Backend(Backend):
         return self.files, "", self._base(feature, array, number)
 
     def others(self) -> list[str]:
-        """Return the groups, datasets and attributes in the file that are not part of a store."""
-        with self._open() as file:
-            found = [(file.name.strip("/"), file), *((name, file[name]) for name in _names(file))]
-            notes = [f"{name}@{key}" for name, part in found for key in part.attrs if key not in OUR_NOTES]
-            names = {name for name, _ in found} - {"", "table", "features", "dropped"}
-        known = {ATTRIBUTES, f"table/{ATTRIBUTES}", f"features/{ATTRIBUTES}"}
+        """Return the groups, datasets, links and attributes in the file that are not part of a store."""
+        known = {"table", "features", ATTRIBUTES, f"table/{ATTRIBUTES}", f"features/{ATTRIBUTES}"}
         for column, kind in self.columns().items():
             path = column_path(column)
             known |= {path, *(f"{path}/{part}" for part in ("offsets", "bytes", ATTRIBUTES) if kind == "text")}
@@ -116,7 +112,8 @@ class Hdf5Backend(Backend):
             parts = (ATTRIBUTES, MANIFEST, *PLANNED, "data", *POOLED, *AFFINE)
             known |= {f"features/{feature}", *(f"features/{feature}/{part}" for part in parts)}
         known |= {"/".join(name.split("/")[:end]) for name in known for end in range(1, name.count("/") + 1)}
-        return sorted([*(names - known), *notes])
+        with self._open() as file:
+            return sorted(_strange(file, "", known))
 
     @contextmanager
     def _open(self) -> Iterator[h5py.File]:
@@ -213,11 +210,18 @@ class Hdf5Backend(Backend):
             return parsed(bytes(self._values(dataset).item()), f"{self.path}: {path}")
 
 
-def _names(file: h5py.File) -> list[str]:
-    """Return the paths of everything in a file, without what an earlier version has dropped."""
-    names: list[str] = []
-    file.visit(names.append)
-    return [name for name in names if name != "dropped" and not name.startswith("dropped/")]
+def _strange(part: h5py.Group | h5py.Dataset, path: str, known: set[str]) -> Iterator[str]:
+    """Yield what is below a part of a file and not known, which is not looked into, and attributes that no store has.
+
+    What an earlier version has dropped is passed over.
+    """
+    yield from (f"{path}@{key}" for key in part.attrs if key not in OUR_NOTES)
+    for key in part if isinstance(part, h5py.Group) else ():
+        below = f"{path}/{key}".strip("/")
+        if below in known and isinstance(part.get(key, getlink=True), h5py.HardLink):
+            yield from _strange(part[key], below, known)
+        elif below != "dropped":
+            yield below
 
 
 def chunk_places(dataset: h5py.Dataset, most: int) -> list[int]:
