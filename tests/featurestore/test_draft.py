@@ -295,7 +295,9 @@ def test_a_file_keeps_its_rights(toy, path, mode):
     assert path.stat().st_mode & 0o777 == mode
 
 
-@pytest.mark.parametrize("what", ["note", "features/states/probe", "table/mine", "table/link", "features/states/data@unit"])
+@pytest.mark.parametrize(
+    "what", ["note", "features/states/probe", "table/mine", "table/link", "features/states/data@unit"]
+)
 def test_whatever_others_put_into_a_file_is_not_lost(toy, path, what):
     toy.write(path)
     place, _, key = what.partition("@")
