@@ -16,8 +16,6 @@ CONNECT_SECONDS = 20
 ENVIRONMENT, TRIM = "distributed.nanny.pre-spawn-environ", "MALLOC_TRIM_THRESHOLD_"
 """The environment in which dask starts its workers, and a variable in it that is removed: with it they would return all
 memory to the system at once, and spend a fifth of the time on getting it again."""
-PROFILER = "distributed.worker.profile.enabled"
-"""Where nobody looks at its dashboard it costs time, and memory of a worker that grows with its tasks."""
 
 
 @contextmanager
@@ -49,7 +47,7 @@ def cluster(scheduler: str | None, workers: int) -> Iterator[Client]:
     size = {"n_workers": workers, "threads_per_worker": 1, "memory_limit": 0}
     spawning = {key: value for key, value in dask.config.get(ENVIRONMENT).items() if key != TRIM}
     with (
-        dask.config.set({ENVIRONMENT: spawning, PROFILER: False}),
+        dask.config.set({ENVIRONMENT: spawning}),
         LocalCluster(**size, **quiet) as local,
         Client(local) as client,
     ):

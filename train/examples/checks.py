@@ -87,10 +87,10 @@ def _about_speakers(examples: Examples, folds: list[Fold]) -> Iterator[str]:
     unknown = speakers.index[speakers == ""].tolist()
     if unknown:
         yield f"{some(unknown)} have no speaker: whether parts share theirs cannot be known"
-    tested = {speakers.loc[name] for fold in folds for name in fold.test} - {""}
-    if len(tested) == 1:
+    tested = {speakers.loc[name] for fold in folds for name in fold.test}
+    if len(tested) == 1 and tested != {""}:
         yield f"all test utterances are of one speaker, {tested.pop()}: intervals resample speakers, and have no width"
-    elif tested and len(tested) < FEW_SPEAKERS:
+    elif "" not in tested and len(tested) < FEW_SPEAKERS:
         yield f"the test utterances are of {len(tested)} speakers: intervals, which resample them, are too narrow"
 
 
