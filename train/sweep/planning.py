@@ -35,7 +35,7 @@ SHARE_OF_STEP = 1 / 3
 """What predicting a batch takes of a training step: no gradient."""
 WORKER = 250_000_000
 """Bytes that a process takes beside the training of a model: dask, the results of runs, and what stays of those that
-are over. 210 million were measured after 500 variants of a small model, where it was still growing; why is not known."""
+are over. 210 million were measured after 500 variants of a small model, and still growing; why is not known."""
 
 
 Read = tuple[str, str, str, int]
