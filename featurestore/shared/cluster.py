@@ -16,6 +16,8 @@ CONNECT_SECONDS = 20
 ENVIRONMENT, TRIM = "distributed.nanny.pre-spawn-environ", "MALLOC_TRIM_THRESHOLD_"
 """The environment in which dask starts its workers, and a variable in it that is removed: with it they would return all
 memory to the system at once, and spend a fifth of the time on getting it again."""
+PROFILER = "distributed.worker.profile.enabled"
+"""It keeps a tree of the stacks of each second for an hour, .6 MB a second, for a dashboard that nobody sees."""
 
 
 @contextmanager
@@ -47,7 +49,7 @@ def cluster(scheduler: str | None, workers: int) -> Iterator[Client]:
     size = {"n_workers": workers, "threads_per_worker": 1, "memory_limit": 0}
     spawning = {key: value for key, value in dask.config.get(ENVIRONMENT).items() if key != TRIM}
     with (
-        dask.config.set({ENVIRONMENT: spawning}),
+        dask.config.set({ENVIRONMENT: spawning, PROFILER: False}),
         LocalCluster(**size, **quiet) as local,
         Client(local) as client,
     ):

@@ -319,7 +319,7 @@ def test_a_plan_says_what_it_takes_and_trains_nothing(store_path, tmp_path):
     assert re.fullmatch(r"reads: \d+\.\d MB, which all variants share: frames of states, frames of pitch", lines[4])
     assert re.fullmatch(r"memory: 2 processes of \d+\.\d\d GB, .*", lines[5])
     assert re.fullmatch(
-        r"time: 18 models, at most \d+ s with 2 processes, .*; measured on 3 steps of 2 methods", lines[6]
+        r"time: 18 models, training at most \d+ s with 2 processes, .*; measured on 3 steps of 2 methods", lines[6]
     )
 
 

@@ -15,7 +15,7 @@ from featurestore.shared.config import Component
 from featurestore.shared.errors import SerError
 from train.numerics.align import Alignment, align_nearest
 from train.numerics.layers import LayerSum
-from train.reading.sources import Source, moments_of, standardised
+from train.reading.sources import Source, standardised
 
 Normalize = Literal["train", "speaker", "corpus", "utterance", "none"]
 """By which mean and deviation a feature is standardised: those of the training part, of all that the store has of the
@@ -105,7 +105,7 @@ class Layered(Front):
         if self.normalize == "utterance":
             return standardised(frames, *source.own_moments(name))
         if self.normalize in ("speaker", "corpus"):
-            return standardised(frames, *moments_of(source, source.company(name, self.normalize)))
+            return standardised(frames, *source.of_company(name, self.normalize, Source.moments))
         return frames
 
     def module(self, source: Source, learned: bool, top: int | None = None) -> LayeredModule:

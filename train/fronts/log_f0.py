@@ -57,10 +57,14 @@ class LogF0(Front):
             return _contour(f0 / HUNDRED_HZ, heard)
         height = np.log(np.where(heard, f0, 1.0))
         if self.normalize != "train":
-            company = (name,) if self.normalize == "utterance" else source.company(name, self.normalize)
-            mean, sd = _voiced_moments(source, company)
+            mean, sd = self._moments(source, name)
             height = np.where(heard, (height - mean) / sd, 0.0)
         return _contour(height, heard)
+
+    def _moments(self, source: Source, name: str) -> tuple[float, float]:
+        if self.normalize == "utterance":
+            return _voiced_moments(source, [name])
+        return source.of_company(name, self.normalize, _voiced_moments)
 
     @override
     def align(self, frames: Frames, times: Seconds, clock: Seconds) -> Alignment:
@@ -87,7 +91,7 @@ class HeightAndVoicing(FrontModule):
     @override
     def fit(self, source: Source, names: list[str]) -> None:
         if self._fits:
-            mean, sd = _voiced_moments(source, tuple(names))
+            mean, sd = _voiced_moments(source, names)
             self.mean.fill_(mean)
             self.sd.fill_(sd)
 
@@ -109,7 +113,7 @@ def _contour(height: npt.NDArray[np.float64], voiced: npt.NDArray[np.bool_]) -> 
     return Frames(values[None], "float32", 2)
 
 
-def _voiced_moments(source: Source, names: tuple[str, ...]) -> tuple[float, float]:
+def _voiced_moments(source: Source, names: list[str]) -> tuple[float, float]:
     """Return mean and deviation of log-F0 over the voiced frames of some utterances; 0 and 1 where there are few."""
     heights = [np.log(f0[f0 > 0]) for f0 in (_f0(source, name) for name in names)]
     together = np.concatenate(heights)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ AT_ONCE = 256
 """Utterances whose statistics are looked at together."""
 Moments = tuple[Floats, Floats]
 """Mean and standard deviation."""
+T = TypeVar("T")
 
 
 class Source:
@@ -37,6 +39,7 @@ class Source:
     def __init__(self, part: AnyFeature, layers: int | tuple[int, ...] | None, owners: Mapping[str, pd.Series]) -> None:
         self.part, self.chosen, self.owners = part, layers, owners
         self._compared: set[str] = set()
+        self._kept: dict[Any, Any] = {}
         self.layers: Layers = None if layers is None else np.atleast_1d(layers)
 
     @property
@@ -110,14 +113,22 @@ class Source:
                 f"{self.name} of {some(bad)} is not finite: it is damaged; run ser-store repair, and extract again"
             )
 
-    def company(self, name: str, kind: str) -> tuple[str, ...]:
-        """Return the names of all utterances of the speaker, or the corpus, of an utterance."""
-        return self._companies[kind][self.owners[kind].loc[name]]
+    def of_company(self, name: str, kind: str, statistics: Callable[[Source, list[str]], T]) -> T:
+        """Return ``statistics`` of all utterances of the speaker, or the corpus, of an utterance.
+
+        They are kept, since they are wanted for each of these utterances in each epoch.
+        """
+        owner = str(self.owners[kind].loc[name])
+        key = kind, owner, statistics
+        if key not in self._kept:
+            self._kept[key] = statistics(self, self._companies[kind][owner])
+        found: T = self._kept[key]
+        return found
 
     @cached_property
-    def _companies(self) -> dict[str, dict[str, tuple[str, ...]]]:
+    def _companies(self) -> dict[str, dict[str, list[str]]]:
         groups = {kind: owners.groupby(owners).groups for kind, owners in self.owners.items()}
-        return {kind: {str(owner): tuple(names) for owner, names in of.items()} for kind, of in groups.items()}
+        return {kind: {str(owner): list(names) for owner, names in of.items()} for kind, of in groups.items()}
 
 
 def standardised(frames: Frames, mean: Floats, sd: Floats) -> Frames:
@@ -139,9 +150,3 @@ def is_damaged(frames: Frames, mean: Floats, sd: Floats) -> bool:
     step = np.abs(scale) if frames.scale is not None else 0
     rounding = step / 2 + 2**-7 * np.abs(mean) + sd / 4 + 1e-6  # bfloat16: 2**-8 of a value; int4: a fraction of sd
     return not bool((np.abs(found - mean) <= rounding).all())  # NaN is not
-
-
-@lru_cache(maxsize=1024)
-def moments_of(source: Source, names: tuple[str, ...]) -> Moments:
-    """Return `Source.moments`, which are kept: those of a speaker are wanted for each of their utterances."""
-    return source.moments(list(names))

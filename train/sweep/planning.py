@@ -33,9 +33,6 @@ MOST_MEASURED = 12
 """Methods of which steps are measured; the others count as the mean of these."""
 SHARE_OF_STEP = 1 / 3
 """What predicting a batch takes of a training step: no gradient."""
-WORKER = 250_000_000
-"""Bytes that a process takes beside the training of a model: dask, the results of runs, and what stays of those that
-are over. 210 million were measured after 500 variants of a small model, and still growing; why is not known."""
 
 
 Read = tuple[str, str, str, int]
@@ -124,7 +121,7 @@ def _described(
     yield f"reads: {sum(once.values()) / 1e6:.1f} MB, which all variants share: {', '.join(heard)}"
     yield f"memory: {processes} processes of {memory / 1e9:.2f} GB, beside what the system keeps of the store"
     yield (
-        f"time: {models} models, at most {describe_seconds(seconds / processes)} with {processes} processes, where "
+        f"time: {models} models, training at most {describe_seconds(seconds / processes)} with {processes} processes, where "
         f"none stops early; measured on {STEPS} steps of {len(good)} methods"
     )
 
@@ -156,7 +153,7 @@ def _measure(config: TrainConfig, stores: list[str]) -> Measured:
     hearings = zip(examples.streams.values(), examples.bytes_by_stream, strict=True)
     path = str(examples.store.path)
     reads = [read for hearing, size in hearings for read in _reads(path, hearing, size)]
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + WORKER
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return Measured(models, models * (passes * batches * step + tested), tuple(reads), most)
 
 
