@@ -35,7 +35,7 @@ def test_a_pyramid_holds_the_means_of_its_parts():
 @given(lengths=some.lists(some.integers(1, 300), min_size=1, max_size=5), counts=some.data())
 def test_chunks_of_different_numbers_are_spread_as_those_of_one(lengths, counts):
     number = counts.draw(some.lists(some.integers(2, 20), min_size=len(lengths), max_size=len(lengths)))
-    begins, there = spread(torch.tensor(lengths), torch.tensor(number), 50)
+    begins, there = spread(torch.tensor(lengths), torch.tensor(number), torch.full((len(lengths),), 50))
     for row, (length, count) in enumerate(zip(lengths, number, strict=True)):
         assert begins[row, :count].tolist() == chunk_starts(length, 50, count).tolist()
         assert there[row].sum() == count
@@ -78,6 +78,24 @@ def test_a_stream_that_is_missing_is_not_heard():
     assert not torch.allclose(whole, without, atol=1e-3)
     module.absent, module.gone = frozenset(), {"text": 1.0}
     assert not torch.allclose(module(streams(1)).values, without, atol=1e-3)  # there, and silent: another token says so
+
+
+def test_chunks_of_streams_of_different_clocks_are_of_the_same_times():
+    speech = Sequences(torch.randn(2, 120, 6), torch.arange(120) < torch.tensor([[120], [80]]))
+    faster = Sequences(speech.values.repeat_interleave(2, dim=1), speech.mask.repeat_interleave(2, dim=1))
+    module = Multiscale(**SMALL, tokens=(), frames=20).build({"speech": 6, "logmel": 6}).eval()
+    slow, fast = module._chunked({"speech": speech, "logmel": faster}).values()
+    assert torch.allclose(slow.values, fast.values, atol=1e-6)
+    assert torch.equal(slow.mask, fast.mask)
+    assert slow.mask.sum(dim=1).tolist() == [6, 4]
+
+
+def test_a_text_that_is_missing_does_not_tell_its_tokens_where_it_comes_first():
+    module = Multiscale(**SMALL).build({"text": 6, "speech": 6}).eval()
+    module.absent = frozenset(["text"])
+    speech, longer = streams(1)["speech"], Sequences(torch.randn(2, 190, 6), torch.ones(2, 190, dtype=torch.bool))
+    found = [module({"text": text, "speech": speech}).values for text in (streams(1)["text"], longer)]
+    assert torch.allclose(*found, atol=1e-6)
 
 
 def test_the_vector_is_a_mean_of_the_tokens_that_are_there():

@@ -42,13 +42,13 @@ def pyramid(values: torch.Tensor, begins: torch.Tensor, ends: torch.Tensor) -> t
     return torch.cat(means, dim=-1).to(values.dtype)
 
 
-def spread(lengths: torch.Tensor, counts: torch.Tensor, frames: int) -> tuple[torch.Tensor, torch.Tensor]:
+def spread(lengths: torch.Tensor, counts: torch.Tensor, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return where chunks begin, from the first frame to the last, and which are there, (batch, chunks) each.
 
     Args:
         lengths: frames of each utterance, (batch,).
         counts: chunks of each, two or more, (batch,).
-        frames: of a chunk.
+        frames: of a chunk of each, (batch,).
     """
     number = torch.arange(int(counts.max()), device=lengths.device)
     there = number < counts[:, None]

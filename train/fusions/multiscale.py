@@ -29,7 +29,7 @@ class Multiscale(Fusion):
     """Streams whose frames are tokens; the others are cut into as many chunks as the first of them has tokens, or,
     where there is none or it is missing, as cover the utterance, two at least."""
     frames: int = Field(default=50, gt=0, le=1_000_000)
-    """Of a chunk: 50 of 20 ms are a second."""
+    """Of a chunk, of the first stream that is cut: 50 of 20 ms are a second. Chunks of the others take as long."""
     shares: tuple[float, ...] = ()
     """In training a piece of each chunk is heard, of one of these shares of its length, at a random place in it; the
     whole chunk when absent; published: [0.2,0.4,0.6,0.8,1.0]."""
@@ -100,10 +100,9 @@ class MultiscaleTokens(FusionModule):
     @override
     def forward(self, streams: dict[str, Sequences]) -> Sequences:
         there = self._there(streams)
-        counts = self._counts(streams)
         found = [
-            module(self._tokens(name, one, counts), kept)
-            for (name, one), module, kept in zip(streams.items(), self.streams, there, strict=True)
+            module(self._kept(name, one), kept)
+            for (name, one), module, kept in zip(self._chunked(streams).items(), self.streams, there, strict=True)
         ]
         for number, (one, layers) in enumerate(zip(found, _stacks(self.alone), strict=True)):
             values = one.values
@@ -132,29 +131,35 @@ class MultiscaleTokens(FusionModule):
         weights = self.weigh(tokens).masked_fill(~there.T[..., None], -torch.inf).softmax(dim=1)
         return (weights * tokens).sum(dim=1)
 
-    def _counts(self, streams: dict[str, Sequences]) -> torch.Tensor:
-        """Return the chunks of each utterance, (batch,)."""
-        heard = (one for name, one in streams.items() if name in self.settings.tokens and name not in self.absent)
-        told = next(heard, None)
-        if told is not None:
-            return told.mask.sum(dim=1).clamp(min=2)
-        lengths = next(iter(streams.values())).mask.sum(dim=1)
-        return (-(-lengths // self.settings.frames)).clamp(min=2)
+    def _chunked(self, streams: dict[str, Sequences]) -> dict[str, Sequences]:
+        """Return the streams, of which those that are no tokens are chunks: of each as many, at the same times."""
+        cut = {name: one for name, one in streams.items() if name not in self.settings.tokens}
+        if not cut:
+            return streams
+        frames = next(iter(cut.values())).mask.sum(dim=1)
+        told = (one for name, one in streams.items() if name not in cut and name not in self.absent)
+        tokens = next(told, None)
+        counts = -(-frames // self.settings.frames) if tokens is None else tokens.mask.sum(dim=1)
+        counts = counts.clamp(min=2)
+        return {**streams, **{name: self._chunks(one, counts, frames) for name, one in cut.items()}}
 
-    def _tokens(self, name: str, stream: Sequences, counts: torch.Tensor) -> Sequences:
-        found = stream if name in self.settings.tokens else self._chunks(stream, counts)
-        share = self.settings.lost_parts if self.training else self.gone.get(name, 0.0)
-        if not share:
-            return found
-        return Sequences(found.values, found.mask & (torch.rand(found.mask.shape, device=found.mask.device) >= share))
-
-    def _chunks(self, stream: Sequences, counts: torch.Tensor) -> Sequences:
+    def _chunks(self, stream: Sequences, counts: torch.Tensor, frames: torch.Tensor) -> Sequences:
+        """Return the chunks of a stream, so many of each utterance, of which the first stream has so many frames."""
         lengths = stream.mask.sum(dim=1)
-        begins, there = spread(lengths, counts, self.settings.frames)
-        ends = torch.minimum(begins + self.settings.frames, lengths[:, None])
+        size = ((2 * self.settings.frames * lengths + frames) // (2 * frames)).clamp(min=1)
+        begins, there = spread(lengths, counts, size)
+        ends = torch.minimum(begins + size[:, None], lengths[:, None])
         if self.training and self.settings.shares:
             begins, ends = cropped(begins, ends, torch.tensor(self.settings.shares, device=begins.device))
         return Sequences(pyramid(stream.values, begins, ends), there)
+
+    def _kept(self, name: str, tokens: Sequences) -> Sequences:
+        """Return the tokens of a stream, of which a share is left out."""
+        share = self.settings.lost_parts if self.training else self.gone.get(name, 0.0)
+        if not share:
+            return tokens
+        values, mask = tokens
+        return Sequences(values, mask & (torch.rand(mask.shape, device=mask.device) >= share))
 
 
 def _layers(streams: int, count: int, sizes: tuple[int, int, int, float]) -> nn.ModuleList:
