@@ -15,9 +15,10 @@ from featurestore.shared.errors import SerError
 from tests.featurestore.toy import place_of
 from tests.processes import Command
 from train.config import TrainConfig
-from train.examples.examples import load_examples, survey
+from train.examples.examples import load_examples
 from train.plots.class_plots import plot_confusion
 from train.reading.labels import as_names, clean_names, grouped
+from train.running.inspection import Inspection
 from train.running.run import run
 from train.splits import Splits
 
@@ -264,14 +265,26 @@ def test_damaged_states_are_noticed_in_every_part(copied, tmp_path, part, array)
         run(featurestore.open(copied), load(TrainConfig, [], settings), lambda _: None)
 
 
-def test_damaged_statistics_are_noticed(copied):
-    store = featurestore.open(copied)
+def damage_statistics(store):
     place = place_of(store, "states", "sd", 0)
     content = bytearray(place.file.read_bytes())
     content[place.begin : place.begin + 4] = np.float32(np.nan).tobytes()
     place.file.write_bytes(bytes(content))
+
+
+def test_damaged_statistics_are_noticed(copied):
+    damage_statistics(featurestore.open(copied))
     with pytest.raises(SerError, match=r"states of 1 utterance .* is not finite: it is damaged"):
-        survey(load_examples(featurestore.open(copied), load(TrainConfig)))
+        Inspection().survey(load_examples(featurestore.open(copied), load(TrainConfig)))
+
+
+def test_features_are_looked_at_once_for_all_variants_that_hear_them(copied):
+    inspection, store = Inspection(), featurestore.open(copied)
+    assert inspection.survey(load_examples(store, load(TrainConfig))) == []
+    damage_statistics(store)
+    assert inspection.survey(load_examples(featurestore.open(copied), load(TrainConfig, [], ["loss=mse"]))) == []
+    with pytest.raises(SerError, match="is damaged"):
+        inspection.survey(load_examples(featurestore.open(copied), load(TrainConfig, [], ["streams.speech.layers=1"])))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8", "int4"])
@@ -279,7 +292,7 @@ def test_no_data_type_looks_damaged(copied, tmp_path, dtype):
     source = featurestore.open(copied)
     copy_stores([source], tmp_path / "other.zarr", features=(), dtype=dtype, compress=None, report=lambda *_: None)
     examples = load_examples(featurestore.open(tmp_path / "other.zarr"), load(TrainConfig))
-    assert survey(examples) == []
+    assert Inspection().survey(examples) == []
     assert sum(len(batch.rows) for batch in examples.batches(np.split(np.arange(96), 8))) == 96
 
 

@@ -57,6 +57,17 @@ class Hearing:
         """Seconds between two of its frames, 0 where they have no times."""
         return self.source.spec.hop if self.has_clock else 0.0
 
+    def survey(self, names: list[str]) -> list[str]:
+        """Look at the feature of every utterance once, and return what is odd, a line each.
+
+        Raises:
+            SerError: naming utterances of which it is damaged.
+        """
+        remarks = self.front.survey(self.source, names)
+        if not self.source.spec.hop:
+            remarks.append(f"{self.source.name} has no clock: a frame is a token, or the whole utterance")
+        return remarks
+
     def lengths(self, rows: Ints) -> Ints:
         """Return the frames of some rows of the store's table."""
         found = self.source.part.lengths[rows]
@@ -258,20 +269,6 @@ def load_examples(
 
 def _column(table: pd.DataFrame, name: str) -> pd.Series:
     return table[name] if name in table else pd.Series("", table.index, dtype=str)
-
-
-def survey(examples: Examples) -> list[str]:
-    """Look at every feature of every utterance once, and return what is odd, a line each.
-
-    Raises:
-        SerError: naming utterances whose features are damaged.
-    """
-    remarks = []
-    for hearing in examples.streams.values():
-        remarks += hearing.front.survey(hearing.source, examples.names)
-        if not hearing.source.spec.hop:
-            remarks.append(f"{hearing.source.name} has no clock: a frame is a token, or the whole utterance")
-    return remarks
 
 
 def _without_labels(goals: dict[str, Goal], table: pd.DataFrame, missing: str) -> tuple[dict[str, str], list[str]]:

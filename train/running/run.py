@@ -12,13 +12,12 @@ import torch
 
 from featurestore.shared.command import printable
 from featurestore.shared.errors import SerError
-from train.audit import Audit, audit
 from train.config import TrainConfig
 from train.evaluation.evaluate import evaluate, predictions_table
 from train.evaluation.report import write_report
 from train.evaluation.tested import System, Tested
 from train.examples.checks import check_folds, check_ranks
-from train.examples.examples import Examples, load_examples, survey
+from train.examples.examples import Examples, load_examples
 from train.examples.protocol import PARTS, Protocol, changed_labels, fitting, make_protocol, read_protocol
 from train.models.inference import make_model
 from train.models.training import check_adaptation
@@ -28,6 +27,7 @@ from train.reading.labels import grouped
 from train.running.attention import check_attention, plot_attention
 from train.running.curve_results import check_drawn, write_curves
 from train.running.folder import RunFolder, Variant, make_run_folder
+from train.running.inspection import Inspection
 from train.running.live import Live, epoch_line, following
 from train.running.memory import enough_memory
 from train.running.sinks import check_sinks, write_sinks
@@ -60,7 +60,7 @@ def run(store: AnyStore, config: TrainConfig, say: Say) -> tuple[Path, dict[str,
 
 
 def prepare(
-    store: AnyStore, config: TrainConfig, place: Callable[[Examples], Path], audited: Callable[..., Audit] = audit
+    store: AnyStore, config: TrainConfig, place: Callable[[Examples], Path], inspection: Inspection | None = None
 ) -> tuple[RunFolder, Examples]:
     """Check all that can be known before anything is trained, and write it into the folder of a run.
 
@@ -68,23 +68,24 @@ def prepare(
         store: with the features and labels.
         config: of the run.
         place: makes the folder, once there is nothing more to refuse.
-        audited: looks for leaks, as `audit` does.
+        inspection: remembers what it found for other runs.
 
     Raises:
         SerError: as `run` does.
     """
     check_sinks(config.log)
+    inspection = inspection or Inspection()
     examples = load_examples(store, config)
     protocol = protocol_of(config, examples)
     if config.lmmd:
         for fold in protocol.folds:
             check_adaptation(examples, fold.unlabelled)
-    warnings = [*examples.remarks, *survey(examples), *check_folds(examples, protocol.folds, config.folds)]
+    warnings = [*examples.remarks, *inspection.survey(examples), *check_folds(examples, protocol.folds, config.folds)]
     check_attention(config, protocol)
     check_drawn(config, protocol)
     warnings += check_ranks(config, protocol, examples.names, {name: g.task for name, g in examples.goals.items()})
     warnings += changed_labels(protocol, examples.table)
-    found = audited(store, examples.table, protocol, list(examples.metrics), config.audit == "frames")
+    found = inspection.audit(examples, protocol, config)
     found.refuse(config.unsafe)
     with torch.random.fork_rng(devices=[]), enough_memory():
         make_model(examples, config, config.seed)  # parts that do not fit are refused before there is a folder

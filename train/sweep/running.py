@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from featurestore.format.plan import PLACES
 from featurestore.shared.errors import SerError
-from train.audit import Audit, audit
 from train.config import TrainConfig
 from train.examples.goals import DIMENSIONS
 from train.reading.corpora import AnyStore, open_stores
 from train.running.folder import make_run_folder
+from train.running.inspection import Inspection
 from train.running.run import Say, prepare, write_results
 from train.running.work import Job, Pack, Report, Task, do_pack, jobs_of, packed
 from train.running.workers import count_workers, run_packs
@@ -129,35 +127,22 @@ def _count_models(jobs: list[Job]) -> int:
 
 def _prepare(folder: SweepFolder, say: Say) -> None:
     """Write the folder of each variant's run, where it is not there."""
-    audited = once(audit)
+    inspection = Inspection()
     for variant in folder.variants:
-        prepare_variant(folder, variant, audited, say)
+        prepare_variant(folder, variant, inspection, say)
 
 
-def prepare_variant(folder: SweepFolder, variant: Variant, audited: Callable[..., Audit], say: Say) -> bool:
+def prepare_variant(folder: SweepFolder, variant: Variant, inspection: Inspection, say: Say) -> bool:
     """Write the folder of a variant's run, where it is not there, and return whether it can be trained."""
     run = folder.run(variant)
     if (run.path / "run.json").exists():
         return True
     try:
-        prepare(folder.store(variant), train_config(folder.config, variant), lambda _: _made(run.path), audited)
+        prepare(folder.store(variant), train_config(folder.config, variant), lambda _: _made(run.path), inspection)
     except SerError as error:
         fail(folder, variant, str(error), say)
         return False
     return True
-
-
-def once(audited: Callable[..., Audit]) -> Callable[..., Audit]:
-    """Return an audit that looks at each protocol on each store once: variants share it."""
-    found: dict[Any, Audit] = {}
-
-    def look(store: Any, table: Any, protocol: Any, targets: list[str], reads_frames: bool) -> Audit:
-        key = (str(store.path), protocol.sha256, tuple(targets), reads_frames)
-        if key not in found:
-            found[key] = audited(store, table, protocol, targets, reads_frames)
-        return found[key]
-
-    return look
 
 
 def _made(path: Path) -> Path:

@@ -11,15 +11,15 @@ import numpy as np
 
 from featurestore.shared.command import progress
 from featurestore.shared.errors import SerError
-from train.audit import audit
 from train.running.folder import RunFolder
+from train.running.inspection import Inspection
 from train.running.run import Say
 from train.running.work import Job, jobs_of
 from train.running.workers import count_workers, run_packs
 from train.shared.tensors import read_tensors
 from train.sweep.config import Factor, Levels, Settings, SweepConfig, Variant, in_words, of_factors
 from train.sweep.folder import SweepFolder
-from train.sweep.running import do_variants, fail, once, prepare_variant
+from train.sweep.running import do_variants, fail, prepare_variant
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -42,7 +42,7 @@ def run_search(folder: SweepFolder, workers: int | None, scheduler: str | None, 
         scheduler: the address of a dask scheduler whose workers do it instead.
         say: says a line.
     """
-    study, audited = _study(folder), once(audit)
+    study, inspection = _study(folder), Inspection()
     search = folder.config.search
     assert search is not None
     with progress("search") as update:
@@ -58,7 +58,7 @@ def run_search(folder: SweepFolder, workers: int | None, scheduler: str | None, 
             if variant is None:
                 variant = Variant(trial.number, levels, settings)
                 folder.add(variant)
-            if not prepare_variant(folder, variant, audited, say):
+            if not prepare_variant(folder, variant, inspection, say):
                 study.tell(trial, state=_states().FAIL)
                 continue
             _train(
