@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from featurestore.shared.errors import SerError
 from train.examples.examples import Examples
 from train.fusions.multiscale import MultiscaleTokens
-from train.models.inference import Outputs, predict
+from train.models.inference import Outputs, finite
 from train.models.model import Model
 from train.plots.drawing import as_label, blank, save
 from train.running.folder import RunFolder, Variant
@@ -24,6 +24,21 @@ from train.running.opened import Run, open_model
 
 RATES = (0.0, 0.25, 0.5, 0.75, 1.0)
 Kind = Literal["utterances", "parts"]
+KINDS: tuple[Kind, ...] = ("utterances", "parts")
+
+
+class Cell(NamedTuple):
+    """What is missing: whole utterances of a stream, or parts of each, at a rate."""
+
+    stream: str
+    missing: Kind
+    rate: float
+
+    def without(self, number: int) -> Cell | None:
+        """Return what an utterance of this number, below 2**32, is predicted without; None if it is whole."""
+        if self.missing == "parts":
+            return self if self.rate else None
+        return self._replace(rate=1.0) if number < self.rate * 2**32 else None
 
 
 def missing_grid(path: Path) -> pd.DataFrame:
@@ -47,17 +62,17 @@ def missing_grid(path: Path) -> pd.DataFrame:
         raise SerError(
             f"{path}: expected a run with fusion=multiscale and two streams or more, whose parts may be missing"
         )
-    kinds: tuple[Kind, ...] = ("utterances", "parts")
-    cells = list(product(config.streams, kinds, RATES))
-    outputs: dict[tuple[str, str, float], list[Outputs]] = {cell: [] for cell in cells}
+    cells = [Cell(*cell) for cell in product(config.streams, KINDS, RATES)]
+    outputs: dict[Cell, list[Outputs]] = {cell: [] for cell in cells}
     names: list[str] = []
-    with threadpool_limits(1), torch.random.fork_rng(devices=[]):
+    with threadpool_limits(1), torch.random.fork_rng(devices=[]), torch.inference_mode():
         for fold in dict.fromkeys(variant.fold for variant in run.folder.variants):
             tested = run.folder.protocol.folds[fold].test
             names += tested
             models = [_open(run.folder, examples, one) for one in run.folder.variants if one.fold == fold]
+            found = [_predicted(model, examples, tested, cells) for model in models]
             for cell in cells:
-                outputs[cell].append(_mean([_predicted(model, examples, tested, *cell) for model in models], examples))
+                outputs[cell].append(_mean([one[cell] for one in found], examples))
     rows = [row for cell in cells for row in _figures(examples, names, cell, outputs[cell])]
     return pd.DataFrame(rows, columns=["stream", "missing", "rate", "target", "metric", "value"])
 
@@ -74,22 +89,26 @@ def _mean(members: list[Outputs], examples: Examples) -> Outputs:
     }
 
 
-def _predicted(model: Model, examples: Examples, names: list[str], stream: str, kind: Kind, rate: float) -> Outputs:
+def _predicted(model: Model, examples: Examples, names: list[str], cells: list[Cell]) -> dict[Cell, Outputs]:
     """Return what a model predicts for utterances, each alone, when some of a stream is missing."""
-    fusion, found = model.fusion, []
+    fusion = model.eval().fusion
     assert isinstance(fusion, MultiscaleTokens)
+    found: dict[Cell, list[Outputs]] = {cell: [] for cell in cells}
     for name, row in zip(names, examples.rows(names), strict=True):
-        number = zlib.crc32(f"{stream} {name}".encode())
-        fusion.absent = frozenset([stream] if kind == "utterances" and number < rate * 2**32 else [])
-        fusion.gone = {stream: rate} if kind == "parts" else {}
-        torch.default_generator.manual_seed(number)
-        found.append(predict(model, examples, [row[None]]))
-    return {task: torch.cat([one[task] for one in found]) for task in examples.goals}
+        heard, known = model.hear(examples.batch(row[None])), dict[Cell | None, Outputs]()
+        for cell in cells:
+            number = zlib.crc32(f"{cell.stream} {name}".encode())
+            without = cell.without(number)
+            if without not in known:
+                fusion.absent = frozenset([cell.stream] if without and cell.missing == "utterances" else [])
+                fusion.gone = {cell.stream: cell.rate} if without and cell.missing == "parts" else {}
+                torch.default_generator.manual_seed(number)
+                known[without] = finite(model.decide(model.encode(heard)))
+            found[cell].append(known[without])
+    return {cell: {task: torch.cat([one[task] for one in of]) for task in examples.goals} for cell, of in found.items()}
 
 
-def _figures(
-    examples: Examples, names: list[str], cell: tuple[str, str, float], outputs: list[Outputs]
-) -> Iterator[tuple[Any, ...]]:
+def _figures(examples: Examples, names: list[str], cell: Cell, outputs: list[Outputs]) -> Iterator[tuple[Any, ...]]:
     rows, everyone = torch.from_numpy(examples.rows(names)), np.zeros(len(names), np.int64)
     for task, goal in examples.goals.items():
         predicted = torch.cat([one[task] for one in outputs])

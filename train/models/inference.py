@@ -32,7 +32,16 @@ def predict(model: Model, examples: Examples, order: list[Ints]) -> Outputs:
     model.eval()
     with torch.inference_mode():
         found = [model(batch) for batch in examples.batches(order)]
-    outputs = {task: torch.cat([one[task] for one in found]).float().cpu() for task in examples.goals}
+    return finite({task: torch.cat([one[task] for one in found]) for task in examples.goals})
+
+
+def finite(outputs: Outputs) -> Outputs:
+    """Return what a model predicts, in float32 on the CPU.
+
+    Raises:
+        SerError: if it is not finite.
+    """
+    outputs = {task: output.float().cpu() for task, output in outputs.items()}
     if not all(bool(output.isfinite().all()) for output in outputs.values()):
         raise SerError("a model predicts what is not finite; try a smaller optim.lr")
     return outputs
