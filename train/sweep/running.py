@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from featurestore.format.plan import PLACES
+from featurestore.shared.command import progress
 from featurestore.shared.errors import SerError
 from train.config import TrainConfig
 from train.examples.goals import DIMENSIONS
@@ -127,9 +128,11 @@ def _count_models(jobs: list[Job]) -> int:
 
 def _prepare(folder: SweepFolder, say: Say) -> None:
     """Write the folder of each variant's run, where it is not there."""
-    inspection = Inspection()
-    for variant in folder.variants:
-        prepare_variant(folder, variant, inspection, say)
+    inspection, count = Inspection(), len(folder.variants)
+    with progress("prepare") as update:
+        for number, variant in enumerate(folder.variants):
+            update(number, count, f"{number} of {count} variants")
+            prepare_variant(folder, variant, inspection, say)
 
 
 def prepare_variant(folder: SweepFolder, variant: Variant, inspection: Inspection, say: Say) -> bool:
