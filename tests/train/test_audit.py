@@ -91,6 +91,19 @@ def test_pairs_are_looked_at_in_parts(store, monkeypatch):
     assert list(find_copies(audited)) == together
 
 
+def test_pairs_with_most_in_common_are_compared_where_there_are_too_many(store, monkeypatch):
+    names = [*NAMES, *(f"copy: {kind}" for kind in COPIES)]
+    audited = Audited(store, store.utterances.loc[names], every_pair(names), [])
+    every = set(find_copies(audited))
+    assert not audited.remarks
+    monkeypatch.setattr(sys.modules[find_copies.__module__], "MOST_SUSPECTS", 1)
+    some = set(find_copies(audited))
+    assert len(some) <= len(names)
+    assert len(some & every) > 0.9 * len(names)
+    (remark,) = audited.remarks
+    assert "pairs of utterances that have least in common were not compared" in remark
+
+
 @pytest.mark.parametrize("kind", COPIES)
 def test_a_copy_in_another_part_is_caught(store, kind):
     (leak,) = found(store, protocol_with(f"copy: {kind}"))
