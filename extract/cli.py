@@ -97,20 +97,21 @@ def _chosen(features: str, like: str | None) -> Iterator[str]:
 
 def _run(config: ExtractConfig, plan: bool) -> int:
     """Extract, or print the plan, and return the exit code."""
+    extractors = config.build()
     if config.like:
         from extract.like import compare
 
-        for line in compare(config.like, config.features()):
+        for line in compare(config.like, extractors):
             say(line)
     if plan:
         from extract.forecast import say_forecast
 
-        return say_forecast(config)
+        return say_forecast(config, extractors)
     from extract.run import extract
 
     with progress("extract") as update:
-        summary = extract(config, update)
-    return _say_summary(summary, list(config.features()))
+        summary = extract(config, update, extractors)
+    return _say_summary(summary, list(extractors))
 
 
 def _say_summary(summary: Summary, features: list[str]) -> int:

@@ -7,7 +7,7 @@ from typing import Any, Self
 from pydantic import Field, create_model, model_validator
 
 from extract.datasets import Dataset
-from extract.features import Feature
+from extract.features import Extractors, Feature
 from extract.features.encoder import Encoder
 from featurestore.shared.config import Config
 from featurestore.shared.errors import ConfigError
@@ -85,6 +85,10 @@ class ExtractConfig(Features):
             if feature is not None:
                 found[feature.key] = feature
         return found
+
+    def build(self) -> Extractors:
+        """Return what computes the features, by their names in the store."""
+        return {key: feature.build() for key, feature in self.features().items()}
 
     def store_path(self) -> str:
         """Return where the store goes."""

@@ -11,7 +11,7 @@ import pandas as pd
 
 from extract.audio import AudioError, read_wave
 from extract.config import ExtractConfig
-from extract.features import Feature
+from extract.features import Extractor, Extractors
 from extract.jobs import count_workers
 from extract.reasons import say_reasons
 from extract.source import Places, Source, read_source, rows_of
@@ -28,8 +28,8 @@ TRIAL = 8
 """Utterances on which the time is measured."""
 
 
-def say_forecast(config: ExtractConfig) -> int:
-    """Print what ``config`` would do; no store is written.
+def say_forecast(config: ExtractConfig, extractors: Extractors) -> int:
+    """Print what ``config`` would do with the extractors of its features; no store is written.
 
     The time is measured on the `TRIAL` utterances of the dataset that are nearest to its median length. It includes
     that of a survey: without its result a feature does the same work on the utterance itself.
@@ -37,7 +37,7 @@ def say_forecast(config: ExtractConfig) -> int:
     Returns:
         The exit code: that of the extraction, 1 if it cannot start.
     """
-    source = read_source(config)
+    source = read_source(config, extractors)
     table = source.plan.table
     places = source.places
     failing = {f"{name} ({key})": why for key in places for name, why in places[key].failed.items()}
@@ -49,13 +49,13 @@ def say_forecast(config: ExtractConfig) -> int:
     say()
     say_table(
         ("bytes", "layers", "dim", "hop s", "frames", "asked for", *DTYPES),
-        [_row(key, feature, places[key]) for key, feature in source.features.items()],
+        [_row(key, extractor, places[key]) for key, extractor in extractors.items()],
     )
     say()
     store = Path(config.store_path())
-    whole = sum(feature_bytes(feature.spec(), places[key].frames) for key, feature in source.features.items())
+    whole = sum(feature_bytes(extractor.spec(), places[key].frames) for key, extractor in extractors.items())
     opened = open_if_there(store, partial=True)
-    there = sum(_bytes_there(opened, key, feature, source) for key, feature in source.features.items())
+    there = sum(_bytes_there(opened, key, extractor, source) for key, extractor in extractors.items())
     needed, free = StoreWriter(store).room(whole - there) if whole > there else 0, free_bytes(store)
     state = f"has {describe_bytes(there)} of it" if opened else "does not exist yet"
     shards = table["shard"].max() + 1
@@ -92,12 +92,12 @@ def _say_labels(table: pd.DataFrame, ranges: dict[str, tuple[float, float]]) -> 
         say(f"flagged: {len(flagged)}, e.g. {flagged[0]}: {table['flags'][flagged[0]]}")
 
 
-def _bytes_there(store: Store | None, key: str, feature: Feature, source: Source) -> int:
+def _bytes_there(store: Store | None, key: str, extractor: Extractor, source: Source) -> int:
     """Return how many of the bytes of a feature are extracted already."""
     if store is None or key not in store.parts:
         return 0
     names = source.plan.table.index
-    return feature_bytes(feature.spec(), source.places[key].frames[names.isin(store.names([key]))])
+    return feature_bytes(extractor.spec(), source.places[key].frames[names.isin(store.names([key]))])
 
 
 def _describe(table: pd.DataFrame) -> str:
@@ -110,8 +110,8 @@ def _describe(table: pd.DataFrame) -> str:
     return ", ".join(parts)
 
 
-def _row(key: str, feature: Feature, places: Places) -> tuple[object, ...]:
-    spec = feature.spec()
+def _row(key: str, extractor: Extractor, places: Places) -> tuple[object, ...]:
+    spec = extractor.spec()
     sizes = [describe_bytes(feature_bytes(spec.model_copy(update={"dtype": dtype}), places.frames)) for dtype in DTYPES]
     return (key, spec.layers, spec.dim, f"{spec.hop:g}" if spec.hop else "-", places.frames.sum(), spec.dtype, *sizes)
 
@@ -131,21 +131,21 @@ def _say_time(config: ExtractConfig, source: Source) -> None:
     parts, total = [], {"here": 0.0, "beside": 0.0}
     everything = float(np.rint(table["duration"] * 16_000).sum())
     shards, duration = int(table["shard"].max()) + 1, float(table["duration"].sum())
-    on_gpu = {feature.on_gpu for feature in source.features.values()}
+    on_gpu = {extractor.on_gpu for extractor in source.extractors.values()}
     beside = len(on_gpu) == 2 and config.workers is None and config.scheduler is None
-    workers = count_workers(config, {} if beside else source.features, shards, duration)
-    for key, feature in source.features.items():
+    workers = count_workers(config, {} if beside else source.extractors, shards, duration)
+    for key, extractor in source.extractors.items():
         names = [name for name in waves if name not in source.places[key].failed]
         if not names:
             parts.append(f"{key} not known")
             continue
-        given, rows = [waves[name] for name in names], rows_of(table.loc[names], feature.columns)
-        list(feature.compute_to_store(given[:1], rows[:1]))  # loads the weights, which does not count
+        given, rows = [waves[name] for name in names], rows_of(table.loc[names], extractor.feature.columns)
+        list(extractor.compute_to_store(given[:1], rows[:1]))  # loads the weights, which does not count
         begin = time.perf_counter()
-        for _ in feature.compute_to_store(given, rows):
+        for _ in extractor.compute_to_store(given, rows):
             pass
         audio = sum(map(len, given))
-        here = beside and feature.on_gpu
+        here = beside and extractor.on_gpu
         seconds = (time.perf_counter() - begin) / audio * everything / (1 if here else workers)
         total["here" if here else "beside"] += seconds
         parts.append(f"{key} {_duration(seconds)}")

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from extract.config import ExtractConfig
-from extract.features import Feature
+from extract.features import Extractors
 from extract.work import Job, Spent, do_job, do_jobs
 from featurestore.access.writer import StoreWriter
 from featurestore.shared.cluster import cluster
@@ -26,38 +26,36 @@ Done = tuple[Job, Spent]
 """A job that is done, and where its time went."""
 
 
-def run_jobs(
-    config: ExtractConfig, jobs: Sequence[Job], writer: StoreWriter, features: dict[str, Feature]
-) -> Iterator[Done]:
+def run_jobs(config: ExtractConfig, jobs: Sequence[Job], writer: StoreWriter, extractors: Extractors) -> Iterator[Done]:
     """Do all jobs, and yield each when it is done; those for a GPU and for CPUs apart, if there are both.
 
     Args:
         config: says how many workers there are, or gives the scheduler.
         jobs: to be done, in any order.
         writer: of the store, which the caller has locked.
-        features: by their names in the store.
+        extractors: of the features.
     """
     if not jobs:
         return
-    features = {key: feature for key, feature in features.items() if any(key in job.features for job in jobs)}
-    on_gpu = [key for key, feature in features.items() if feature.on_gpu]
+    extractors = {key: one for key, one in extractors.items() if any(key in job.features for job in jobs)}
+    on_gpu = [key for key, extractor in extractors.items() if extractor.on_gpu]
     here = [part for job in jobs if (part := job.only(on_gpu)).features]
-    there = [part for job in jobs if (part := job.only([*set(features) - set(on_gpu)])).features]
-    workers = count_workers(config, features, len(jobs), sum(job.seconds for job in jobs))
+    there = [part for job in jobs if (part := job.only([*set(extractors) - set(on_gpu)])).features]
+    workers = count_workers(config, extractors, len(jobs), sum(job.seconds for job in jobs))
     if here and there and config.scheduler is None and config.workers is None:
         cores = count_workers(config, {}, len(there), sum(job.seconds for job in there))
-        yield from side_by_side(do_jobs(here, writer, features), on_cluster(config, there, cores))
+        yield from side_by_side(do_jobs(here, writer, extractors), on_cluster(config, there, cores))
     elif config.scheduler is not None or workers > 1:
         yield from on_cluster(config, jobs, workers)
     else:
-        yield from do_jobs(jobs, writer, features)
+        yield from do_jobs(jobs, writer, extractors)
 
 
-def count_workers(config: ExtractConfig, features: dict[str, Feature], shards: int, seconds: float) -> int:
+def count_workers(config: ExtractConfig, extractors: Extractors, shards: int, seconds: float) -> int:
     """Return how many processes of this machine do the work on this many shards and seconds of audio."""
     if config.workers is not None:
         return min(shards, config.workers)
-    if any(feature.on_gpu for feature in features.values()):
+    if any(extractor.on_gpu for extractor in extractors.values()):
         return 1
     return min(shards, len(os.sched_getaffinity(0)), 1 + int(seconds / WORTH_A_WORKER))
 
@@ -147,13 +145,13 @@ def _for_workers(config: ExtractConfig) -> str:
 
 def _work(order: _Order, job: Job) -> Spent:
     """Do a job in a worker."""
-    return do_job(job, _writer(order), _features(order))
+    return do_job(job, _writer(order), _extractors(order))
 
 
 @lru_cache(maxsize=1)
-def _features(order: _Order) -> dict[str, Feature]:
-    """Return the features, whose weights stay loaded from job to job."""
-    return ExtractConfig.model_validate(json.loads(order.settings)).features()
+def _extractors(order: _Order) -> Extractors:
+    """Return the extractors, whose weights stay loaded from job to job."""
+    return ExtractConfig.model_validate(json.loads(order.settings)).build()
 
 
 @lru_cache(maxsize=1)

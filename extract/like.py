@@ -15,7 +15,7 @@ from featurestore.format.plan import FeatureSpec
 from featurestore.shared.errors import SerError
 
 if TYPE_CHECKING:
-    from extract.features import Feature
+    from extract.features import Extractor
 
 FOUND = ("weights", "tokenizer")
 """What settings do not determine: it must be as in the store, whatever settings are given."""
@@ -107,7 +107,7 @@ def _checkpoint(store: str, name: str, provenance: Mapping[str, Any]) -> dict[st
     )
 
 
-def compare(store: str, features: Mapping[str, Feature]) -> list[str]:
+def compare(store: str, extractors: Mapping[str, Extractor]) -> list[str]:
     """Return how features differ from those of a store because other settings are given.
 
     Raises:
@@ -115,11 +115,11 @@ def compare(store: str, features: Mapping[str, Feature]) -> list[str]:
     """
     unlike = []
     for part, specs in specs_of(store).items():
-        for key, feature in features.items():
-            if feature.name == part:
+        for key, extractor in extractors.items():
+            if extractor.feature.name == part:
                 there = specs.get(key) or next(iter(specs.values()))
-                differences = there.differences(feature.spec())
-                asked = _asked_otherwise(there, feature)
+                differences = there.differences(extractor.spec())
+                asked = _asked_otherwise(there, extractor)
                 bad = [one for one in differences if one.startswith(FOUND) or not asked]
                 if bad:
                     raise SerError(f"{key} differs from the one in {store}: {'; '.join(bad)}")
@@ -127,8 +127,8 @@ def compare(store: str, features: Mapping[str, Feature]) -> list[str]:
     return unlike
 
 
-def _asked_otherwise(spec: FeatureSpec, feature: Feature) -> bool:
+def _asked_otherwise(spec: FeatureSpec, extractor: Extractor) -> bool:
     """Return whether any setting of a feature differs from that in a store."""
     recorded = {**spec.provenance["settings"], "dtype": spec.dtype, "compress": spec.compress}
-    asked = {**feature.settings(), "dtype": feature.dtype, "compress": feature.compress}
+    asked = {**extractor.settings(), "dtype": extractor.feature.dtype, "compress": extractor.feature.compress}
     return any(asked[key] != recorded[key] for key in asked.keys() & recorded.keys() if key not in FOUND)

@@ -42,7 +42,7 @@ def decide(config: ExtractConfig, source: Source, writer: StoreWriter) -> dict[s
     there = writer.exists()
     if there and not config.grow:
         writer.plan(source.plan)
-    specs = {key: feature.spec() for key, feature in source.features.items()}
+    specs = {key: extractor.spec() for key, extractor in source.extractors.items()}
     if there and config.grow:
         check_growth(writer, source.plan, source.plans(specs))
     for key, spec in specs.items():
@@ -54,12 +54,12 @@ def survey(config: ExtractConfig, source: Source, writer: StoreWriter, report: R
     """Return the dataset with the columns that features compute from all audio; an existing store gets them, too."""
     table, places = source.plan.table, dict(source.places)
     workers = count_workers(config, {}, len(table), float(table["duration"].sum()))
-    for key, feature in source.features.items():
-        if feature.surveyed:
-            found = feature.survey(table, source.paths, _known(writer, key, source.plan), workers, report)
+    for key, extractor in source.extractors.items():
+        if surveyed := extractor.feature.surveyed:
+            found = extractor.survey(table, source.paths, _known(writer, key, source.plan), workers, report)
             found = _add_columns(writer, key, found)
-            table = table.assign(**{column: found[column] for column in feature.surveyed})
-            places[key] = place(feature, table)
+            table = table.assign(**{column: found[column] for column in surveyed})
+            places[key] = place(extractor, table)
     return replace(source, plan=replace(source.plan, table=table), places=places)
 
 
@@ -109,9 +109,9 @@ def plan(config: ExtractConfig, source: Source, specs: Mapping[str, FeatureSpec]
         writer.plan(source.plan)
     table = writer.table
     alone = table.index.equals(source.plan.table.index)  # the store holds nothing else
-    for key, feature in source.features.items():
+    for key, extractor in source.extractors.items():
         if not writer.has(key):
-            places = source.places[key] if alone else place(feature, table)
+            places = source.places[key] if alone else place(extractor, table)
             writer.plan_feature(key, places.plan(specs[key]))
     return _find_work(source, writer)
 
@@ -119,7 +119,7 @@ def plan(config: ExtractConfig, source: Source, specs: Mapping[str, FeatureSpec]
 def _find_work(source: Source, writer: StoreWriter) -> Work:
     table = writer.table
     of_others = set(table["shard"][~table.index.isin(source.plan.table.index)])
-    pending = {key: set(writer.pending(key)) for key in source.features}
+    pending = {key: set(writer.pending(key)) for key in source.extractors}
     todo, shards = sorted(set().union(*pending.values()) - of_others), table.groupby("shard")
     jobs = [_job(shards.get_group(number), source, number, pending) for number in todo]
     return Work(jobs, {key: sorted(numbers & of_others) for key, numbers in pending.items()})
@@ -127,10 +127,10 @@ def _find_work(source: Source, writer: StoreWriter) -> Work:
 
 def _job(rows: pd.DataFrame, source: Source, number: int, pending: Mapping[str, set[int]]) -> Job:
     """Return the job of one shard, given its rows of the table."""
-    columns = sorted({column for feature in source.features.values() for column in feature.columns})
+    columns = sorted({column for extractor in source.extractors.values() for column in extractor.feature.columns})
     known = zip(rows.index, rows["duration"], rows_of(rows, columns), strict=True)
     clips = [Clip(str(name), source.paths[str(name)].absolute(), seconds, row) for name, seconds, row in known]
-    features = tuple(key for key in source.features if number in pending[key])
+    features = tuple(key for key in source.extractors if number in pending[key])
     reasons = {key: source.places[key].failed for key in features}
     failed = {key: {c.name: reasons[key][c.name] for c in clips if c.name in reasons[key]} for key in features}
     return Job(number, features, clips, failed)

@@ -16,7 +16,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from extract.audio import SAMPLING_RATE, Wave
-from extract.features import NO_ROW, Computed, Feature, Row
+from extract.features import NO_ROW, Computed, Extractor, Feature, Row
 from featurestore.format.codec import Floats
 from featurestore.format.plan import FeatureSpec
 
@@ -26,6 +26,12 @@ class PraatFeature(Feature):
 
     hop: float = Field(default=0.01, gt=0)
     """Time between frames, in seconds."""
+
+
+class PraatExtractor(Extractor):
+    """Computes a feature with Praat."""
+
+    feature: PraatFeature
 
     @property
     @abstractmethod
@@ -42,21 +48,22 @@ class PraatFeature(Feature):
         """Return the frames (frames, channels) of a parselmouth sound that is at least as long as the window."""
 
     def remark(self, row: Row) -> str:
-        """Return what is odd about an utterance, given its `columns`; empty if nothing is."""
+        """Return what is odd about an utterance, given its `Feature.columns`; empty if nothing is."""
         return ""
 
     @override
     def spec(self) -> FeatureSpec:
         provenance = self.provenance("praat-parselmouth")
-        return self.as_spec(len(self.channels), self.hop, provenance, channels=self.channels)
+        return self.as_spec(len(self.channels), self.feature.hop, provenance, channels=self.channels)
 
     def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:
         """Return Praat's number of frames and the time of the first; one in the middle if its window does not fit."""
         middle, duration = samples * (1 / SAMPLING_RATE) / 2, self.duration(samples)
         if self.window > duration:
             return 1, middle
-        frames = math.floor((duration - self.window) / self.hop) + 1
-        return frames, middle - 0.5 * frames * self.hop + 0.5 * self.hop
+        hop = self.feature.hop
+        frames = math.floor((duration - self.window) / hop) + 1
+        return frames, middle - 0.5 * frames * hop + 0.5 * hop
 
     def duration(self, samples: int) -> float:
         """Return the duration that Praat analyses, in seconds, rounded as it does: a last bit can decide on a frame."""
@@ -68,7 +75,8 @@ class PraatFeature(Feature):
 
         for position, (wave, row) in enumerate(zip(waves, rows or [NO_ROW] * len(waves), strict=True)):
             if self.window > self.duration(len(wave)):
-                flag = f"shorter than the window of {self.name}, {1000 * self.window:.4g} ms: its one frame is zero"
+                window = f"the window of {self.feature.name}, {1000 * self.window:.4g} ms"
+                flag = f"shorter than {window}: its one frame is zero"
                 yield Computed(position, np.zeros((1, 1, len(self.channels)), np.float32), flag)
             else:
                 frames = self.analyse(parselmouth.Sound(wave.astype(np.float64), SAMPLING_RATE), row)

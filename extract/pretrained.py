@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from extract.encoders.checkpoint import MODELS, Checkpoint, find, hash_weights, load_config, short_names
 from extract.encoders.private import commit_of
-from extract.features import Feature, versions_of
+from extract.features import Extractor, Feature, versions_of
 from featurestore.shared.device import find_device
 
 if TYPE_CHECKING:
@@ -44,20 +44,26 @@ class PretrainedFeature(Feature):
         """The short name of the checkpoint, or the name of its folder."""
         return os.path.basename(os.path.abspath(self.checkpoint))
 
+
+class PretrainedExtractor(Extractor):
+    """Computes a feature with a frozen checkpoint."""
+
+    feature: PretrainedFeature
+
     @override
     def settings(self) -> dict[str, Any]:
         settings = super().settings()
         kept = {key: value for key, value in settings.items() if key not in NO_DIFFERENCE}
-        return {**kept, "checkpoint": self.short_name}
+        return {**kept, "checkpoint": self.feature.short_name}
 
     @cached_property
     def _checkpoint(self) -> Checkpoint:
-        found = find(self.checkpoint)
-        return found.model_copy(update={"revision": self.revision}) if self.revision else found
+        found, revision = find(self.feature.checkpoint), self.feature.revision
+        return found.model_copy(update={"revision": revision}) if revision else found
 
     @cached_property
     def _config(self) -> Any:
-        return load_config(self._checkpoint, self.models)
+        return load_config(self._checkpoint, self.feature.models)
 
     def source(self) -> dict[str, Any]:
         """Return the origin of the checkpoint, for the provenance: its name on the hub or its folder, its commit."""
@@ -73,6 +79,12 @@ class ModelFeature(PretrainedFeature):
 
     device: str | None = None
     """``cpu``, ``cuda``, ``cuda:1`` …; when absent the first GPU, or the CPU."""
+
+
+class ModelExtractor(PretrainedExtractor):
+    """Computes a feature with a forward pass of the frozen model."""
+
+    feature: ModelFeature
 
     @property
     @override
@@ -93,4 +105,4 @@ class ModelFeature(PretrainedFeature):
     def _device(self) -> torch.device:
         import torch
 
-        return find_device(torch, self.device)
+        return find_device(torch, self.feature.device)

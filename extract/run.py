@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from extract.config import ExtractConfig
-from extract.features import Report
+from extract.features import Extractors, Report
 from extract.jobs import run_jobs
 from extract.labels import join_notes
 from extract.planning import Work, check_disk, decide, plan, survey
@@ -42,17 +42,18 @@ class Summary:
     speed: str = ""
 
 
-def extract(config: ExtractConfig, report: Report = lambda *_: None) -> Summary:
+def extract(config: ExtractConfig, report: Report = lambda *_: None, extractors: Extractors | None = None) -> Summary:
     """Run an extraction, or continue one that was interrupted.
 
     Args:
         config: the settings.
         report: told how much is done, of how much, and how fast; first of the survey, if there is one.
+        extractors: of its features, if they are built already.
 
     Raises:
         SerError: if there is nothing to extract, an existing store contradicts the settings, or the disk has no room.
     """
-    source = read_source(config)
+    source = read_source(config, config.build() if extractors is None else extractors)
     if source.lacking and not config.dataset.allow_partial:
         raise DatasetError(f"{source.lacking}: complete it, or go on with --allow-partial; --plan shows what is there")
     writer = StoreWriter(config.store_path())
@@ -68,11 +69,11 @@ def extract(config: ExtractConfig, report: Report = lambda *_: None) -> Summary:
 
 def _do(work: Work, config: ExtractConfig, source: Source, writer: StoreWriter, report: Report) -> str:
     """Write the shards that are missing, and return how fast that was."""
-    total = float(source.plan.table["duration"].sum()) * len(source.features)
+    total = float(source.plan.table["duration"].sum()) * len(source.extractors)
     left = sum(job.seconds * len(job.features) for job in work.jobs)
     missing = {key for job in work.jobs for key in job.features}
     speed, done, start, spent = "", 0.0, time.perf_counter(), Spent()
-    for job, seconds in run_jobs(config, work.jobs, writer, source.features):
+    for job, seconds in run_jobs(config, work.jobs, writer, source.extractors):
         done += job.seconds * len(job.features)
         spent.update(seconds)
         speed = describe_speed(done / len(missing), time.perf_counter() - start, spent)
@@ -102,7 +103,7 @@ def _commit(work: Work, source: Source, writer: StoreWriter, speed: str) -> Summ
     table = source.plan.table
     summary = Summary(writer.path, len(table), float(table["duration"].sum()), source.plan.left_out, speed=speed)
     summary.flagged |= {str(name): flag for name, flag in table["flags"].items() if flag}
-    for key in source.features:
+    for key in source.extractors:
         if work.of_others[key]:
             summary.unfinished.append(f"{key}: {_whose(work.of_others[key], source, writer)}; extract these, too")
             continue

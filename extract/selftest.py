@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from extract.audio import SAMPLING_RATE, Wave
-from extract.features.encoder import Encoder
+from extract.features.encoder import Encoder, EncoderExtractor
 from extract.speech import VOICES, speak
 from featurestore.format.codec import Floats
 from featurestore.shared.command import say, say_table
@@ -28,9 +28,9 @@ def say_selftest(encoder: Encoder) -> int:
     Returns:
         The exit code: 0 if all are within the limits, otherwise 1.
     """
-    waves = speech_for(encoder)
     settings = {**encoder.to_dict(), "batch_seconds": BATCH_SECONDS}
-    batched, precise = (Encoder(**{**settings, "precision": p}) for p in (encoder.precision, "float32"))
+    batched, precise = (Encoder(**{**settings, "precision": p}).build() for p in (encoder.precision, "float32"))
+    waves = speech_for(batched)
     together = compute_shuffled(batched, waves)
     rows, passed = [], True
     for i, wave in enumerate(waves):
@@ -48,13 +48,13 @@ def say_selftest(encoder: Encoder) -> int:
     return 0 if passed else 1
 
 
-def compute_shuffled(encoder: Encoder, waves: Sequence[Wave]) -> dict[int, Floats]:
+def compute_shuffled(encoder: EncoderExtractor, waves: Sequence[Wave]) -> dict[int, Floats]:
     """Return the states (layers, frames, dim) of each waveform by its position, computed in a shuffled order."""
     order = np.random.default_rng(SEED).permutation(len(waves))
     return {int(order[one.position]): one.frames for one in encoder.compute([waves[i] for i in order])}
 
 
-def speech_for(encoder: Encoder) -> list[Wave]:
+def speech_for(encoder: EncoderExtractor) -> list[Wave]:
     """Return speech of each length in `SECONDS` that is not too short for the encoder, at different levels.
 
     A sentence is repeated until it is long enough.

@@ -16,7 +16,7 @@ import pandas as pd
 
 from extract.audio import SAMPLING_RATE, AudioError, count_samples, file_size
 from extract.config import ExtractConfig
-from extract.features import Feature
+from extract.features import Extractor, Extractors
 from extract.labels import Labels, join_notes, readable
 from extract.reasons import EXAMPLES, group, write_list
 from featurestore.format.plan import FeaturePlan, FeatureSpec, Plan
@@ -47,14 +47,14 @@ class Source:
     """A dataset whose audio headers have been read.
 
     Attributes:
-        features: to extract, by their names in the store.
+        extractors: of the features to extract.
         plan: what the store should hold.
         paths: of the audio, by name.
         places: of each feature the frames of the utterances of the plan.
         lacking: a message if utterances of the dataset are missing; empty if it is complete.
     """
 
-    features: dict[str, Feature]
+    extractors: Extractors
     plan: Plan
     paths: dict[str, Path]
     places: dict[str, Places]
@@ -72,7 +72,7 @@ class Measured(NamedTuple):
     size: int
 
 
-def read_source(config: ExtractConfig) -> Source:
+def read_source(config: ExtractConfig, extractors: Extractors) -> Source:
     """Read the labels and the audio headers; an utterance without usable audio is left out, with the reason.
 
     The plan does not depend on the features, so that others can be added later: an utterance of which a feature cannot
@@ -81,8 +81,7 @@ def read_source(config: ExtractConfig) -> Source:
     Raises:
         SerError: if no feature is asked for, or none can be computed of any utterance.
     """
-    features = config.features()
-    if not features:
+    if not extractors:
         raise SerError("nothing to extract: give --encoder NAME|DIR, or --features NAME,NAME")
     labels = config.dataset.read()
     lacking = config.dataset.lacking(labels)
@@ -91,19 +90,19 @@ def read_source(config: ExtractConfig) -> Source:
     folder = config.dataset.audio_folder()
     paths = {name: folder / path for name, path in zip(labels.table.index, labels.table["path"], strict=True)}
     measured = _measure(paths, left_out)
-    table = _without_surveyed(labels.table.loc[list(measured)], features)
+    table = _without_surveyed(labels.table.loc[list(measured)], extractors)
     table = table.assign(duration=np.array([one.samples for one in measured.values()]) / SAMPLING_RATE)
     table = _flag_copies(table, paths, measured)
-    places = {key: place(feature, table) for key, feature in features.items()}
+    places = {key: place(extractor, table) for key, extractor in extractors.items()}
     if all(len(one.failed) == len(table) for one in places.values()):
         raise SerError(_nothing_left(config, left_out | next(iter(places.values())).failed))
     plan = Plan.make(table, config.shard_seconds, dataset=config.dataset.name, ranges=labels.ranges, left_out=left_out)
-    return Source(features, plan, paths, places, lacking)
+    return Source(extractors, plan, paths, places, lacking)
 
 
-def _without_surveyed(table: pd.DataFrame, features: dict[str, Feature]) -> pd.DataFrame:
+def _without_surveyed(table: pd.DataFrame, extractors: Extractors) -> pd.DataFrame:
     """Return the table without the columns that features compute; a warning says which ones the labels had."""
-    found = [column for feature in features.values() for column in feature.surveyed if column in table]
+    found = [column for one in extractors.values() for column in one.feature.surveyed if column in table]
     if found:
         message = "the labels' columns %s are not used: they are computed from the audio"
         logging.getLogger(__name__).warning(message, ", ".join(found))
@@ -129,14 +128,14 @@ def _only(labels: Labels, split: str | None) -> Labels:
     return replace(labels, table=labels.table[splits == split])
 
 
-def place(feature: Feature, table: pd.DataFrame) -> Places:
+def place(extractor: Extractor, table: pd.DataFrame) -> Places:
     """Return the number of frames of a feature for each utterance, 0 where it cannot be computed."""
     frames, times, failed = np.zeros(len(table), np.int64), np.zeros(len(table)), {}
     samples = np.rint(table["duration"].to_numpy() * SAMPLING_RATE).astype(np.int64).tolist()
-    rows = rows_of(table, feature.columns)
+    rows = rows_of(table, extractor.feature.columns)
     for i, (name, count) in enumerate(zip(table.index, samples, strict=True)):
         try:
-            frames[i], times[i] = feature.place(count, rows[i])
+            frames[i], times[i] = extractor.place(count, rows[i])
         except ValueError as error:
             failed[name] = str(error)
     return Places(frames, times, failed)

@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from extract.encoders.checkpoint import TEXT_MODELS, load_with, short_names
 from extract.features import Row
-from extract.pretrained import PretrainedFeature
+from extract.pretrained import PretrainedExtractor, PretrainedFeature
 from featurestore.shared.errors import SerError
 
 COUNTED_FROM_PADDING = ("roberta", "xlm-roberta")
@@ -48,6 +48,12 @@ class TranscriptFeature(PretrainedFeature):
     def columns(self) -> tuple[str, ...]:
         return ("transcript",)
 
+
+class TranscriptExtractor(PretrainedExtractor):
+    """Computes a feature of the tokens of a transcript."""
+
+    feature: TranscriptFeature
+
     def settings(self) -> dict[str, Any]:
         """Return the settings, and the SHA-256 of the tokenizer's vocabulary."""
         vocabulary = json.dumps(sorted(self._tokenizer.get_vocab().items())).encode()
@@ -75,11 +81,10 @@ class TranscriptFeature(PretrainedFeature):
         )
         tokens = Tokens(text, found["input_ids"], found["offset_mapping"], [*map(bool, found["special_tokens_mask"])])
         if all(tokens.special):
-            raise ValueError(f"{self.short_name} finds no token in its transcript {text[:40]!r}")
+            raise ValueError(f"{self.feature.short_name} finds no token in its transcript {text[:40]!r}")
         if len(tokens.ids) > self._most_tokens:
-            raise ValueError(
-                f"its transcript has {len(tokens.ids)} tokens, {self.short_name} takes at most {self._most_tokens}"
-            )
+            most = f"{self.feature.short_name} takes at most {self._most_tokens}"
+            raise ValueError(f"its transcript has {len(tokens.ids)} tokens, {most}")
         return tokens
 
     @cached_property

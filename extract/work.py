@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import Any, NamedTuple, Self
 
 from extract.audio import SAMPLING_RATE, AudioError, Recording, Wave, read_recording
-from extract.features import Computed, Feature, Stored
+from extract.features import Computed, Extractors, Stored
 from extract.labels import readable
 from featurestore.access.feature_shard import FeatureShard
 from featurestore.access.writer import StoreWriter
@@ -71,15 +71,15 @@ class Job:
         return replace(self, features=tuple(key for key in self.features if key in features))
 
 
-def do_job(job: Job, writer: StoreWriter, features: dict[str, Feature]) -> Spent:
+def do_job(job: Job, writer: StoreWriter, extractors: Extractors) -> Spent:
     """Do a job, and return where the time went."""
     spent: Spent = Counter()
     with _measured(spent, READING):
         recordings: Recordings = {clip.name: _try_read(clip) for clip in job.clips}
-    return spent + _write(job, recordings, writer, features)
+    return spent + _write(job, recordings, writer, extractors)
 
 
-def do_jobs(jobs: Sequence[Job], writer: StoreWriter, features: dict[str, Feature]) -> Generator[tuple[Job, Spent]]:
+def do_jobs(jobs: Sequence[Job], writer: StoreWriter, extractors: Extractors) -> Generator[tuple[Job, Spent]]:
     """Do jobs one after another, decoding the audio of the next one meanwhile; yield each with `do_job`'s result."""
     with ThreadPoolExecutor() as pool:
         ahead: deque[dict[str, Future[Recording | str]]] = deque()
@@ -88,10 +88,10 @@ def do_jobs(jobs: Sequence[Job], writer: StoreWriter, features: dict[str, Featur
             spent: Spent = Counter()
             with _measured(spent, READING):
                 recordings: Recordings = {name: future.result() for name, future in ahead.popleft().items()}
-            yield job, spent + _write(job, recordings, writer, features)
+            yield job, spent + _write(job, recordings, writer, extractors)
 
 
-def _write(job: Job, recordings: Recordings, writer: StoreWriter, features: dict[str, Feature]) -> Spent:
+def _write(job: Job, recordings: Recordings, writer: StoreWriter, extractors: Extractors) -> Spent:
     rows = {clip.name: clip.row for clip in job.clips}
     spent: Spent = Counter()
     for key in job.features:
@@ -105,7 +105,7 @@ def _write(job: Job, recordings: Recordings, writer: StoreWriter, features: dict
                 else:
                     shard.fail(name, str(reason))
             names = list(good)
-            computed = features[key].compute_to_store(list(good.values()), [rows[name] for name in names])
+            computed = extractors[key].compute_to_store(list(good.values()), [rows[name] for name in names])
             _write_behind(shard, names, key, computed, spent)
     return spent
 

@@ -58,12 +58,17 @@ def versions_of(*packages: str) -> dict[str, str]:
 
 
 class Feature(Component, ABC):
-    """Something computed from the waveform, frame by frame."""
+    """Something to compute from the waveform, frame by frame: its settings, with which `build` makes its extractor."""
 
     dtype: Dtype = "float32"
     """How its frames are stored."""
     compress: Compress | None = None
     """Compress the frames without loss: for archives, since reading is slower."""
+
+    @property
+    def key(self) -> str:
+        """The feature's name in the store."""
+        return self.name
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -72,17 +77,26 @@ class Feature(Component, ABC):
 
     @property
     def surveyed(self) -> tuple[str, ...]:
-        """Those of `columns` that `survey` computes; values in the labels are ignored."""
+        """Those of `columns` that `Extractor.survey` computes; values in the labels are ignored."""
         return ()
 
-    @property
-    def key(self) -> str:
-        """The feature's name in the store."""
-        return self.name
+    @abstractmethod
+    def build(self) -> Extractor:
+        """Return what computes it; a model is loaded when it is needed first."""
+
+
+class Extractor(ABC):
+    """What computes a feature, and keeps what it has loaded."""
+
+    feature: Feature
+    """The settings; each subclass says of which feature."""
+
+    def __init__(self, feature: Feature) -> None:
+        self.feature = feature
 
     @property
     def on_gpu(self) -> bool:
-        """Whether it is computed on a GPU."""
+        """Whether it computes on a GPU."""
         return False
 
     @abstractmethod
@@ -97,8 +111,8 @@ class Feature(Component, ABC):
             layers=layers,
             dim=dim,
             hop=hop,
-            dtype=self.dtype,
-            compress=self.compress,
+            dtype=self.feature.dtype,
+            compress=self.feature.compress,
             channels=channels,
             provenance=provenance,
         )
@@ -107,13 +121,18 @@ class Feature(Component, ABC):
         """Return the settings, and the versions of the ``packages`` that compute the feature."""
         return {"settings": self.settings(), "versions": versions_of(*packages)}
 
+    def settings(self) -> dict[str, Any]:
+        """Return the settings that determine the values of the feature, without those of its storage."""
+        settings = self.feature.to_dict()
+        return {key: value for key, value in settings.items() if key not in ("dtype", "compress")}
+
     @abstractmethod
     def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:
         """Return the number of frames of a waveform and the time of the first one's centre, in seconds.
 
         Args:
             samples: its length at 16 kHz.
-            row: the utterance's `columns`.
+            row: the utterance's `Feature.columns`.
 
         Raises:
             ValueError: with the reason, if the feature cannot be computed from this utterance.
@@ -125,17 +144,17 @@ class Feature(Component, ABC):
 
         Args:
             waves: waveforms at 16 kHz, float32.
-            rows: the `columns` of each, where there are any.
+            rows: the `Feature.columns` of each, where there are any.
         """
 
     def compute_to_store(self, waves: Sequence[Any], rows: Sequence[Row] = ()) -> Iterator[Computed | Stored]:
-        """Yield the same as `compute`; a feature may encode it for the store itself."""
+        """Yield the same as `compute`; an extractor may encode it for the store itself."""
         yield from self.compute(waves, rows)
 
     def survey(
         self, table: pd.DataFrame, paths: Mapping[str, Path], known: pd.DataFrame, workers: int, report: Report
     ) -> pd.DataFrame:
-        """Return the `surveyed` columns, computed from all of the audio before extraction; most features have none.
+        """Return the surveyed columns, computed from all of the audio before extraction; most features have none.
 
         Args:
             table: of the utterances to be extracted, indexed by name.
@@ -146,7 +165,6 @@ class Feature(Component, ABC):
         """
         return table[[]]
 
-    def settings(self) -> dict[str, Any]:
-        """Return the settings that determine the values of the feature, without those of its storage."""
-        settings = self.to_dict()
-        return {key: value for key, value in settings.items() if key not in ("dtype", "compress")}
+
+Extractors = dict[str, Extractor]
+"""Extractors by the names of their features in the store."""

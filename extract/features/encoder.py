@@ -17,7 +17,7 @@ from extract.audio import SAMPLING_RATE, Wave
 from extract.encoders.checkpoint import load_model, load_normalize
 from extract.encoders.device import compute_exactly
 from extract.features import NO_ROW, Computed, Row, Stored
-from extract.pretrained import ModelFeature
+from extract.pretrained import ModelExtractor, ModelFeature
 from featurestore.access.batch_order import batch_order
 from featurestore.format.codec import Dtype, Floats
 from featurestore.format.plan import FeatureSpec
@@ -68,33 +68,44 @@ class Encoder(ModelFeature):
         return self.short_name
 
     @override
+    def build(self) -> EncoderExtractor:
+        return EncoderExtractor(self)
+
+
+class EncoderExtractor(ModelExtractor):
+    """See `Encoder`."""
+
+    feature: Encoder
+
+    @override
     def settings(self) -> dict[str, Any]:
         window = self._window_frames and round(self._window_frames * HOP, 6)
-        overlap = self.overlap if window else None
+        overlap = self.feature.overlap if window else None
         return {**super().settings(), "normalize": self._normalize, "window": window, "overlap": overlap}
 
     @cached_property
     def _layers(self) -> list[int]:
         """The numbers of the layers that are stored."""
-        count = self._config.num_hidden_layers + 1
-        wrong = [number for number in self.layers or () if not 0 <= number < count]
-        if wrong or self.layers == () or len(set(self.layers or ())) < len(self.layers or ()):
-            found = f"encoder.layers={list(self.layers or ())}"
-            raise SerError(f"{found}: expected one or more of the layers 0 to {count - 1} of {self.key}, each once")
-        return list(range(count)) if self.layers is None else list(self.layers)
+        count, layers = self._config.num_hidden_layers + 1, self.feature.layers
+        if layers is None:
+            return list(range(count))
+        if not layers or len(set(layers)) < len(layers) or not set(layers) <= {*range(count)}:
+            expected = f"expected one or more of the layers 0 to {count - 1} of {self.feature.key}, each once"
+            raise SerError(f"encoder.layers={list(layers)}: {expected}")
+        return list(layers)
 
     @override
     def spec(self) -> FeatureSpec:
         origin = self.origin(self._backbone.model, "torch", "transformers")
-        return self.as_spec(self._config.hidden_size, HOP * self.time_pool, origin, layers=len(self._layers))
+        return self.as_spec(self._config.hidden_size, HOP * self.feature.time_pool, origin, layers=len(self._layers))
 
     @override
     def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:
         frames = self._family.count_frames(samples)
         if frames == 0:
-            raise ValueError(f"{1000 * samples / SAMPLING_RATE:.4g} ms is shorter than one frame of {self.key}")
-        centre = (min(self.time_pool, frames) - 1) / 2 * HOP
-        return -(-frames // self.time_pool), self._family.FIRST_FRAME + centre
+            raise ValueError(f"{1000 * samples / SAMPLING_RATE:.4g} ms is shorter than one frame of {self.feature.key}")
+        pooled = self.feature.time_pool
+        return -(-frames // pooled), self._family.FIRST_FRAME + (min(pooled, frames) - 1) / 2 * HOP
 
     def compute(self, waves: Sequence[Wave], rows: Sequence[Row] = ()) -> Iterator[Computed]:
         """Yield the hidden states of each waveform, in batches of similar length.
@@ -108,7 +119,7 @@ class Encoder(ModelFeature):
             for i, states in self._encode(self._backbone, waves):
                 found = states.float().cpu().numpy()
                 if np.isfinite(found).all():
-                    yield Computed(i, mean_over_time(found, self.time_pool))
+                    yield Computed(i, mean_over_time(found, self.feature.time_pool))
                 else:
                     yield self._again(i, waves[i])
 
@@ -116,8 +127,8 @@ class Encoder(ModelFeature):
         """Yield the same as `compute`; a GPU encodes it for the store, and copies it while the next is computed."""
         from extract.encoders.transfer import Outbox
 
-        if self.on_gpu and self.time_pool == 1:
-            yield from self.send(waves, Outbox(self._device, self.dtype))
+        if self.on_gpu and self.feature.time_pool == 1:
+            yield from self.send(waves, Outbox(self._device, self.feature.dtype))
         else:
             yield from self.compute(waves, rows)
 
@@ -137,9 +148,9 @@ class Encoder(ModelFeature):
 
     def _again(self, i: int, wave: Wave) -> Computed:
         ((_, states),) = self._encode(self._precise, [wave])
-        flag = f"computed in float32: {self.precision} gave values that cannot be stored"
-        flag = "" if self.precision == "float32" else flag
-        return Computed(i, mean_over_time(states.float().cpu().numpy(), self.time_pool), flag)
+        precision = self.feature.precision
+        flag = "" if precision == "float32" else f"computed in float32: {precision} gave values that cannot be stored"
+        return Computed(i, mean_over_time(states.float().cpu().numpy(), self.feature.time_pool), flag)
 
     def _encode(self, backbone: Backbone, waves: Sequence[Wave]) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield the position and the hidden states (layers, frames, dim) of each waveform, on the encoder's device."""
@@ -157,17 +168,17 @@ class Encoder(ModelFeature):
         except RuntimeError as error:
             if not is_lack_of_memory(error):
                 raise
-            longest = max(map(len, waves)) / SAMPLING_RATE
+            longest, said = max(map(len, waves)) / SAMPLING_RATE, str(error).splitlines()[0]
             raise SerError(
-                f"{self.key} ran out of memory on {self._device}; the longest utterance has {longest:.0f} s: cut long "
-                f"ones into windows with encoder.window=30, or use fewer --workers ({str(error).splitlines()[0]})"
+                f"{self.feature.key} ran out of memory on {self._device}; the longest utterance has {longest:.0f} s: "
+                f"cut long ones into windows with encoder.window=30, or use fewer --workers ({said})"
             ) from None
 
     def _encode_short(self, backbone: Backbone, waves: Sequence[Wave]) -> Iterator[tuple[int, torch.Tensor]]:
         """Yield the states of waveforms that fit into one window."""
         lengths = [self._family.count_frames(len(wave)) for wave in waves]
         short = [i for i, length in enumerate(lengths) if length <= (self._window_frames or length)]
-        encoded = [lengths[i] if self.trim else max(lengths[i], self._family.LEAST_FRAMES) for i in short]
+        encoded = [lengths[i] if self.feature.trim else max(lengths[i], self._family.LEAST_FRAMES) for i in short]
         for batch in batch_order(encoded, frames=self._batch_frames):
             chosen = [short[position] for position in batch.tolist()]
             found = self._transform(backbone, [backbone.front(waves[i]) for i in chosen])
@@ -181,7 +192,7 @@ class Encoder(ModelFeature):
             frames = self._family.count_frames(len(wave))
             if most is None or frames <= most:
                 continue
-            windows = cut_windows(frames, most, round(self.overlap / HOP))
+            windows = cut_windows(frames, most, round(self.feature.overlap / HOP))
             fronts = backbone.fronts(wave, windows)
             size = max(1, self._batch_frames // len(fronts[0]))
             found: list[torch.Tensor] = []
@@ -191,7 +202,7 @@ class Encoder(ModelFeature):
 
     @property
     def _batch_frames(self) -> int:
-        return max(1, round(self.batch_seconds / HOP))
+        return max(1, round(self.feature.batch_seconds / HOP))
 
     def _transform(self, backbone: Backbone, fronts: list[torch.Tensor]) -> list[torch.Tensor]:
         """Return the hidden states (layers, frames, dim) of a batch; if memory does not suffice, half by half."""
@@ -208,7 +219,7 @@ class Encoder(ModelFeature):
         import torch
 
         states = backbone.transform(fronts)
-        if self.hidden_states in backbone.NORMED_BY and backbone.final_norm is not None:
+        if self.feature.hidden_states in backbone.NORMED_BY and backbone.final_norm is not None:
             states[-1] = backbone.final_norm(states[-1])
         chosen = torch.stack([states[layer] for layer in self._layers])
         return list(chosen.split([len(front) for front in fronts], dim=1))
@@ -216,22 +227,21 @@ class Encoder(ModelFeature):
     @cached_property
     def _window_frames(self) -> int | None:
         """The most frames that the transformer sees at once."""
-        most = self._family.MOST_FRAMES
-        if self.window is not None:
-            asked = round(self.window / HOP)
+        most, window, overlap = self._family.MOST_FRAMES, self.feature.window, self.feature.overlap
+        if window is not None:
+            asked = round(window / HOP)
             if asked < 1 or (most and asked > most):
-                expected = f"at most {most * HOP:g} s, as {self.key} has them" if most else f"at least {HOP:g} s"
-                raise SerError(f"encoder.window={self.window:g}: expected windows of {expected}")
+                limit = f"at most {most * HOP:g} s, as {self.feature.key} has them" if most else f"at least {HOP:g} s"
+                raise SerError(f"encoder.window={window:g}: expected windows of {limit}")
             most = asked
-        if most and round(self.overlap / HOP) >= most:
-            raise SerError(
-                f"encoder.overlap={self.overlap:g}: expected less than the window, which is {most * HOP:g} s"
-            )
+        if most and round(overlap / HOP) >= most:
+            raise SerError(f"encoder.overlap={overlap:g}: expected less than the window, which is {most * HOP:g} s")
         return most
 
     @property
     def _normalize(self) -> bool:
-        return load_normalize(self._checkpoint) if self.normalize is None else self.normalize
+        asked = self.feature.normalize
+        return load_normalize(self._checkpoint) if asked is None else asked
 
     @cached_property
     def _family(self) -> type[Backbone]:
@@ -241,11 +251,11 @@ class Encoder(ModelFeature):
 
     @cached_property
     def _backbone(self) -> Backbone:
-        return self._load(self.precision)
+        return self._load(self.feature.precision)
 
     @cached_property
     def _precise(self) -> Backbone:
-        return self._backbone if self.precision == "float32" else self._load("float32")
+        return self._backbone if self.feature.precision == "float32" else self._load("float32")
 
     def _load(self, precision: str) -> Backbone:
         import torch
@@ -254,7 +264,7 @@ class Encoder(ModelFeature):
 
         compute_exactly(self._device)
         model = load_model(self._checkpoint).to(self._device, getattr(torch, precision))
-        return self._family(model, Preprocessing(self._normalize, self.epsilon, self.trim))
+        return self._family(model, Preprocessing(self._normalize, self.feature.epsilon, self.feature.trim))
 
 
 def is_lack_of_memory(error: RuntimeError) -> bool:

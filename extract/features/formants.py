@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from extract.audio import SAMPLING_RATE
 from extract.features import NO_ROW, Row
-from extract.praat import PraatFeature
+from extract.praat import PraatExtractor, PraatFeature
 from featurestore.format.codec import Floats
 
 
@@ -27,26 +27,37 @@ class Formants(PraatFeature):
     window_length: float = Field(default=0.025, gt=0)
     """The effective length of the window, in seconds; the window itself is twice as long."""
 
+    @override
+    def build(self) -> FormantsExtractor:
+        return FormantsExtractor(self)
+
+
+class FormantsExtractor(PraatExtractor):
+    """See `Formants`."""
+
+    feature: Formants
+
     @property
     @override
     def channels(self) -> tuple[str, ...]:
-        return tuple(f"{what}{n}" for n in range(1, self.count + 1) for what in ("f", "bandwidth", "found"))
+        return tuple(f"{what}{n}" for n in range(1, self.feature.count + 1) for what in ("f", "bandwidth", "found"))
 
     @property
     def window(self) -> float:
         """The length of the analysis window, in seconds."""
-        return 2 * self.window_length
+        return 2 * self.feature.window_length
 
     def duration(self, samples: int) -> float:
         """Return the duration after Praat's own resampling to twice the ceiling, in seconds."""
-        rate = 2 * self.ceiling
+        rate = 2 * self.feature.ceiling
         return math.floor(samples / SAMPLING_RATE * rate + 0.5) * (1 / rate)
 
     @override
     def analyse(self, sound: Any, row: Row = NO_ROW) -> Floats:
-        found = sound.to_formant_burg(self.hop, self.looked_for, self.ceiling, self.window_length)
+        asked = self.feature
+        found = sound.to_formant_burg(asked.hop, asked.looked_for, asked.ceiling, asked.window_length)
         columns = []
-        for n in range(1, self.count + 1):
+        for n in range(1, self.feature.count + 1):
             frequency = np.array([found.get_value_at_time(n, time) for time in found.xs()])
             bandwidth = np.array([found.get_bandwidth_at_time(n, time) for time in found.xs()])
             there = np.isfinite(frequency) & np.isfinite(bandwidth)

@@ -8,7 +8,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from extract.features import NO_ROW, Row
-from extract.praat import PraatFeature
+from extract.praat import PraatExtractor, PraatFeature
 from featurestore.format.codec import Floats
 
 
@@ -18,6 +18,16 @@ class Intensity(PraatFeature):
     floor: float = Field(default=75.0, gt=0)
     """The lowest F0, in Hz, above which the periods of the voice do not show in the contour."""
 
+    @override
+    def build(self) -> IntensityExtractor:
+        return IntensityExtractor(self)
+
+
+class IntensityExtractor(PraatExtractor):
+    """See `Intensity`."""
+
+    feature: Intensity
+
     @property
     @override
     def channels(self) -> tuple[str, ...]:
@@ -26,8 +36,8 @@ class Intensity(PraatFeature):
     @property
     def window(self) -> float:
         """The length of the analysis window, in seconds."""
-        return 6.4 / self.floor
+        return 6.4 / self.feature.floor
 
     @override
     def analyse(self, sound: Any, row: Row = NO_ROW) -> Floats:
-        return sound.to_intensity(self.floor, self.hop, subtract_mean=True).values.T.clip(min=0.0)
+        return sound.to_intensity(self.feature.floor, self.feature.hop, subtract_mean=True).values.T.clip(min=0.0)

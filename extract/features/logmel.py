@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from typing_extensions import override
 
 from extract.audio import SAMPLING_RATE, Wave
-from extract.features import NO_ROW, Computed, Feature, Row
+from extract.features import NO_ROW, Computed, Extractor, Feature, Row
 from featurestore.format.codec import Dtype, Floats
 from featurestore.format.plan import FeatureSpec
 from featurestore.shared.errors import SerError
@@ -57,10 +57,20 @@ class LogMel(Feature):
             raise ValueError("found reference or top_db with unit=ln, expected unit=db: they are for decibels")
         return self
 
+    @override
+    def build(self) -> LogMelExtractor:
+        return LogMelExtractor(self)
+
+
+class LogMelExtractor(Extractor):
+    """See `LogMel`."""
+
+    feature: LogMel
+
     @property
     def dim(self) -> int:
         """The number of values of a frame."""
-        return self.n_mels
+        return self.feature.n_mels
 
     def spec(self) -> FeatureSpec:
         """Return what the feature is.
@@ -70,18 +80,20 @@ class LogMel(Feature):
         """
         empty = np.flatnonzero(~self._filters.numpy().any(axis=0)).tolist()
         if empty:
-            raise SerError(f"the mel bands {empty} of {self.n_mels} hold no bin of the Fourier transform: raise n_fft")
-        return self.as_spec(self.dim, self.hop_length / SAMPLING_RATE, self.provenance("torch", "transformers"))
+            bands = f"the mel bands {empty} of {self.feature.n_mels}"
+            raise SerError(f"{bands} hold no bin of the Fourier transform: raise n_fft")
+        hop = self.feature.hop_length / SAMPLING_RATE
+        return self.as_spec(self.dim, hop, self.provenance("torch", "transformers"))
 
     def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:
         """Return the number of frames and the time of the first.
 
-        >>> LogMel().place(16_000)
+        >>> LogMel().build().place(16_000)
         (101, 0.0)
         """
-        if self.padding == "reflect" and samples <= self.n_fft // 2:
-            raise ValueError(f"{samples} samples are too few to be reflected over {self.n_fft // 2}")
-        return samples // self.hop_length + 1, 0.0
+        if self.feature.padding == "reflect" and samples <= self.feature.n_fft // 2:
+            raise ValueError(f"{samples} samples are too few to be reflected over {self.feature.n_fft // 2}")
+        return samples // self.feature.hop_length + 1, 0.0
 
     @override
     def compute(self, waves: Sequence[Wave], rows: Sequence[Row] = ()) -> Iterator[Computed]:
@@ -92,23 +104,24 @@ class LogMel(Feature):
         """Return the log-mel energies (frames, n_mels) of a waveform."""
         import torch
 
+        asked = self.feature
         spectrum = torch.stft(
             torch.from_numpy(wave),
-            self.n_fft,
-            self.hop_length,
-            self.window,
-            torch.hann_window(self.window),
-            pad_mode={"zeros": "constant"}.get(self.padding, self.padding),
+            asked.n_fft,
+            asked.hop_length,
+            asked.window,
+            torch.hann_window(asked.window),
+            pad_mode={"zeros": "constant"}.get(asked.padding, asked.padding),
             return_complex=True,
         )
         power = (spectrum.abs().square().T @ self._filters).clamp(min=LEAST_POWER)
-        if self.unit == "ln":
+        if asked.unit == "ln":
             return power.log().numpy()
         decibels = 10 * power.log10()
-        if self.reference == "max":
+        if asked.reference == "max":
             decibels -= decibels.max()
-        if self.top_db is not None:
-            decibels = decibels.clamp(min=float(decibels.max()) - self.top_db)
+        if asked.top_db is not None:
+            decibels = decibels.clamp(min=float(decibels.max()) - asked.top_db)
         return decibels.numpy()
 
     @cached_property
@@ -116,9 +129,10 @@ class LogMel(Feature):
         import torch
         from transformers.audio_utils import mel_filter_bank
 
-        norm = "slaney" if self.scale == "slaney" else None
-        bins = self.n_fft // 2 + 1
+        asked = self.feature
+        norm = "slaney" if asked.scale == "slaney" else None
+        bins = asked.n_fft // 2 + 1
         with warnings.catch_warnings():  # about empty bands, which `spec` refuses
             warnings.simplefilter("ignore", UserWarning)
-            filters = mel_filter_bank(bins, self.n_mels, 0.0, self.f_max, SAMPLING_RATE, norm, self.scale)
+            filters = mel_filter_bank(bins, asked.n_mels, 0.0, asked.f_max, SAMPLING_RATE, norm, asked.scale)
         return torch.from_numpy(filters).float()

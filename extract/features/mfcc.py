@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from extract.audio import Wave
 from extract.features import Computed, Row
-from extract.features.logmel import LogMel
+from extract.features.logmel import LogMel, LogMelExtractor
 from featurestore.format.codec import Floats
 
 
@@ -32,10 +32,20 @@ class MFCC(LogMel):
             raise ValueError(f"n_mfcc is {self.n_mfcc}, expected at most n_mels, which is {self.n_mels}")
         return self
 
+    @override
+    def build(self) -> MFCCExtractor:
+        return MFCCExtractor(self)
+
+
+class MFCCExtractor(LogMelExtractor):
+    """See `MFCC`."""
+
+    feature: MFCC
+
     @property
     def dim(self) -> int:
         """The number of values of a frame."""
-        return self.n_mfcc
+        return self.feature.n_mfcc
 
     @override
     def compute(self, waves: Sequence[Wave], rows: Sequence[Row] = ()) -> Iterator[Computed]:
@@ -45,7 +55,8 @@ class MFCC(LogMel):
     @cached_property
     def _cosines(self) -> Floats:
         """The transform, (n_mels, n_mfcc)."""
-        bands, orders = np.arange(self.n_mels)[:, None], np.arange(self.n_mfcc)
-        cosines = np.cos(np.pi / self.n_mels * (bands + 0.5) * orders) * np.sqrt(2 / self.n_mels)
+        count = self.feature.n_mels
+        bands, orders = np.arange(count)[:, None], np.arange(self.feature.n_mfcc)
+        cosines = np.cos(np.pi / count * (bands + 0.5) * orders) * np.sqrt(2 / count)
         cosines[:, 0] /= np.sqrt(2)
         return cosines.astype(np.float32)

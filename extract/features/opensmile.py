@@ -16,7 +16,7 @@ import numpy as np
 from typing_extensions import override
 
 from extract.audio import SAMPLING_RATE, Wave
-from extract.features import NO_ROW, Computed, Feature, Row
+from extract.features import NO_ROW, Computed, Extractor, Feature, Row
 from featurestore.format.codec import Floats
 from featurestore.format.plan import FeatureSpec
 from featurestore.shared.errors import SerError
@@ -57,11 +57,21 @@ class OpenSmile(Feature):
         """The set and the level."""
         return f"{self.features}-{self.level}"
 
+    @override
+    def build(self) -> OpenSmileExtractor:
+        return OpenSmileExtractor(self)
+
+
+class OpenSmileExtractor(Extractor):
+    """See `OpenSmile`."""
+
+    feature: OpenSmile
+
     @property
     def channels(self) -> tuple[str, ...]:
         """The names that openSMILE gives, and for descriptors the channel that says where all of them are known."""
         names = [name for smile in self._smiles for name in smile.feature_names]
-        return tuple(names if self.level == "functionals" else [*names, THERE])
+        return tuple(names if self.feature.level == "functionals" else [*names, THERE])
 
     @override
     def spec(self) -> FeatureSpec:
@@ -72,12 +82,12 @@ class OpenSmile(Feature):
     def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:
         """Return the number of frames and the time of the first.
 
-        >>> OpenSmile().place(16_000)
+        >>> OpenSmile().build().place(16_000)
         (96, 0.01)
         """
         if samples < LEAST_SAMPLES:
             raise ValueError(f"{1000 * samples / SAMPLING_RATE:.4g} ms is shorter than openSMILE's window of 60 ms")
-        if self.level == "functionals":
+        if self.feature.level == "functionals":
             return 1, samples / 2 / SAMPLING_RATE
         return (samples - LEAST_SAMPLES) // HOP_SAMPLES + LATE, FIRST_FRAME
 
@@ -88,7 +98,7 @@ class OpenSmile(Feature):
             flag = "clipped to full scale for openSMILE" if over else ""
             tables = [self._process(smile, wave) for smile in self._smiles]
             frames = np.concatenate([table[: len(tables[0])] for table in tables], axis=1)  # deltas have two rows more
-            if self.level == "descriptors":
+            if self.feature.level == "descriptors":
                 frames = self._in_time(frames)
             yield Computed(position, frames.astype(np.float32)[None], flag)
 
@@ -113,10 +123,10 @@ class OpenSmile(Feature):
         except ImportError:
             raise SerError("the feature opensmile needs pip install 'ser-featurestore[opensmile]'") from None
         level = opensmile.FeatureLevel
-        if self.level == "functionals":
+        if self.feature.level == "functionals":
             levels = [level.Functionals]
-        elif self.features == "ComParE_2016":
+        elif self.feature.features == "ComParE_2016":
             levels = [level.LowLevelDescriptors, level.LowLevelDescriptors_Deltas]
         else:
             levels = [level.LowLevelDescriptors]
-        return [opensmile.Smile(getattr(opensmile.FeatureSet, self.features), level) for level in levels]
+        return [opensmile.Smile(getattr(opensmile.FeatureSet, self.feature.features), level) for level in levels]

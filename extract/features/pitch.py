@@ -21,7 +21,7 @@ from typing_extensions import override
 
 from extract.audio import SAMPLING_RATE, AudioError, read_wave
 from extract.features import NO_ROW, Report, Row
-from extract.praat import PraatFeature
+from extract.praat import PraatExtractor, PraatFeature
 from featurestore.format.codec import Floats
 from featurestore.format.plan import Seconds
 from featurestore.shared.errors import SerError
@@ -70,21 +70,6 @@ class Pitch(PraatFeature):
 
     @property
     @override
-    def channels(self) -> tuple[str, ...]:
-        return ({"hz": "f0", "log": "log_f0", "semitones": "semitones"}[self.unit], "voiced")
-
-    @property
-    def window(self) -> float:
-        """The length of the analysis window, in seconds.
-
-        >>> Pitch().window, Pitch(method="cc", floor=50).window
-        (0.04, 0.04)
-        """
-        periods = 2.0 if self.method == "cc" else 6.0 if self.very_accurate else 3.0
-        return periods / self.floor
-
-    @property
-    @override
     def columns(self) -> tuple[str, ...]:
         return self.surveyed
 
@@ -92,6 +77,31 @@ class Pitch(PraatFeature):
     @override
     def surveyed(self) -> tuple[str, ...]:
         return COLUMNS if self.two_pass == "speaker" else ()
+
+    @override
+    def build(self) -> PitchExtractor:
+        return PitchExtractor(self)
+
+
+class PitchExtractor(PraatExtractor):
+    """See `Pitch`."""
+
+    feature: Pitch
+
+    @property
+    @override
+    def channels(self) -> tuple[str, ...]:
+        return ({"hz": "f0", "log": "log_f0", "semitones": "semitones"}[self.feature.unit], "voiced")
+
+    @property
+    def window(self) -> float:
+        """The length of the analysis window, in seconds.
+
+        >>> Pitch().build().window, Pitch(method="cc", floor=50).build().window
+        (0.04, 0.04)
+        """
+        periods = 2.0 if self.feature.method == "cc" else 6.0 if self.feature.very_accurate else 3.0
+        return periods / self.feature.floor
 
     def survey(
         self, table: pd.DataFrame, paths: Mapping[str, Path], known: pd.DataFrame, workers: int, report: Report
@@ -125,52 +135,56 @@ class Pitch(PraatFeature):
                 continue  # the extraction names it
             if self.duration(len(wave)) >= self.window:
                 sound = parselmouth.Sound(wave.astype(np.float64), SAMPLING_RATE)
-                voiced.append(_voiced(self._praat(sound, self.floor, self.ceiling)))
+                voiced.append(_voiced(self._praat(sound, self.feature.floor, self.feature.ceiling)))
         return self._range(np.concatenate(voiced) if voiced else np.empty(0, np.float32))
 
     def _range(self, voiced: Floats) -> tuple[float, float]:
         """Return the floor and the ceiling of the second pass, given the F0 of the voiced frames of the first."""
+        asked = self.feature
         if len(voiced) < LEAST_VOICED:
-            return self.floor, self.ceiling
+            return asked.floor, asked.ceiling
         low, high = np.quantile(voiced, [0.25, 0.75])
-        return max(self.floor, FLOOR_FACTOR * float(low)), min(self.ceiling, self.ceiling_factor * float(high))
+        return max(asked.floor, FLOOR_FACTOR * float(low)), min(asked.ceiling, asked.ceiling_factor * float(high))
 
     @override
     def remark(self, row: Row) -> str:
-        own = self.two_pass == "speaker" and not _has_range(row)
+        own = self.feature.two_pass == "speaker" and not _has_range(row)
         return "its speaker is not known: its pitch has the range of this utterance alone" if own else ""
 
     @override
     def analyse(self, sound: Any, row: Row = NO_ROW) -> Floats:
         f0 = self._find(sound, row)
-        if self.mode == "tier":
+        if self.feature.mode == "tier":
             f0 = _stretched(f0)
         return np.stack([self._in_unit(f0), f0 > 0], axis=-1)
 
     def _in_unit(self, f0: Floats) -> Floats:
-        if self.unit == "hz":
+        unit = self.feature.unit
+        if unit == "hz":
             return f0
-        log = np.log(np.where(f0 > 0, f0, 1.0 if self.unit == "log" else LOWEST))
-        return log if self.unit == "log" else 12 / np.log(2) * (log - np.log(LOWEST))
+        log = np.log(np.where(f0 > 0, f0, 1.0 if unit == "log" else LOWEST))
+        return log if unit == "log" else 12 / np.log(2) * (log - np.log(LOWEST))
 
     def _find(self, sound: Any, row: Row) -> Floats:
         """Return F0 on the grid of times of the first pass, whatever the range in which it is looked for."""
-        if self.two_pass == "speaker" and _has_range(row):
+        asked = self.feature
+        if asked.two_pass == "speaker" and _has_range(row):
             floor, ceiling = (row[column] for column in COLUMNS)
             frames, start = self.place(sound.n_samples)
-            times: Seconds = start + self.hop * np.arange(frames, dtype=np.float64)
+            times: Seconds = start + asked.hop * np.arange(frames, dtype=np.float64)
         else:
-            first = self._praat(sound, self.floor, self.ceiling)
-            floor, ceiling = self._range(_voiced(first)) if self.two_pass else (self.floor, self.ceiling)
-            if (floor, ceiling) == (self.floor, self.ceiling):
+            first = self._praat(sound, asked.floor, asked.ceiling)
+            floor, ceiling = self._range(_voiced(first)) if asked.two_pass else (asked.floor, asked.ceiling)
+            if (floor, ceiling) == (asked.floor, asked.ceiling):
                 return first.selected_array["frequency"]
             times = first.xs()
         second = self._praat(sound, floor, ceiling)
         return _at(times, second.xs(), second.selected_array["frequency"])
 
     def _praat(self, sound: Any, floor: float, ceiling: float) -> Any:
-        analyse = sound.to_pitch_ac if self.method == "ac" else sound.to_pitch_cc
-        return analyse(self.hop, floor, very_accurate=self.very_accurate, pitch_ceiling=ceiling)
+        asked = self.feature
+        analyse = sound.to_pitch_ac if asked.method == "ac" else sound.to_pitch_cc
+        return analyse(asked.hop, floor, very_accurate=asked.very_accurate, pitch_ceiling=ceiling)
 
 
 def _in_processes(work: Callable[[T], R], items: Sequence[T], workers: int) -> Iterator[R]:

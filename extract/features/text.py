@@ -14,8 +14,8 @@ from extract.audio import SAMPLING_RATE, Wave
 from extract.encoders.checkpoint import TEXT_MODELS, load_model
 from extract.encoders.device import compute_exactly
 from extract.features import NO_ROW, Computed, Row
-from extract.pretrained import ModelFeature
-from extract.transcripts import TranscriptFeature
+from extract.pretrained import ModelExtractor, ModelFeature
+from extract.transcripts import TranscriptExtractor, TranscriptFeature
 from featurestore.access.batch_order import batch_order
 from featurestore.format.codec import Dtype, Floats
 from featurestore.format.plan import FeatureSpec
@@ -42,23 +42,33 @@ class Text(TranscriptFeature, ModelFeature):
     """How its frames are stored."""
 
     @override
+    def build(self) -> TextExtractor:
+        return TextExtractor(self)
+
+
+class TextExtractor(TranscriptExtractor, ModelExtractor):
+    """See `Text`."""
+
+    feature: Text
+
+    @override
     def spec(self) -> FeatureSpec:
-        hop = SENTENCE_HOP if self.level == "sentence" else 0
+        hop = SENTENCE_HOP if self.feature.level == "sentence" else 0
         origin = self.origin(self._model, "torch", "transformers", "tokenizers")
         return self.as_spec(self._config.hidden_size, hop, origin, layers=self._config.num_hidden_layers + 1)
 
     def place(self, samples: int, row: Row = NO_ROW) -> tuple[int, float]:
         """Return the number of tokens, or 1, and the time of the middle of the utterance."""
         count = len(self.tokens(row).ids)
-        return 1 if self.level == "sentence" else count, samples / 2 / SAMPLING_RATE
+        return 1 if self.feature.level == "sentence" else count, samples / 2 / SAMPLING_RATE
 
     def compute(self, waves: Sequence[Wave], rows: Sequence[Row] = ()) -> Iterator[Computed]:
         """Yield the hidden states of each transcript, in batches of similar length; the waveforms are not used."""
         tokens = [self.tokens(row) for _, row in zip(waves, rows, strict=True)]
-        for positions in batch_order([len(one.ids) for one in tokens], frames=self.batch_tokens):
+        for positions in batch_order([len(one.ids) for one in tokens], frames=self.feature.batch_tokens):
             batch = positions.tolist()
             for i, states in zip(batch, self._encode([tokens[i].ids for i in batch]), strict=True):
-                if self.level == "sentence":
+                if self.feature.level == "sentence":
                     states = states[:, ~np.array(tokens[i].special)].mean(axis=1, keepdims=True)
                 yield Computed(i, states)
 

@@ -14,7 +14,7 @@ from extract.alignments import Word, parse_words
 from extract.audio import SAMPLING_RATE, Wave
 from extract.encoders.checkpoint import short_names
 from extract.features import NO_ROW, Computed, Row, versions_of
-from extract.transcripts import Tokens, TranscriptFeature
+from extract.transcripts import Tokens, TranscriptExtractor, TranscriptFeature
 from featurestore.format.codec import Floats
 from featurestore.format.plan import FeatureSpec
 
@@ -35,6 +35,16 @@ class Words(TranscriptFeature):
     @override
     def columns(self) -> tuple[str, ...]:
         return ("transcript", "words")
+
+    @override
+    def build(self) -> WordsExtractor:
+        return WordsExtractor(self)
+
+
+class WordsExtractor(TranscriptExtractor):
+    """See `Words`."""
+
+    feature: Words
 
     @override
     def spec(self) -> FeatureSpec:

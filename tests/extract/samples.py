@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from extract.features import Feature
+from extract.features import Extractor
 from tests.benchmarks.extract.models import PRE_NORM
 from tests.processes import Command
 
@@ -73,6 +73,6 @@ def noise(samples: int, seed: int = 0, level: float = 0.1) -> np.ndarray:
     return (level * np.random.default_rng(seed).normal(size=samples)).astype(np.float32)
 
 
-def computed(feature: Feature, waves: Sequence[np.ndarray]) -> list[np.ndarray]:
+def computed(extractor: Extractor, waves: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Return the frames of each waveform, in their order."""
-    return [one.frames for one in sorted(feature.compute(waves), key=lambda one: one.position)]
+    return [one.frames for one in sorted(extractor.compute(waves), key=lambda one: one.position)]

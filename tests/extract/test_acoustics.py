@@ -29,35 +29,35 @@ def glide(seconds, low=110.0, high=330.0):
 
 
 def contour(wave, **settings):
-    pitch = Pitch(**settings)
+    pitch = Pitch(**settings).build()
     (frames,) = computed(pitch, [wave])
     count, first = pitch.place(len(wave))
     assert frames.shape == (1, count, 2)
-    return frames[0, :, 0], frames[0, :, 1], first + pitch.hop * np.arange(count)
+    return frames[0, :, 0], frames[0, :, 1], first + pitch.feature.hop * np.arange(count)
 
 
 @pytest.mark.parametrize(("floor", "step"), [(75.0, 1), (50.0, 7), (60.0, 7), (100.0, 7)])
 def test_the_plan_is_praats_own_grid_at_every_length(floor, step):
-    pitch = Pitch(floor=floor)
+    pitch = Pitch(floor=floor).build()
     for samples in range(400, 19_201, 16 * step):  # 25 ms to 1.2 s, in steps of 1 ms
         count, first = pitch.place(samples)
         if samples < 3 / floor * 16_000:
             assert (count, first) == (1, pytest.approx(samples / 32_000))
             continue
         sound = parselmouth.Sound(noise(samples).astype(np.float64), 16_000)
-        found = sound.to_pitch_ac(pitch.hop, pitch.floor, pitch_ceiling=pitch.ceiling)
+        found = sound.to_pitch_ac(pitch.feature.hop, pitch.feature.floor, pitch_ceiling=pitch.feature.ceiling)
         assert count == found.n_frames, samples
-        assert np.allclose(first + pitch.hop * np.arange(count), found.xs(), atol=1e-9), samples
+        assert np.allclose(first + pitch.feature.hop * np.arange(count), found.xs(), atol=1e-9), samples
 
 
 @pytest.mark.parametrize("floor", [50.0, 60.0, 75.0, 100.0])
 def test_the_grid_is_praats_own_at_every_sample_around_whole_frames(floor):
-    pitch = Pitch(floor=floor)
-    whole = [round(16_000 * (3 / floor + frames * pitch.hop)) for frames in (0, 1, 2, 7, 40)]
+    pitch = Pitch(floor=floor).build()
+    whole = [round(16_000 * (3 / floor + frames * pitch.feature.hop)) for frames in (0, 1, 2, 7, 40)]
     for samples in (middle + shift for middle in whole for shift in range(-2, 3)):
         sound = parselmouth.Sound(noise(samples).astype(np.float64), 16_000)
         if samples * (1 / 16_000) >= 3 / floor:
-            found = sound.to_pitch_ac(pitch.hop, pitch.floor, pitch_ceiling=pitch.ceiling)
+            found = sound.to_pitch_ac(pitch.feature.hop, pitch.feature.floor, pitch_ceiling=pitch.feature.ceiling)
             assert pitch.place(samples) == (found.n_frames, pytest.approx(found.x1, abs=1e-9)), samples
 
 
@@ -75,7 +75,7 @@ def test_silence_and_very_short_waves_are_unvoiced():
         found, voiced, _ = contour(wave)
         assert not found.any()
         assert not voiced.any()
-    assert Pitch().place(400) == (1, 0.0125)
+    assert Pitch().build().place(400) == (1, 0.0125)
 
 
 def test_voicing_says_where_the_tone_is():
@@ -90,8 +90,9 @@ def test_voicing_says_where_the_tone_is():
 @pytest.mark.parametrize("settings", [{}, {"n_mels": 64, "n_fft": 1024, "window": 640, "hop_length": 320}])
 def test_log_mel_is_that_of_its_definition(settings):
     feature, wave = LogMel(**settings), noise(5000)
-    (frames,) = computed(feature, [wave])
-    count, first = feature.place(len(wave))
+    extractor = feature.build()
+    (frames,) = computed(extractor, [wave])
+    count, first = extractor.place(len(wave))
     assert (frames.shape, first) == ((1, count, feature.n_mels), 0.0)
     window = np.zeros(feature.n_fft)
     begin = (feature.n_fft - feature.window) // 2
@@ -105,14 +106,14 @@ def test_log_mel_is_that_of_its_definition(settings):
 
 
 def test_log_mel_of_silence_is_its_floor():
-    (frames,) = computed(LogMel(), [np.zeros(4000, np.float32)])
+    (frames,) = computed(LogMel().build(), [np.zeros(4000, np.float32)])
     assert np.allclose(frames, np.log(1e-10))
 
 
 @pytest.mark.parametrize("frequency", [250.0, 1000.0, 4000.0])
 def test_a_sine_lights_the_band_around_its_frequency(frequency):
     wave = (0.5 * np.sin(2 * np.pi * frequency * np.arange(16_000) / 16_000)).astype(np.float32)
-    (frames,) = computed(LogMel(), [wave])
+    (frames,) = computed(LogMel().build(), [wave])
     filters = mel_filter_bank(257, 80, 0, 8000, 16_000, "slaney", "slaney")
     band = filters[round(frequency / 8000 * 256)].argmax()
     assert (np.abs(frames[0, 3:-3].argmax(axis=1) - band) <= 1).all()
@@ -120,8 +121,8 @@ def test_a_sine_lights_the_band_around_its_frequency(frequency):
 
 @pytest.mark.parametrize("samples", [1, 159, 160, 161, 400, 16_000])
 def test_log_mel_has_the_frames_that_were_placed(samples):
-    (frames,) = computed(LogMel(), [noise(samples)])
-    assert frames.shape == (1, LogMel().place(samples)[0], 80)
+    (frames,) = computed(LogMel().build(), [noise(samples)])
+    assert frames.shape == (1, LogMel().build().place(samples)[0], 80)
 
 
 def test_a_window_longer_than_the_transform_is_refused():
@@ -156,12 +157,13 @@ SETTINGS = [
 @pytest.mark.parametrize("feature", SETTINGS, ids=repr)
 def test_every_feature_has_the_frames_that_were_placed(feature):
     """At any length, in steps of some milliseconds."""
-    spec = feature.spec()
+    extractor = feature.build()
+    spec = extractor.spec()
     for samples in range(400, 9_600, 16 * 7 + 1):
         if samples < 960 and feature.name == "opensmile":
             continue
-        count, first = feature.place(samples)
-        (one,) = feature.compute([noise(samples)])
+        count, first = extractor.place(samples)
+        (one,) = extractor.compute([noise(samples)])
         assert one.frames.shape == (1, count, spec.dim)
         assert np.isfinite(one.frames).all()
         assert 0 <= first <= samples / 16_000
@@ -184,8 +186,9 @@ def praats(feature, wave):
     "feature", [Pitch(method="cc"), Intensity(), HNR(), Formants(), Formants(ceiling=5000)], ids=repr
 )
 def test_times_are_praats_own_at_every_length(feature):
+    extractor = feature.build()
     for samples in range(1600, 16_001, 16 * 5):
-        count, first = feature.place(samples)
+        count, first = extractor.place(samples)
         found = praats(feature, noise(samples))
         assert count == len(found.xs()), samples
         assert np.allclose(first + feature.hop * np.arange(count), found.xs(), atol=1e-9), samples
@@ -196,15 +199,16 @@ def test_times_are_praats_own_at_every_length(feature):
 )
 def test_formants_of_lengths_that_praat_rounds_up(ceiling, hop, samples):
     feature = Formants(ceiling=ceiling, hop=hop)
-    assert feature.place(samples)[0] == len(praats(feature, noise(samples)).xs())
+    assert feature.build().place(samples)[0] == len(praats(feature, noise(samples)).xs())
 
 
 @pytest.mark.parametrize("feature", [Pitch(), Intensity(), HNR(), Formants()], ids=repr)
 def test_what_is_shorter_than_the_window_is_zero_and_flagged(feature):
-    (one,) = feature.compute([noise(400)])
+    extractor = feature.build()
+    (one,) = extractor.compute([noise(400)])
     assert not one.frames.any()
     assert one.flag.startswith(f"shorter than the window of {feature.name}")
-    assert feature.place(400) == (1, 0.0125)
+    assert extractor.place(400) == (1, 0.0125)
 
 
 @pytest.mark.parametrize("settings", [{"method": "cc"}, {"very_accurate": True}, {"two_pass": True}], ids=repr)
@@ -226,7 +230,7 @@ def test_pitch_in_other_units_is_the_same_pitch():
     assert np.allclose(log, np.log(hertz, where=voiced > 0, out=np.zeros_like(hertz)), atol=1e-5)
     assert np.allclose(semitones[voiced > 0], 12 * np.log2(hertz[voiced > 0] / 27.5), atol=1e-4)
     assert not semitones[voiced == 0].any()
-    assert Pitch(unit="semitones").spec().channels == ("semitones", "voiced")
+    assert Pitch(unit="semitones").build().spec().channels == ("semitones", "voiced")
 
 
 def test_two_passes_narrow_the_range():
@@ -257,13 +261,13 @@ def test_the_tier_is_stretched_as_in_systems_that_lose_the_time():
 
 def test_intensity_follows_the_level():
     wave, _ = glide(1.0)
-    loud, soft = (computed(Intensity(), [level * wave])[0][0, 10:-10, 0] for level in (1.0, 0.1))
+    loud, soft = (computed(Intensity().build(), [level * wave])[0][0, 10:-10, 0] for level in (1.0, 0.1))
     assert np.allclose(loud - soft, 20, atol=0.1)
 
 
 def test_hnr_falls_with_noise():
     wave, _ = glide(1.0)
-    clean, noisy = (computed(HNR(), [wave + level * noise(len(wave))])[0][0] for level in (0.0, 0.3))
+    clean, noisy = (computed(HNR().build(), [wave + level * noise(len(wave))])[0][0] for level in (0.0, 0.3))
     assert clean[clean[:, 1] > 0, 0].mean() > noisy[noisy[:, 1] > 0, 0].mean() + 10
     assert not clean[clean[:, 1] == 0, 0].any()
 
@@ -278,7 +282,7 @@ def test_formants_of_a_synthetic_vowel():
             out[i] = pulses[i] + 2 * radius * np.cos(angle) * out[i - 1] - radius**2 * out[i - 2]
         pulses = out
     wave = (0.1 * pulses / np.abs(pulses).max()).astype(np.float32)
-    (frames,) = computed(Formants(looked_for=3.0), [wave])
+    (frames,) = computed(Formants(looked_for=3.0).build(), [wave])
     found = np.median(frames[0, 5:-5], axis=0).reshape(3, 3)
     assert found[:, 0] == pytest.approx([700, 1200, 2600], rel=0.06)
     assert found[:, 2].tolist() == [1, 1, 1]
@@ -287,9 +291,9 @@ def test_formants_of_a_synthetic_vowel():
 @pytest.mark.parametrize(("reference", "top_db"), [("one", None), ("one", 80.0), ("max", 80.0)])
 def test_decibels_are_those_of_the_library(reference, top_db):
     wave = noise(8000) * np.linspace(0, 1, 8000, dtype=np.float32) ** 6
-    feature = LogMel(n_mels=64, n_fft=1024, unit="db", reference=reference, top_db=top_db)
+    feature = LogMel(n_mels=64, n_fft=1024, unit="db", reference=reference, top_db=top_db).build()
     (frames,) = computed(feature, [wave])
-    (natural,) = computed(LogMel(n_mels=64, n_fft=1024), [wave])
+    (natural,) = computed(LogMel(n_mels=64, n_fft=1024).build(), [wave])
     power = np.exp(natural[0].astype(np.float64))
     expected = power_to_db(power, power.max() if reference == "max" else 1.0, 1e-10, top_db)
     assert np.allclose(frames[0], expected, atol=1e-3)
@@ -302,15 +306,15 @@ def test_decibels_are_asked_for_by_name():
 
 def test_too_many_bands_are_refused():
     with pytest.raises(SerError, match=r"the mel bands \[0, 3, 6, 13\] of 128 hold no bin"):
-        LogMel(n_mels=128, n_fft=400, scale="htk").spec()
+        LogMel(n_mels=128, n_fft=400, scale="htk").build().spec()
 
 
 def test_mfcc_is_an_orthonormal_transform_of_log_mel():
     wave = noise(8000)
-    (mel,), (every,) = computed(LogMel(n_mels=24), [wave]), computed(MFCC(n_mels=24, n_mfcc=24), [wave])
+    (mel,), (every,) = computed(LogMel(n_mels=24).build(), [wave]), computed(MFCC(n_mels=24, n_mfcc=24).build(), [wave])
     assert np.allclose(np.linalg.norm(every, axis=2), np.linalg.norm(mel, axis=2), rtol=1e-4)
     assert np.allclose(every[..., 0], mel.sum(axis=2) / np.sqrt(24), rtol=1e-4)
-    (few,) = computed(MFCC(n_mels=24, n_mfcc=5), [wave])
+    (few,) = computed(MFCC(n_mels=24, n_mfcc=5).build(), [wave])
     assert np.allclose(few, every[..., :5], atol=1e-4)
     with pytest.raises(ValidationError, match="n_mfcc is 30, expected at most n_mels, which is 24"):
         MFCC(n_mels=24, n_mfcc=30)
@@ -321,7 +325,7 @@ def test_opensmile_descriptors_lie_at_their_times(features):
     """A tone in the middle: loudness and F0 are symmetrical around it, though their windows are 20 and 60 ms long."""
     tone, _ = glide(0.8, low=150, high=150)
     wave = np.concatenate([np.zeros(9_600), tone, np.zeros(9_600)]).astype(np.float32) + noise(32_000, level=5e-4)
-    feature = OpenSmile(features=features)
+    feature = OpenSmile(features=features).build()
     (frames,) = computed(feature, [wave])
     count, first = feature.place(len(wave))
     times, channels = first + 0.01 * np.arange(count), feature.channels
@@ -336,7 +340,7 @@ def test_opensmile_descriptors_lie_at_their_times(features):
 
 
 def test_opensmile_deltas_are_joined_by_time():
-    feature = OpenSmile(features="ComParE_2016")
+    feature = OpenSmile(features="ComParE_2016").build()
     assert feature.spec().dim == 65 + 65 + 1
     (frames,) = computed(feature, [noise(32_000) * np.linspace(0, 1, 32_000, dtype=np.float32)])
     energy, slope = (frames[0, :, feature.channels.index(f"pcm_RMSenergy_sma{end}")] for end in ("", "_de"))
@@ -346,12 +350,12 @@ def test_opensmile_deltas_are_joined_by_time():
 
 
 def test_opensmile_clips_and_says_so():
-    (one,) = OpenSmile().compute([noise(8000, level=2.0)])
+    (one,) = OpenSmile().build().compute([noise(8000, level=2.0)])
     assert one.flag == "clipped to full scale for openSMILE"
     with pytest.raises(ValueError, match="50 ms is shorter than openSMILE's window of 60 ms"):
-        OpenSmile().place(800)
+        OpenSmile().build().place(800)
 
 
 def test_every_feature_is_tested_here():
-    own = {type(feature).__module__.rpartition(".")[2] for feature in [*SETTINGS]}
+    own = {type(feature).__module__.rpartition(".")[2] for feature in SETTINGS}
     assert own | {"encoder", "text", "words"} == set(Feature.names())

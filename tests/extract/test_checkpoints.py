@@ -30,7 +30,7 @@ WEIGHT_NORM = [name for name in WAVEFORM if name != "data2vec"]
 
 def states(folder, wave=None, **settings):
     wave = noise(12_345) if wave is None else wave
-    (found,) = computed(Encoder(checkpoint=str(folder), **settings), [wave])
+    (found,) = computed(Encoder(checkpoint=str(folder), **settings).build(), [wave])
     return found
 
 
@@ -91,7 +91,7 @@ def test_shuffled_batches_of_any_size_change_nothing(family, batch_seconds, tmp_
     lengths = rng.permutation([least, least, 719, *rng.integers(least, 48_000, 7)])
     waves = [noise(samples, seed) for seed, samples in enumerate(lengths)]
     trim = family == "whisper"  # otherwise each of its windows is alone in batches of this size
-    encoder = Encoder(checkpoint=str(folder), batch_seconds=batch_seconds, trim=trim)
+    encoder = Encoder(checkpoint=str(folder), batch_seconds=batch_seconds, trim=trim).build()
     together = computed(encoder, waves)
     assert len(together) == len(waves)
     for i, wave in enumerate(waves):
@@ -108,10 +108,10 @@ def test_weights_that_cannot_be_read_are_said(content, tmp_path):
     if content is not None:
         (folder / "model.safetensors").write_bytes(content)
     with pytest.raises(SerError, match="model cannot be loaded"):
-        Encoder(checkpoint=str(folder)).spec()
+        Encoder(checkpoint=str(folder)).build().spec()
 
 
 def test_a_config_that_cannot_be_read_is_said(tmp_path):
     (tmp_path / "config.json").write_text("{not json")
     with pytest.raises(SerError, match="cannot be loaded"):
-        Encoder(checkpoint=str(tmp_path)).place(16_000)
+        Encoder(checkpoint=str(tmp_path)).build().place(16_000)

@@ -54,7 +54,7 @@ def assert_exact(found, alone):
 def test_a_batch_changes_nothing(checkpoint, trim):
     if trim and "whisper" not in checkpoint.name:
         pytest.skip("only Whisper encodes more than there is")
-    encoder = Encoder(checkpoint=str(checkpoint), trim=trim, batch_seconds=120)
+    encoder = Encoder(checkpoint=str(checkpoint), trim=trim, batch_seconds=120).build()
     together = computed(encoder, waves())
     for i, wave in enumerate(waves()):
         (alone,) = computed(encoder, [wave])
@@ -64,7 +64,7 @@ def test_a_batch_changes_nothing(checkpoint, trim):
 
 def test_the_states_are_those_of_the_library(checkpoint):
     version = transformers.__version__.partition(".")[0]
-    encoder = Encoder(checkpoint=str(checkpoint), hidden_states=f"transformers{version}")
+    encoder = Encoder(checkpoint=str(checkpoint), hidden_states=f"transformers{version}").build()
     model = transformers.AutoModel.from_pretrained(checkpoint).eval()
     processors = {"whisper": transformers.WhisperFeatureExtractor, "w2v-bert": transformers.SeamlessM4TFeatureExtractor}
     processor = processors.get(checkpoint.name, transformers.Wav2Vec2FeatureExtractor)
@@ -82,8 +82,8 @@ def test_the_states_are_those_of_the_library(checkpoint):
 
 def test_the_final_norm_is_an_explicit_choice(checkpoint):
     wave = noise(16_000)
-    (raw,) = computed(Encoder(checkpoint=str(checkpoint)), [wave])
-    (normed,) = computed(Encoder(checkpoint=str(checkpoint), hidden_states="transformers4"), [wave])
+    (raw,) = computed(Encoder(checkpoint=str(checkpoint)).build(), [wave])
+    (normed,) = computed(Encoder(checkpoint=str(checkpoint), hidden_states="transformers4").build(), [wave])
     assert np.array_equal(raw[:-1], normed[:-1])
     model = transformers.AutoModel.from_pretrained(checkpoint).eval()
     encoder = model.encoder
@@ -95,8 +95,8 @@ def test_the_final_norm_is_an_explicit_choice(checkpoint):
 @pytest.mark.parametrize(("precision", "bound"), [("bfloat16", 2.5e-2)])
 def test_half_precision_is_close(checkpoint, precision, bound):
     wave = noise(16_000)
-    (full,) = computed(Encoder(checkpoint=str(checkpoint)), [wave])
-    encoder = Encoder(checkpoint=str(checkpoint), precision=precision)
+    (full,) = computed(Encoder(checkpoint=str(checkpoint)).build(), [wave])
+    encoder = Encoder(checkpoint=str(checkpoint), precision=precision).build()
     assert encoder.spec().provenance["settings"]["precision"] == precision
     (half,) = computed(encoder, [wave])
     assert np.linalg.norm(full - half) <= bound * np.linalg.norm(full)
@@ -105,24 +105,24 @@ def test_half_precision_is_close(checkpoint, precision, bound):
 def test_normalisation_is_that_of_the_checkpoint_unless_asked(checkpoint):
     if checkpoint.name in ("whisper", "w2v-bert"):
         pytest.skip("it reads log-mel frames")
-    trained = Encoder(checkpoint=str(checkpoint))
+    trained = Encoder(checkpoint=str(checkpoint)).build()
     assert trained.settings()["normalize"] == ("pre-norm" in checkpoint.name)
-    (normalised,) = computed(Encoder(checkpoint=str(checkpoint), normalize=True), [noise(8000)])
-    (louder,) = computed(Encoder(checkpoint=str(checkpoint), normalize=True), [4 * noise(8000)])
+    (normalised,) = computed(Encoder(checkpoint=str(checkpoint), normalize=True).build(), [noise(8000)])
+    (louder,) = computed(Encoder(checkpoint=str(checkpoint), normalize=True).build(), [4 * noise(8000)])
     assert np.allclose(normalised, louder, atol=1e-3)
 
 
 def test_the_spec_is_known_before_anything_runs(checkpoint):
-    encoder = Encoder(checkpoint=str(checkpoint))
+    encoder = Encoder(checkpoint=str(checkpoint)).build()
     spec = encoder.spec()
-    assert (spec.layers, spec.dim, spec.hop, encoder.key) == (4, 32, 0.02, checkpoint.name)
+    assert (spec.layers, spec.dim, spec.hop, encoder.feature.key) == (4, 32, 0.02, checkpoint.name)
     assert len(spec.provenance["weights"]) == 64
     assert spec.provenance["settings"]["trim"] is False
     assert "batch_seconds" not in spec.provenance["settings"]
 
 
 def test_too_short_and_too_long():
-    encoder = Encoder(checkpoint="hubert-tiny-untrained")
+    encoder = Encoder(checkpoint="hubert-tiny-untrained").build()
     assert encoder.place(400) == (1, 0.0125)
     with pytest.raises(ValueError, match="10 ms is shorter than one frame of hubert-tiny-untrained"):
         encoder.place(160)
@@ -131,7 +131,7 @@ def test_too_short_and_too_long():
 def test_frames_of_whisper(checkpoint):
     if "whisper" not in checkpoint.name:
         pytest.skip("a window of 30 s is Whisper's")
-    encoder = Encoder(checkpoint=str(checkpoint))
+    encoder = Encoder(checkpoint=str(checkpoint)).build()
     assert encoder.place(16_001) == (51, 0.0)
     assert encoder.place(480_000)[0] == 1500
     assert encoder.place(480_001)[0] == 1501  # in two windows
@@ -143,11 +143,11 @@ def test_windows_of_long_audio_meet_in_the_middle_of_their_overlap(checkpoint, s
     if "whisper" in checkpoint.name:
         pytest.skip("it has windows of 30 s, and is not compared with what it cannot do")
     wave = noise(round(16_000 * seconds))
-    (whole,) = computed(Encoder(checkpoint=str(checkpoint)), [wave])
-    windowed = Encoder(checkpoint=str(checkpoint), window=2.0, overlap=0.5)
+    (whole,) = computed(Encoder(checkpoint=str(checkpoint)).build(), [wave])
+    windowed = Encoder(checkpoint=str(checkpoint), window=2.0, overlap=0.5).build()
     found, short = computed(windowed, [wave, noise(16_000)])
     assert found.shape == whole.shape
-    assert_exact(short, computed(Encoder(checkpoint=str(checkpoint)), [noise(16_000)])[0])
+    assert_exact(short, computed(Encoder(checkpoint=str(checkpoint)).build(), [noise(16_000)])[0])
     error = np.linalg.norm(found - whole) / np.linalg.norm(whole)
     assert 1e-4 < error < 0.5
     if (
@@ -159,7 +159,7 @@ def test_windows_of_long_audio_meet_in_the_middle_of_their_overlap(checkpoint, s
 def test_whisper_takes_long_audio_in_windows(checkpoint):
     if "whisper" not in checkpoint.name:
         pytest.skip("others take long audio at once")
-    wave, encoder = noise(40 * 16_000), Encoder(checkpoint=str(checkpoint), overlap=4.0)
+    wave, encoder = noise(40 * 16_000), Encoder(checkpoint=str(checkpoint), overlap=4.0).build()
     assert encoder.settings()["window"] == 30.0
     (found,) = computed(encoder, [wave])
     assert found.shape == (4, 2000, 32)
@@ -167,7 +167,7 @@ def test_whisper_takes_long_audio_in_windows(checkpoint):
     assert_exact(found[:, :1000], first[:, :1000])
     assert_exact(found[:, 1000:], last[:, 500:])
     with pytest.raises(SerError, match="expected windows of at most 30 s"):
-        computed(Encoder(checkpoint=str(checkpoint), window=31.0), [wave])
+        computed(Encoder(checkpoint=str(checkpoint), window=31.0).build(), [wave])
 
 
 @given(st.integers(1, 400), st.integers(2, 60), st.data())
@@ -182,9 +182,9 @@ def test_windows_give_every_frame_once(frames, most, data):
 def test_an_overlap_as_long_as_the_window_is_refused():
     for settings in ({"window": 3.0}, {"window": 5.0, "overlap": 5.0}):
         with pytest.raises(SerError, match="expected less than the window, which is"):
-            Encoder(checkpoint="hubert-tiny-untrained", **settings).spec()
+            Encoder(checkpoint="hubert-tiny-untrained", **settings).build().spec()
     with pytest.raises(SerError, match=r"window=0\.009: expected windows of at least 0\.02 s"):
-        Encoder(checkpoint="hubert-tiny-untrained", window=0.009, overlap=0.0).spec()
+        Encoder(checkpoint="hubert-tiny-untrained", window=0.009, overlap=0.0).build().spec()
 
 
 def test_what_half_precision_cannot_hold_is_computed_in_float32(tmp_path):
@@ -197,20 +197,20 @@ def test_what_half_precision_cannot_hold_is_computed_in_float32(tmp_path):
     one, other = computed_with_flags(tmp_path, "float16"), computed_with_flags(tmp_path, "float32")
     assert one[0].flag == "computed in float32: float16 gave values that cannot be stored"
     assert other[0].flag == ""
-    encoder = Encoder(checkpoint=str(tmp_path), precision="float16")
+    encoder = Encoder(checkpoint=str(tmp_path), precision="float16").build()
     (sent,) = encoder.send([noise(8000)], Outbox(torch.device("cpu"), "int8"))
     assert (sent.flag, sent.frames.tolist()) == (one[0].flag, one[0].frames.tolist())
     assert np.array_equal(one[0].frames, other[0].frames)
 
 
 def test_what_float32_cannot_hold_is_not_computed_again_from_other_weights(tmp_path):
-    encoder = Encoder(checkpoint="hubert-tiny-untrained", precision="float32")
+    encoder = Encoder(checkpoint="hubert-tiny-untrained", precision="float32").build()
     assert encoder._precise is encoder._backbone
 
 
 @pytest.mark.parametrize("window", [None, 0.5])
 def test_the_callers_gradients_go_on_between_two_utterances(window):
-    encoder = Encoder(checkpoint="hubert-tiny-untrained", window=window, overlap=0.1, batch_seconds=0.5)
+    encoder = Encoder(checkpoint="hubert-tiny-untrained", window=window, overlap=0.1, batch_seconds=0.5).build()
     for found in (encoder.compute(waves()), encoder.send(waves(), Outbox(torch.device("cpu"), "int8"))):
         next(found)
         assert not torch.is_inference_mode_enabled()
@@ -226,7 +226,7 @@ def test_a_folder_with_the_name_of_a_feature_is_refused(tmp_path):
 
 
 def test_what_a_gpu_would_send_is_what_the_store_makes_of_the_states(checkpoint):
-    encoder = Encoder(checkpoint=str(checkpoint), window=2.0, overlap=0.5, trim=True)
+    encoder = Encoder(checkpoint=str(checkpoint), window=2.0, overlap=0.5, trim=True).build()
     sent = {one.position: one for one in encoder.send(waves(), Outbox(torch.device("cpu"), "int8"))}
     for i, states in enumerate(computed(encoder, waves())):
         expected = encode(states, "int8")
@@ -236,7 +236,7 @@ def test_what_a_gpu_would_send_is_what_the_store_makes_of_the_states(checkpoint)
 
 
 def computed_with_flags(folder, precision):
-    return list(Encoder(checkpoint=str(folder), precision=precision).compute([noise(8000)]))
+    return list(Encoder(checkpoint=str(folder), precision=precision).build().compute([noise(8000)]))
 
 
 def test_epsilon_matters_for_quiet_speech(tmp_path):
@@ -246,7 +246,7 @@ def test_epsilon_matters_for_quiet_speech(tmp_path):
         for weight in model.parameters():
             weight.add_(0.05 * torch.randn_like(weight))
     model.save_pretrained(tmp_path)
-    encoders = [Encoder(checkpoint=str(tmp_path), normalize=True, epsilon=epsilon) for epsilon in (1e-7, 1e-5)]
+    encoders = [Encoder(checkpoint=str(tmp_path), normalize=True, epsilon=epsilon).build() for epsilon in (1e-7, 1e-5)]
     assert [encoder.settings()["epsilon"] for encoder in encoders] == [1e-7, 1e-5]
     quiet, loud = ([computed(one, [noise(8000, level=level)])[0] for one in encoders] for level in (0.003, 0.3))
     errors = [np.linalg.norm(a - b) / np.linalg.norm(a) for a, b in (quiet, loud)]
@@ -272,7 +272,7 @@ def test_a_wrong_checkpoint_is_said(tmp_path):
         Encoder(checkpoint=str(tmp_path))
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(SerError, match="is a bert model; expected one of data2vec-audio, hubert, unispeech-sat"):
-        Encoder(checkpoint=str(tmp_path)).place(16_000)
+        Encoder(checkpoint=str(tmp_path)).build().place(16_000)
 
 
 def test_missing_weights_are_not_replaced_by_random_ones(checkpoint, tmp_path):
@@ -285,7 +285,7 @@ def test_missing_weights_are_not_replaced_by_random_ones(checkpoint, tmp_path):
     del weights[gone]
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(SerError, match=r"lacks 1 weights of the encoder, e\.g\. .*layers\.1"):
-        Encoder(checkpoint=str(tmp_path)).spec()
+        Encoder(checkpoint=str(tmp_path)).build().spec()
 
 
 def test_every_short_name_is_complete():
@@ -299,7 +299,7 @@ def test_the_gate_on_real_speech_and_weights(trim):
     """Channels of whisper-base reach 500, where float32 itself errs by more than the gate: that is then the bound."""
     folder, clips = shared("models", "whisper-base"), sorted(shared("corpora", "emotale", "wav").glob("*_1.flac"))
     chosen = [read_wave(clip) for clip in clips[:: len(clips) // (5 if trim else 2)]]
-    encoder = Encoder(checkpoint=str(folder), trim=trim, batch_seconds=120)
+    encoder = Encoder(checkpoint=str(folder), trim=trim, batch_seconds=120).build()
     together = computed(encoder, chosen)
     alone = [computed(encoder, [wave])[0] for wave in chosen]
     encoder._backbone.model.double()
@@ -314,9 +314,8 @@ def test_the_gate_on_real_speech_and_weights(trim):
 
 def test_the_untrained_encoder_is_the_same_every_time(tmp_path):
     soundfile.write(tmp_path / "a.wav", noise(8000), 16_000)
-    states = [
-        computed(Encoder(checkpoint="hubert-tiny-untrained"), [read_wave(tmp_path / "a.wav")])[0] for _ in range(2)
-    ]
+    encoders = [Encoder(checkpoint="hubert-tiny-untrained").build() for _ in range(2)]
+    states = [computed(encoder, [read_wave(tmp_path / "a.wav")])[0] for encoder in encoders]
     assert np.array_equal(*states)
 
 
@@ -329,7 +328,7 @@ from extract.features.encoder import Encoder, is_lack_of_memory
 from tests.extract.samples import computed, noise
 
 waves = [noise(80_000, seed) for seed in range(240)]
-whole, parts = (Encoder(checkpoint="hubert-tiny-untrained", batch_seconds=seconds) for seconds in (1e6, 20))
+whole, parts = (Encoder(checkpoint="hubert-tiny-untrained", batch_seconds=seconds).build() for seconds in (1e6, 20))
 expected = computed(parts, waves)
 fronts = [whole._backbone.front(wave) for wave in waves]
 status = Path("/proc/self/status").read_text().splitlines()

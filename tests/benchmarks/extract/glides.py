@@ -39,7 +39,7 @@ def main() -> None:
     """Measure every method at every length."""
     rows = []
     for name, settings in SETTINGS.items():
-        pitch = Pitch(**settings)  # type: ignore[arg-type]
+        pitch = Pitch(**settings).build()  # type: ignore[arg-type]
         ways: dict[str, Aligned] = {name: align_pitch}
         if name == "ac":
             ways["ac, f0[::2]"] = every_other

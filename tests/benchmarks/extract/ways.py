@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from extract.audio import SAMPLING_RATE, Wave
-from extract.features.encoder import Encoder
+from extract.features.encoder import Encoder, EncoderExtractor
 
 States = list[np.ndarray]
 Way = Callable[[str, Sequence[Wave]], States]
@@ -19,8 +19,8 @@ BATCH = 16
 
 
 @cache
-def our_encoder(checkpoint: str, precision: str) -> Encoder:
-    return Encoder(checkpoint=checkpoint, precision=precision)
+def our_encoder(checkpoint: str, precision: str) -> EncoderExtractor:
+    return Encoder(checkpoint=checkpoint, precision=precision).build()
 
 
 def ours(checkpoint: str, waves: Sequence[Wave], precision: str = "float32") -> States:

@@ -140,7 +140,7 @@ def _spoken() -> Floats:
     from extract.speech import VOICES, speak
 
     waves = [speak(text, voice) for text in SENTENCES for voice in VOICES[::3]]
-    computed = Encoder(checkpoint="hubert-tiny-untrained").compute(waves)
+    computed = Encoder(checkpoint="hubert-tiny-untrained").build().compute(waves)
     return np.concatenate([one.frames for one in computed], axis=1)
 
 
