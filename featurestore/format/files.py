@@ -16,7 +16,7 @@ Array = npt.NDArray[Any]
 PAGE = 4096
 """Reads past the page cache are aligned to it."""
 FEW = 1 << 24
-"""Up to so many bytes a file may be one large hole."""
+"""Up to so many bytes may be one large hole."""
 
 
 class OpenFile(ABC):
@@ -35,7 +35,7 @@ class OpenFile(ABC):
         """Check that the file has ``size`` bytes from ``offset`` on, before memory for them is allocated.
 
         Raises:
-            StoreError: if it is shorter.
+            StoreError: if it is shorter, or if they are mostly a hole, which would fill memory with zeros.
         """
 
     @abstractmethod

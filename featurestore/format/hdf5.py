@@ -95,8 +95,9 @@ class Hdf5Backend(Backend):
         starts: Ints,
         counts: Ints,
     ) -> BlockReader:
-        # a chunk of HDF5 has no index
-        return BlockReader(partial(self.files.open, ""), layout, self._base(feature, array, number))
+        base = self._base(feature, array, number)
+        self.files.open("").check(base, layout.row_bytes * int((starts + counts).max(initial=0)))
+        return BlockReader(partial(self.files.open, ""), layout, base)  # a chunk of HDF5 has no index
 
     @override
     def shard_file(self, feature: str, array: str, number: int) -> tuple[Files, str, int]:
@@ -265,6 +266,7 @@ class _FileOf(io.RawIOBase):
     @override
     def readinto(self, buffer: Any) -> int:
         count = max(0, min(len(buffer), self._opened.size - self._place))
+        self._opened.check(self._place, count)
         self._opened.read_into(np.frombuffer(buffer, np.uint8, count), self._place)
         _check_metadata(bytes(memoryview(buffer)[:146]))
         self._place += count

@@ -19,7 +19,7 @@ from featurestore.shared.errors import StoreError
 PREFETCH_PIECE = 1 << 20
 """Size of a request for read-ahead: the kernel ignores the rest of a larger one."""
 HOLES = 64
-"""How many times larger than its data on the disk a file may be: reading its holes would fill the memory."""
+"""How many times larger than its data on the disk a file, or a shard in one, may be."""
 
 
 class LocalFiles(Files):
@@ -34,7 +34,7 @@ class LocalFiles(Files):
         with os.fdopen(self._descriptor(path), "rb") as file:
             found, place = os.fstat(file.fileno()).st_size, self.place(path)
             check_size(place, found, size)
-            _check_holes(place, found, file.fileno())
+            _check_holes(place, file.fileno(), 0, found)
             return file.read()
 
     @override
@@ -58,7 +58,10 @@ class LocalFiles(Files):
         return [name for name in self.children(path) if not os.path.isfile(self.place(f"{path}/{name}"))]
 
     def _open_file(self, path: str) -> OpenFile:
-        return _MappedFile(self.place(path), self._descriptor(path))
+        file = _MappedFile(self.place(path), self._descriptor(path))
+        if path:  # an HDF5 file has room for shards that are not written yet
+            file.check(0, file.size)
+        return file
 
     def _descriptor(self, path: str) -> int:
         """Return a descriptor of a regular file of the store.
@@ -97,7 +100,6 @@ class _MappedFile(OpenFile):
         weakref.finalize(self, _close, descriptor)
         found = os.fstat(descriptor)
         self.size, self.identity = found.st_size, (found.st_size, found.st_mtime_ns)
-        _check_holes(path, self.size, descriptor)
         self._map: mmap.mmap | None = None
         self._lock = Lock()
 
@@ -154,6 +156,7 @@ class _MappedFile(OpenFile):
     def check(self, offset: int, size: int) -> None:
         if offset < 0 or size < 0 or offset + size > self.size:
             raise truncated(self._path, offset, self.size)
+        _check_holes(self._path, self._file, offset, size)
 
     def _in_memory(self, offset: int) -> bool:
         """Return whether a byte is in memory: asking for pages that are there costs as much as reading them."""
@@ -177,18 +180,20 @@ def _close(descriptor: int, close: Callable[[int], None] = os.close) -> None:
         close(descriptor)
 
 
-def _check_holes(place: str, size: int, descriptor: int) -> None:
-    """Refuse a file that consists mostly of holes: reading it would fill memory with zeros."""
+def _check_holes(place: str, descriptor: int, offset: int, size: int) -> None:
+    """Refuse bytes of a file that consist mostly of holes: reading them would fill memory with zeros."""
     if size <= FEW:
         return
-    stored, end = 0, 0
-    try:
-        while stored * HOLES < size:
+    stored, end, last = 0, offset, offset + size
+    while stored * HOLES < size:
+        try:
             begin = os.lseek(descriptor, end, os.SEEK_DATA)  # if the file system cannot tell, all is data
-            end = os.lseek(descriptor, begin, os.SEEK_HOLE)
-            stored += end - begin
-    except OSError:  # there is no more data
-        raise StoreError(f"{place} claims {size} bytes, but holds only {stored} of them: do not trust it") from None
+            end = min(os.lseek(descriptor, begin, os.SEEK_HOLE), last)
+        except OSError:  # there is no more data
+            begin = last
+        if begin >= last:
+            raise StoreError(f"{place} claims {size} bytes, but holds only {stored} of them: do not trust it")
+        stored += end - begin
 
 
 def _open_direct(descriptor: int) -> int:

@@ -146,6 +146,7 @@ def _copy_shard(
     files, path, place = backend.shard_file(feature, array, number)
     file, expected, crc = files.open(path), record["files"][array], 0
     size = expected["bytes"]
+    file.check(place, size)
     for offset in range(0, size, PIECE):
         piece = file.array(np.uint8, min(PIECE, size - offset), place + offset)
         crc = google_crc32c.extend(crc, piece)

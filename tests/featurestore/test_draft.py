@@ -399,3 +399,18 @@ def test_a_small_change_that_is_killed_happens_or_not(toy, tmp_path, suffix):
     states = [state for _, state, _, _ in killed]
     assert set(states) == {"before", "after"}
     assert states == sorted(states, reverse=True)  # from some instant on it has happened
+
+
+def test_a_file_of_which_little_is_written_is_no_hole(toy, path):
+    """A plan has room for all frames, of which the disk holds nothing until they are extracted."""
+    dim = 1 << 16
+    rng = np.random.default_rng(0)
+    toy.states = {name: rng.normal(size=(3, count, dim)).astype(np.float32) for name, count in FRAMES.items()}
+    toy.write(path, shards=(), dim=dim)
+    assert path.stat().st_size > 64 * 512 * path.stat().st_blocks
+    assert featurestore.open(path, partial=True).names(["states"]) == []
+    for shards in ((1,), (0, 1, 2)):
+        toy.write(path, shards=shards, dim=dim)
+    store = featurestore.open(path)
+    assert verify(store) == []
+    assert np.allclose(store["a1"]["states"], toy.states["a1"], atol=0.1)

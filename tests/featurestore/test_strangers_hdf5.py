@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import h5py
@@ -11,6 +12,7 @@ import pytest
 from tests.featurestore.lookup3 import metadata_blocks, with_checksum
 from tests.featurestore.probing import in_child, read_all
 from tests.featurestore.strangers import PRIVATE, in_file
+from tests.featurestore.toy import Toy
 
 
 @pytest.fixture
@@ -184,6 +186,18 @@ def test_hdf5_of_terabytes_that_says_so(given, victim):
         low_level(file, BYTES, (1 << 41,), alloc=h5py.h5d.ALLOC_TIME_EARLY)
         low_level(file, "attributes", (1 << 41,), alloc=h5py.h5d.ALLOC_TIME_EARLY)
     victim(given / "toy.h5")
+
+
+def test_shards_of_gigabytes_of_which_the_disk_holds_nothing(given, victim):
+    """The file says that they are written."""
+    path = given / "hollow.h5"
+    Toy().write(path, shards=(), dim=10_000_000)
+    with h5py.File(given / "toy.h5") as whole, h5py.File(path, "r+", libver="latest") as file:
+        manifest = json.loads(whole["features/states/manifest"][()])
+        manifest["plan"] = {}
+        file["features/states/manifest"] = np.array(json.dumps(manifest).encode())
+    said = victim(path)
+    assert "of them: do not trust it" in said
 
 
 def test_a_file_with_many_features_is_listed(given, victim):
