@@ -63,6 +63,8 @@ def main(
     """
     cores, figures = os.sched_getaffinity(0), list[Figure]()
     core = max(cores)
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench", dir=folder, ignore_cleanup_errors=True) as temporary:
         os.environ["TMPDIR"] = temporary  # what the candidates write goes there, whatever ends them
         machine = hardware(Path(temporary))

@@ -79,7 +79,7 @@ class Plain(nn.Module):
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        self.model, self.log_variances = model, model.log_variances
+        self.model, self.log_variances, self.absences = model, model.log_variances, model.absences
         self.dropout = nn.Dropout1d(model.streams[0].dropout)
 
     def hear(self, batch: Padded) -> Padded:
