@@ -401,10 +401,9 @@ def test_a_small_change_that_is_killed_happens_or_not(toy, tmp_path, suffix):
     assert states == sorted(states, reverse=True)  # from some instant on it has happened
 
 
-def test_a_file_of_which_little_is_written_is_no_hole(toy, path):
+def test_a_file_of_which_little_is_written_is_no_hole(path):
     """A plan has room for all frames, of which the disk holds nothing until they are extracted."""
-    dim = 1 << 16
-    rng = np.random.default_rng(0)
+    toy, dim, rng = Toy(), 1 << 16, np.random.default_rng(0)
     toy.states = {name: rng.normal(size=(3, count, dim)).astype(np.float32) for name, count in FRAMES.items()}
     toy.write(path, shards=(), dim=dim)
     assert path.stat().st_size > 64 * 512 * path.stat().st_blocks
