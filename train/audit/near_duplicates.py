@@ -98,7 +98,7 @@ def suspects(audited: Audited, words: dict[int, Words]) -> Iterator[tuple[tuple[
     chosen = np.argsort(-np.concatenate(votes_of), kind="stable")[:most]
     if len(keys) > most:
         what = f"{len(keys) - most} of {len(keys)} pairs of utterances that have least in common"
-        audited.remarks.append(f"{what} were not compared, to find copies in minutes")
+        audited.remarks.append(f"{what} were not compared, which would take too long")
     for key in np.sort(keys[chosen]).tolist():
         yield divmod(key // SPAN, count), key % SPAN - SPAN // 2
 

@@ -1,7 +1,7 @@
 """How much faster two cores are than one: python pairs.py STORE FUSION
 
 Epochs of the products alone and of ours by one process, and by two side by side, each of one thread on a core of its
-own. Two workers cannot be faster than that: they share nothing but the machine.
+own, which share nothing but the machine.
 """
 
 from __future__ import annotations
