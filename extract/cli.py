@@ -67,7 +67,7 @@ def main_command(
         workers: Processes that work in parallel; one per core when absent, fewer for little audio.
         scheduler: Address of a dask.distributed scheduler, whose workers do the work.
         allow_partial: Go on although utterances of the dataset are missing.
-        list_: Print all settings and parts, or all about the ones that are named: --list encoder dataset.csv
+        list_: Print the first settings and all kinds of parts, or all about what is named: --list encoder dataset.csv
     """
     from extract.config import ExtractConfig, SelftestConfig
 

@@ -188,7 +188,7 @@ def compare(*runs: Path, seeds: int = 1, against: Literal["all", "first"] = "all
 
     Args:
         runs: Folders of runs.
-        seeds: How many of them, one after another, are one method trained with other seeds.
+        seeds: Number of consecutive runs that are one method trained with different seeds.
         against: Compare all pairs, or the first with each other one.
         out: A folder for the figures as comparison.csv and comparison.tex.
     """

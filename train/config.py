@@ -66,9 +66,9 @@ class TrainConfig(Config):
     """The features that are heard, the first of which gives the clock; when absent the hidden states as ``speech``, and
     ``pitch`` beside them where the fusion takes two."""
     targets: tuple[str, ...] | None = None
-    """Any columns of labels: numbers with a declared range are regressed, names classified; [V,A,D] when absent."""
+    """Any columns of labels: numbers with a declared range are regressed, categories classified; [V,A,D] if absent."""
     loss: Loss | None = None
-    """Of the targets; when absent ccc of numbers, cross_entropy of names."""
+    """Of the targets; when absent ccc of numbers, cross_entropy of categories."""
     tasks: dict[str, Task] = Field(default={})
     """Tasks with settings of their own, instead of targets and loss."""
     categories: str | None = None

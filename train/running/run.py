@@ -122,7 +122,7 @@ def protocol_of(config: TrainConfig, examples: Examples) -> Protocol:
     else:
         protocol = make_protocol(config.splits, examples.table, dataset)
     config.unsafe.refuse(protocol.unsafe, f"splits={protocol.name}")
-    if config.folds is not None and len(set(config.folds)) != max(1, len(config.folds)):
+    if config.folds is not None and (not config.folds or len(set(config.folds)) < len(config.folds)):
         raise SerError(f"folds={list(config.folds)}: expected one or more numbers, each once")
     absent = [number for number in config.folds or () if not 0 <= number < len(protocol.folds)]
     if absent:

@@ -90,9 +90,9 @@ class Search(Config):
     """Variants that Optuna proposes one after another, instead of all."""
 
     trials: int = Field(ge=1, le=100_000)
-    """So many."""
+    """Number of trials."""
     random: int = Field(default=10, ge=1)
-    """Of which the first are at random."""
+    """Number of random trials before the search is guided."""
     prune: bool = True
     """Give a variant up where its first folds say that it will not be the best."""
 
@@ -105,11 +105,11 @@ class SweepConfig(Config):
     factors: tuple[Factor, ...] = ()
     """What varies: all combinations of their levels are variants."""
     sample: int | None = Field(default=None, ge=1, le=100_000)
-    """So many combinations at random instead."""
+    """Number of combinations drawn at random, instead of all."""
     search: Search | None = None
-    """Proposed by what those before reached on dev instead."""
+    """Let Optuna propose variants by the dev scores of those before, instead of training all."""
     seed: int = Field(default=0, ge=0, lt=2**31)
-    """Of these."""
+    """Seed of the sample and of the search."""
 
     @field_validator("factors")
     @classmethod
@@ -163,8 +163,8 @@ def variants_of(config: SweepConfig) -> list[Variant]:
     """Return the variants, each once; none of a search, which are known when it is done.
 
     Raises:
-        ConfigError: if a factor between low and high meets no ``sample``, has a name of its own use in the tables, or
-            varies beside a level that there is not.
+        ConfigError: if a factor between low and high is there without ``sample``, is named as a column of the
+            leaderboard, or varies beside a level that there is not.
     """
     _check_names(config.factors)
     if config.search is not None:
