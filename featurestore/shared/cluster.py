@@ -19,6 +19,10 @@ memory to the system at once, and spend a fifth of the time on getting it again.
 PROFILER = "distributed.worker.profile.enabled"
 """It keeps a tree of the stacks of each second for an hour, .6 MB a second, for a dashboard that nobody sees."""
 
+QUEUE = "distributed.scheduler.worker-saturation"
+"""Tasks that a worker has for each thread. Where it dies, all that it has count as having ended it: with more than one,
+tasks that only waited there would be given up beside the one that needs too much memory."""
+
 
 @contextmanager
 def cluster(scheduler: str | None, workers: int) -> Iterator[Client]:
@@ -49,7 +53,7 @@ def cluster(scheduler: str | None, workers: int) -> Iterator[Client]:
     size = {"n_workers": workers, "threads_per_worker": 1, "memory_limit": 0}
     spawning = {key: value for key, value in dask.config.get(ENVIRONMENT).items() if key != TRIM}
     with (
-        dask.config.set({ENVIRONMENT: spawning, PROFILER: False}),
+        dask.config.set({ENVIRONMENT: spawning, PROFILER: False, QUEUE: 1.0}),
         LocalCluster(**size, **quiet) as local,
         Client(local) as client,
     ):

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 from multiprocessing import active_children
 from resource import RLIMIT_AS, getrlimit, setrlimit
 from threading import Thread
@@ -24,15 +25,17 @@ from train.examples.examples import load_examples
 from train.models.inference import make_model
 from train.running.folder import RunFolder
 from train.running.run import run
+from train.running.work import Job, _side_by_side, do_pack, packed
+from train.shared.files import owned
 from train.splits import share_of
 from train.sweep.config import SweepConfig, in_words, train_config, variants_of, words_of
 from train.sweep.folder import SweepFolder
-from train.sweep.leaderboard import leaderboard
+from train.sweep.leaderboard import leaderboard, leaderboard_lines, with_progress
 from train.sweep.live import SweepLive
 from train.sweep.methods import found_lines, methods_of
 from train.sweep.planning import plan_lines
 from train.sweep.report import write_report
-from train.sweep.running import begin, run_sweep
+from train.sweep.running import begin, do_variants, run_sweep
 from train.sweep.search import run_search
 
 SETTINGS = {
@@ -323,6 +326,54 @@ def test_a_plan_says_what_it_takes_and_trains_nothing(store_path, tmp_path):
     )
 
 
+def test_a_plan_counts_what_all_methods_read(store_path):
+    layers = {"name": "streams.speech.layers", "values": [0, 1, 2]}
+    sizes = {"name": "head.hidden", "values": [4, 5, 6, 7, 8]}
+    few, many = (
+        next(line for line in plan_lines(sweep(layers, *more), [str(store_path)], 2) if line.startswith("reads"))
+        for more in ((), (sizes,))
+    )
+    assert few == many
+
+
+def test_packs_hold_no_more_than_they_may():
+    held = [4e8, 4e8, 4e8, 3e9, 1e8, *[0.0] * 5]
+    packs = [*_side_by_side([((str(number), Job(0, 0)), size) for number, size in enumerate(held)], 3)]
+    assert ["".join(path for path, _ in pack) for pack in packs] == ["01", "2", "3", "456", "789"]
+
+
+def test_a_run_that_cannot_be_loaded_is_a_pack_of_its_own(swept, tmp_path):
+    path = str(swept.run(swept.variants[0]).path)
+    packs = packed([(path, Job(0, 0)), (str(tmp_path), Job(0, 0)), (path, Job(1, 0))], 1)
+    assert [(str(tmp_path), Job(0, 0))] in packs
+    assert do_pack([(str(tmp_path), Job(0, 0))], quiet) == [f"{tmp_path} is no run of ser-train: it has no run.json"]
+
+
+def test_what_breaks_in_one_variant_does_not_stop_the_others(swept, tmp_path, capfd):
+    broken, whole = tmp_path / "broken", swept.run(swept.variants[0]).path
+    shutil.copytree(whole, broken)
+    note = json.loads((broken / "run.json").read_text())
+    (broken / "run.json").write_text(json.dumps({**note, "goals": {"wrong": {}}}))
+    why, good = do_variants([(str(broken), None), (str(whole), None)], quiet)
+    assert why.startswith("KeyError: ")
+    assert "please report it" in why
+    assert good is None
+    assert "Traceback" in capfd.readouterr().err
+
+
+def test_only_one_process_trains_in_a_sweep(swept):
+    with owned(swept.path), pytest.raises(SerError, match="another process trains in"), owned(swept.path):
+        pass
+    with owned(swept.path):
+        pass
+
+
+def test_the_leaderboard_shows_what_is_trained_below_the_best(swept):
+    table = leaderboard(swept)
+    table.loc[table.index[-1], "state"] = "training"
+    assert [row[0] for row in [*leaderboard_lines(table, 1)][1:]] == [str(table["variant"][n]) for n in (0, 3)]
+
+
 def test_a_plan_ends_where_its_measurement_is_ended(store_path):
     before = active_children()
 
@@ -386,6 +437,46 @@ def test_a_search_learns_from_dev_and_goes_on_where_it_was(store_path, tmp_path)
     assert {path: path.stat().st_mtime_ns for path in folder.path.rglob("models/*")} == before
     assert load(SweepConfig, [], ["search.trials=3"]).search.prune
     assert variants_of(searched(3)) == []
+
+
+def test_an_interrupted_search_proposes_the_same(store_path, tmp_path):
+    pytest.importorskip("optuna")
+    folders = [SweepFolder(begin(searched(6, random=4), [str(store_path)], tmp_path, "search")) for _ in range(2)]
+    assert run_search(folders[0], 1, None, quiet) == 0
+
+    def interrupt(line):
+        if line.startswith(("1:", "4:")):
+            raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run_search(SweepFolder(folders[1].path), 1, None, interrupt)
+    assert run_search(SweepFolder(folders[1].path), 1, None, quiet) == 0
+    whole, parts = (SweepFolder(folder.path).variants for folder in folders)
+    assert whole == parts
+    assert len({str(one.settings) for one in whole}) == 6
+
+
+def test_what_fails_in_a_search_is_tried_again(store_path, tmp_path):
+    pytest.importorskip("optuna")
+    layers = {"name": "streams.speech.layers", "values": [1, 9]}
+    rate = {"name": "optim.lr", "low": 1e-4, "high": 1e-2}
+    config = sweep(layers, rate, search={"trials": 6, "random": 6})
+    folder, lines = SweepFolder(begin(config, [str(store_path)], tmp_path, "search")), []
+    failed = run_search(folder, 1, None, lines.append)
+    assert 0 < failed < 6
+    again = []
+    assert run_search(SweepFolder(folder.path), 1, None, again.append) == failed
+    assert {line.split(":")[1] for line in again} == {line.split(":")[1] for line in lines if "failed" in line}
+
+
+def test_a_search_that_has_not_begun_has_a_status_and_a_report(store_path, tmp_path):
+    folder = SweepFolder(begin(searched(3), [str(store_path)], tmp_path, "search"))
+    assert not len(leaderboard(folder))
+    assert list(leaderboard_lines(with_progress(leaderboard(folder), folder))) == [
+        ("variant", "state", "models", "at", "dev")
+    ]
+    assert write_report(folder).is_file()
 
 
 def test_a_search_trains_no_variant_twice(store_path, tmp_path):

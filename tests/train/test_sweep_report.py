@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from html import unescape
 
 import numpy as np
@@ -14,7 +15,7 @@ from train.sweep.config import SweepConfig
 from train.sweep.effects import effects_of, matched
 from train.sweep.folder import SweepFolder
 from train.sweep.leaderboard import leaderboard
-from train.sweep.methods import Found
+from train.sweep.methods import Found, summary
 from train.sweep.report import write_report
 from train.sweep.report.tables import Findings, probed, rounded
 from train.sweep.running import begin, run_sweep
@@ -144,6 +145,34 @@ def test_it_is_made_while_the_sweep_runs(copy, store_path, tmp_path):
     config = SweepConfig.model_validate({"settings": SETTINGS, "factors": FACTORS})
     begun = SweepFolder(begin(config, [str(store_path)], tmp_path, "begun"))
     assert "12 waiting of 12 variants" in write_report(begun).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("targets", [[["V"], ["V", "A"]], [["V"], ["A"]]])
+def test_methods_may_predict_different_targets(targets, store_path, tmp_path):
+    settings = {**SETTINGS, "targets": ["V"]}
+    factors = [{"name": "targets", "values": targets}, {"name": "loss", "values": ["ccc", "mse"]}]
+    config = SweepConfig.model_validate({"settings": settings, "factors": factors})
+    folder = SweepFolder(begin(config, [str(store_path)], tmp_path, "targets"))
+    assert run_sweep(folder, 1, None, quiet) == 0
+    write_report(folder)
+    table = read(folder, "methods").set_index("method")
+    if "V" in targets[1]:
+        assert table["V_low"].notna().all()
+        assert Findings(folder).sentence.count("best on dev") == 1
+    else:
+        assert Findings(folder).sentence.startswith("Methods are not compared: ")
+        assert table["V"].notna().tolist() == ["[V]" in method for method in table.index]
+
+
+def test_the_sentence_says_what_is_not_compared(swept):
+    found = Findings(swept).found
+    ahead = replace(found.methods[1], name="ahead", dev=found.methods[0].dev + 0.1)
+    behind = replace(found.methods[1], name="behind", dev=found.methods[0].dev - 0.1)
+    first = f"{found.methods[0].name} is the best on dev"
+    assert summary(replace(found, waiting=[behind])).startswith(f"{first}. Of ")
+    assert summary(replace(found, waiting=[ahead, behind])).startswith(
+        f"{first} of those with 2 trainings (with fewer trainings there is more in ahead). Of "
+    )
 
 
 def test_latex_is_complete_and_escaped(swept):

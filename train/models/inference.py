@@ -23,6 +23,11 @@ def make_model(examples: Examples, config: TrainConfig, seed: int) -> Model:
     return model.to(device_of(config.device))
 
 
+def count_parameters(model: Model) -> int:
+    """Return how many numbers a model learns."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
 def predict(model: Model, examples: Examples, order: list[Ints]) -> Outputs:
     """Return what a model predicts for some rows, in the batches of ``order``.
 

@@ -56,7 +56,13 @@ class RunFolder:
         self.path = path
 
     def write(
-        self, config: TrainConfig, examples: Examples, protocol: Protocol, warnings: list[str], audit: Audit
+        self,
+        config: TrainConfig,
+        examples: Examples,
+        protocol: Protocol,
+        warnings: list[str],
+        audit: Audit,
+        parameters: int,
     ) -> None:
         """Write what is known before anything is trained; ``run.json`` last, without which it is no run."""
         store = examples.store
@@ -84,6 +90,7 @@ class RunFolder:
             "goals": {name: goal.described() for name, goal in examples.goals.items()},
             "versions": {library: version(library) for library in LIBRARIES},
             "stored_bytes": examples.stored_bytes,
+            "parameters": parameters,
             "skipped": examples.skipped,
             "warnings": warnings,
             "statistics": {name: _statistics_of(hearing, config) for name, hearing in examples.streams.items()},

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 from featurestore.shared.command import progress
@@ -41,29 +42,32 @@ class Live:
         self._epochs = {job: 0 for job in jobs if job.member is not None}
         self._spent = {"read": 0.0, "train": 0.0, "select": 0.0}
         self._utterances, self._frames, self._start, self._finished = 0, 0, time.monotonic(), 0
+        self._lock = Lock()  # epochs are told by a thread of dask's
 
     def epoch(self, reached: dict[str, Any]) -> None:
         """Note what a model has reached."""
         job = Job(reached["fold"], reached["member"])
         append_line(self._folder.path / "metrics.jsonl", epoch_line(reached).rstrip())
-        self._epochs[job] = self._epochs.get(job, 0) + 1
-        for what in self._spent:
-            self._spent[what] += reached[what]
-        self._utterances += reached["utterances"]
-        self._frames += reached["frames"]
         dev = "" if math.isnan(reached["dev"]) else f", dev {self._metric} {reached['dev']:.3f}"
-        self._show(f"{'again, ' if reached['again'] else ''}{_named(job)} epoch {reached['epoch']}{dev}")
+        with self._lock:
+            self._epochs[job] = self._epochs.get(job, 0) + 1
+            for what in self._spent:
+                self._spent[what] += reached[what]
+            self._utterances += reached["utterances"]
+            self._frames += reached["frames"]
+            self._show(f"{'again, ' if reached['again'] else ''}{job.variant} epoch {reached['epoch']}{dev}")
 
     def done(self, job: Job) -> None:
         """Note that a job is done."""
         if job.member is None:
             return
-        self._finished += 1
-        self._epochs.pop(job, None)
         note = read_tensors(self._folder.model(job.variant))[1]
         best, last = note["best_epoch"], len(note["history"])
-        self._log(f"{_named(job)}: dev {self._metric} {note['best_score']:.3f} in epoch {best} of {last}")
-        self._show(f"{_named(job)} done")
+        self._log(f"{job.variant}: dev {self._metric} {note['best_score']:.3f} in epoch {best} of {last}")
+        with self._lock:
+            self._finished += 1
+            self._epochs.pop(job, None)
+            self._show(f"{job.variant} done")
 
     def _show(self, what: str) -> None:
         share = sum(self._epochs.values()) / self._most
@@ -103,7 +107,3 @@ def following(folder: RunFolder, jobs: Sequence[Job], examples: Examples, log: C
     metric = "/".join(dict.fromkeys(examples.metrics.values()))
     with progress("train") as update:
         yield Live(folder, jobs, metric, update, log)
-
-
-def _named(job: Job) -> str:
-    return f"fold {job.fold}, member {job.member}"

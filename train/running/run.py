@@ -19,7 +19,7 @@ from train.evaluation.tested import System, Tested
 from train.examples.checks import check_folds, check_ranks
 from train.examples.examples import Examples, load_examples
 from train.examples.protocol import PARTS, Protocol, changed_labels, fitting, make_protocol, read_protocol
-from train.models.inference import make_model
+from train.models.inference import count_parameters, make_model
 from train.models.training import check_adaptation
 from train.plots.run_plots import plot_run
 from train.reading.corpora import AnyStore
@@ -33,7 +33,7 @@ from train.running.memory import enough_memory
 from train.running.sinks import check_sinks, write_sinks
 from train.running.work import Job, do_pack, jobs_of, load_run, packed
 from train.running.workers import count_workers, run_packs
-from train.shared.files import append_line, write_whole
+from train.shared.files import append_line, owned, write_whole
 from train.shared.tensors import read_tensors
 from train.unsafe import stamp
 
@@ -88,9 +88,9 @@ def prepare(
     found = inspection.audit(examples, protocol, config)
     found.refuse(config.unsafe)
     with torch.random.fork_rng(devices=[]), enough_memory():
-        make_model(examples, config, config.seed)  # parts that do not fit are refused before there is a folder
+        model = make_model(examples, config, config.seed)  # parts that do not fit are refused before there is a folder
     folder = RunFolder(place(examples))
-    folder.write(config, examples, protocol, warnings, found)
+    folder.write(config, examples, protocol, warnings, found, count_parameters(model))
     return folder, examples
 
 
@@ -138,7 +138,7 @@ def _finish(folder: RunFolder, examples: Examples, log: _Log) -> dict[str, Any]:
     left = [job for job in jobs if not all(file.exists() for file in job.results(folder))]
     if left:
         try:
-            with following(folder, left, examples, log) as live:
+            with owned(folder.path), following(folder, left, examples, log) as live:
                 _train(folder, left, live)
         except KeyboardInterrupt:
             log(f"interrupted: ser-train resume {folder.path} goes on from the last epoch of each model")
@@ -148,7 +148,7 @@ def _finish(folder: RunFolder, examples: Examples, log: _Log) -> dict[str, Any]:
 
 def _train(folder: RunFolder, jobs: list[Job], live: Live) -> None:
     config, path = folder.config, os.path.abspath(folder.path)
-    workers = count_workers(config.device, config.workers, len(jobs))
+    workers = count_workers(config.device, config.workers, len(jobs), config.scheduler)
     packs = packed([(path, job) for job in jobs], workers)
     for (_, job), why in run_packs(do_pack, packs, workers, config.scheduler, live.epoch):
         if why:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,8 +27,10 @@ from train.shared.tensors import read_tensors, write_tensors
 from train.splits import Fold
 
 Report = Callable[[dict[str, Any]], None]
-MOST_IN_PACK = 16
-"""Models that are trained side by side in one process."""
+MOST_IN_PACK, MOST_BYTES = 16, 1e9
+"""Models that are trained side by side in one process, and what they may hold together."""
+BYTES_A_PARAMETER = 20
+"""Of a model in training: the parameter, its gradient, the two means of Adam, and the best one so far."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +87,19 @@ def do_pack(pack: Pack, report: Report) -> list[str | None]:
                     next(going[number])
                 except StopIteration:
                     del going[number]
-                except SerError as error:
-                    failed[number] = str(error)
+                except Exception as error:
+                    failed[number] = reason_of(error)
                     del going[number]
     return failed
+
+
+def reason_of(error: Exception) -> str:
+    """Return why a task failed; the traceback of what no user can mend, a defect, goes to the standard error."""
+    if isinstance(error, SerError | OSError):
+        return str(error)
+    traceback.print_exception(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno}): please report it"
 
 
 def packed(tasks: Sequence[tuple[str, Job]], workers: int) -> list[Pack]:
@@ -98,18 +110,35 @@ def packed(tasks: Sequence[tuple[str, Job]], workers: int) -> list[Pack]:
         workers: that will have the packs; there are as many, or more.
     """
     packs: list[Pack] = []
-    together: dict[object, Pack] = {}
+    together: dict[object, list[tuple[tuple[str, Job], float]]] = {}
     for path, job in tasks:
-        folder, examples = load_run(path)
-        windows = examples.count_windows(folder.config.optim.window)
+        try:
+            folder, examples = load_run(path)
+            windows = examples.count_windows(folder.config.optim.window)
+        except SerError:  # which doing the job says
+            packs.append([(path, job)])
+            continue
         if job.member is None or windows == 1:
             packs.append([(path, job)])
         else:
-            together.setdefault((str(examples.store.path), windows), []).append((path, job))
+            held = BYTES_A_PARAMETER * folder.note.get("parameters", 0)
+            together.setdefault((str(examples.store.path), windows), []).append(((path, job), held))
     for group in together.values():
-        size = min(MOST_IN_PACK, math.ceil(len(group) / workers))
-        packs += [group[first : first + size] for first in range(0, len(group), size)]
+        packs += _side_by_side(group, min(MOST_IN_PACK, math.ceil(len(group) / workers)))
     return packs
+
+
+def _side_by_side(group: Sequence[tuple[tuple[str, Job], float]], most: int) -> Iterator[Pack]:
+    """Yield jobs, each with the bytes that it holds, in packs of so many at most, which hold no more than they may."""
+    pack: Pack = []
+    room = MOST_BYTES
+    for task, held in group:
+        if pack and (len(pack) == most or held > room):
+            yield pack
+            pack, room = [], MOST_BYTES
+        pack.append(task)
+        room -= held
+    yield pack
 
 
 def _steps(path: str, job: Job, report: Report) -> Iterator[None]:

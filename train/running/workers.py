@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from threading import Lock
 from typing import Any
+
+import torch
 
 from featurestore.shared.cluster import cluster
 from featurestore.shared.errors import SerError
 from train.models.inference import device_of
 from train.running.work import Pack, Report, Task
 
-TOPIC = "epochs"
+ALONE = Lock()
+"""Of the pack that a process does: what is drawn in it comes from generators that all its threads share."""
 Do = Callable[[Pack, Report], list[str | None]]
 Done = tuple[Task, str | None]
 """A task that is over, and why it failed, if it did."""
@@ -49,10 +54,13 @@ def run_packs(
                 waiting.extendleft(then(done[0]))
 
 
-def count_workers(device: str | None, asked: int | None, tasks: int) -> int:
-    """Return how many processes of this machine do so many tasks."""
+def count_workers(device: str | None, asked: int | None, tasks: int, scheduler: str | None = None) -> int:
+    """Return how many processes do so many tasks: by default one a core, or one a GPU, or all of a scheduler."""
+    if scheduler is not None and asked is None:
+        with cluster(scheduler, 1) as client:
+            asked = max(1, len(client.nthreads()))
     if device_of(device).type != "cpu" and asked is None:
-        return 1
+        asked = 1 if device else torch.cuda.device_count()
     return min(max(1, tasks), asked or len(os.sched_getaffinity(0)))
 
 
@@ -62,36 +70,50 @@ def _on_cluster(
     from distributed import KilledWorker, as_completed
     from distributed.client import CancelledError  # type: ignore[attr-defined]
 
+    topic = f"epochs of {uuid.uuid4()}"  # a scheduler may have the packs of several runs
     with cluster(scheduler, workers) as client:
-        client.subscribe_topic(TOPIC, lambda event: report(event[1]))
-        futures = {client.submit(_do, do, pack, pure=False): pack for pack in packs}
-        completed = as_completed(list(futures))
+        client.subscribe_topic(topic, lambda event: report(event[1]))
+        futures: dict[Any, Pack] = {}
+        completed = as_completed()
+
+        def submit(pack: Pack, priority: int = 0) -> None:
+            future = client.submit(_do, do, pack, topic, pure=False, priority=priority)
+            futures[future] = pack
+            completed.add(future)
+
+        for pack in packs:
+            submit(pack)
         for future in completed:
             pack = futures.pop(future)
             try:
                 failed = future.result()
             except CancelledError:
-                raise SerError(
-                    f"lost the scheduler {scheduler or 'of the workers'}: ser-train resume {pack[0][0]} goes on"
-                ) from None
+                lost = scheduler or "of the workers"
+                raise SerError(f"lost the scheduler {lost}: resume goes on from the last epoch of each model") from None
             except KilledWorker:
-                why = "it ended every worker that had it: if they lack memory, use fewer --workers, and resume"
-                failed = [f"{'fold ' + str(job.fold) if job else 'the results'}: {why}" for _, job in pack]
+                if len(pack) > 1:  # one of them may have done that
+                    for task in pack:
+                        submit([task])
+                    continue
+                job = pack[0][1]
+                why = "every worker that had it died: if they lack memory, use fewer --workers, and resume"
+                failed = [f"{'fold ' + str(job.fold) if job else 'the results'}: {why}"]
             for done in zip(pack, failed, strict=True):
                 yield done
                 for another in then(done[0]) if done[1] is None else ():
-                    submitted = client.submit(_do, do, another, pure=False, priority=1)
-                    futures[submitted] = another
-                    completed.add(submitted)
+                    submit(another, priority=1)
 
 
-def _do(do: Do, pack: Pack) -> list[str | None]:
-    """Do a pack in a worker."""
+def _do(do: Do, pack: Pack, topic: str) -> list[str | None]:
+    """Do a pack in a worker, on a GPU of its own where there are several."""
     from distributed import get_worker
 
     worker = get_worker()
+    if isinstance(worker.name, int) and torch.cuda.device_count() > 1:
+        torch.cuda.set_device(worker.name % torch.cuda.device_count())
 
     def report(reached: dict[str, Any]) -> None:
-        worker.log_event(TOPIC, reached)
+        worker.log_event(topic, reached)
 
-    return do(pack, report)
+    with ALONE:
+        return do(pack, report)

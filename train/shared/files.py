@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +54,27 @@ def read_note(path: Path, **kinds: Callable[[Any], Any]) -> dict[str, Any]:
         return {**note, **{name: kind(note[name]) for name, kind in kinds.items()}}
     except (ValueError, KeyError, TypeError) as error:
         raise SerError(f"{path} is damaged: {error}") from None
+
+
+@contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """Keep other processes from training in a folder while the block runs, where its file system can.
+
+    Raises:
+        SerError: if another one does.
+    """
+    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(directory)
+        raise SerError(f"another process trains in {folder}: wait for it, or end it") from None
+    except OSError:  # a file system without locks of folders
+        pass
+    try:
+        yield
+    finally:
+        os.close(directory)
 
 
 @contextmanager

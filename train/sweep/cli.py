@@ -103,6 +103,7 @@ def report(sweep: Path) -> int:
 
 
 def _go_on(path: Path, workers: int | None, scheduler: str | None) -> int:
+    from train.shared.files import owned
     from train.sweep.folder import SweepFolder
     from train.sweep.leaderboard import leaderboard_lines, write_leaderboard
     from train.sweep.methods import found_lines
@@ -112,7 +113,8 @@ def _go_on(path: Path, workers: int | None, scheduler: str | None) -> int:
 
     folder = SweepFolder(path)
     try:
-        failed = (run_search if folder.config.search else run_sweep)(folder, workers, scheduler, say)
+        with owned(path):
+            failed = (run_search if folder.config.search else run_sweep)(folder, workers, scheduler, say)
     except KeyboardInterrupt:
         say(f"interrupted: ser-sweep resume {path} goes on from the last epoch of each model")
         raise

@@ -16,8 +16,8 @@ from featurestore.shared.errors import ConfigError
 from featurestore.shared.leaves import read_file
 from train.config import TrainConfig
 
-TAKEN = ("variant", "state", "models", "dev", "why", "at", "mean")
-"""Columns of a leaderboard, which no factor can be named as."""
+TAKEN = ("variant", "state", "models", "dev", "why", "at", "mean", "seconds", "epochs", "MB")
+"""Columns of a leaderboard, here and in the report, which no factor can be named as."""
 Levels = dict[str, str]
 """What each factor is in a variant, in words; a factor that does not vary in it is absent."""
 Settings = dict[str, Any]

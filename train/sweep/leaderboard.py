@@ -26,7 +26,7 @@ def leaderboard(folder: SweepFolder) -> pd.DataFrame:
     the test parts, with the 95 % interval), and ``why`` a variant failed.
     """
     rows = [{"variant": one.number, **one.levels, **_reached(folder, one)} for one in folder.variants]
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows or {column: [] for column in ("variant", "state", "models", "dev", "why")})
     return table.sort_values("dev", ascending=False, na_position="last", kind="stable").reset_index(drop=True)
 
 
@@ -46,13 +46,14 @@ def write_leaderboard(folder: SweepFolder) -> pd.DataFrame:
 
 
 def leaderboard_lines(table: pd.DataFrame, most: int = 20) -> Iterator[tuple[str, ...]]:
-    """Yield the best rows as text, after a header."""
+    """Yield the best rows as text, after a header, and those of variants in training."""
     columns = [*map(str, table.columns)]
     figures = [column.removesuffix("_low") for column in columns if column.endswith("_low")]
     ends = [f"{figure}_{end}" for figure in figures for end in ("low", "high")]
     shown = [column for column in columns if column not in (*ends, *figures, "dev", "why")]
     yield (*shown, "dev", *figures)
-    for row in table.head(most).to_dict("records"):
+    training = table.iloc[most:].query("state == 'training'").head(most)
+    for row in pd.concat([table.head(most), training]).to_dict("records"):
         words = ("" if row[column] != row[column] else str(row[column]) for column in shown)
         dev = f"{row['dev']:.3f}" if row["dev"] == row["dev"] else ""
         yield (*words, dev, *(_cell(row, figure) for figure in figures))

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from featurestore.shared.command import printable, progress
@@ -66,33 +67,37 @@ class SweepLive:
         }
         self.variants, self._models, self._start = len(left), sum(left.values()), time.monotonic()
         self.done = self.failed = 0
+        self._lock = Lock()  # epochs are told by a thread of dask's
 
     def epoch(self, reached: dict[str, Any]) -> None:
         """Note what a model has reached, also in the folder."""
         variant = self._by_path[reached["run"]]
-        self._folder.note_epoch(variant, reached)
-        doing = self._doing.pop(variant.number, None)
-        if doing is None:  # another of its models has failed
-            return
-        self._doing[variant.number] = doing  # the last one
-        model = reached["fold"], reached["member"]
-        doing.epochs[model] = doing.epochs.get(model, 0) + 1
-        doing.last = f"fold {reached['fold']}, epoch {reached['epoch']}"
-        if not math.isnan(reached["dev"]):
-            doing.best = max(reached["dev"], doing.best) if doing.best == doing.best else reached["dev"]
-        self._show(self)
+        with self._lock:
+            self._folder.note_epoch(variant, reached)
+            doing = self._doing.pop(variant.number, None)
+            if doing is None:  # another of its models has failed
+                return
+            self._doing[variant.number] = doing  # the last one
+            model = reached["fold"], reached["member"]
+            doing.epochs[model] = doing.epochs.get(model, 0) + 1
+            doing.last = f"fold {reached['fold']}, epoch {reached['epoch']}"
+            if not math.isnan(reached["dev"]):
+                doing.best = max(reached["dev"], doing.best) if doing.best == doing.best else reached["dev"]
+            self._show(self)
 
     def model_done(self, variant: Variant, fold: int, member: int) -> None:
         """Note that a model is done."""
-        if doing := self._doing.get(variant.number):
-            doing.left -= 1
-            doing.epochs.pop((fold, member), None)
+        with self._lock:
+            if doing := self._doing.get(variant.number):
+                doing.left -= 1
+                doing.epochs.pop((fold, member), None)
 
     def variant_done(self, variant: Variant, failed: bool = False) -> None:
         """Note that nothing more will be heard of a variant."""
-        if self._doing.pop(variant.number, None):
-            self.done, self.failed = self.done + (not failed), self.failed + failed
-            self._show(self)
+        with self._lock:
+            if self._doing.pop(variant.number, None):
+                self.done, self.failed = self.done + (not failed), self.failed + failed
+                self._show(self)
 
     @property
     def summary(self) -> str:

@@ -154,7 +154,17 @@ def summary(found: Found) -> str:
         groups.setdefault(word, []).append(method.name)
     words = [f"{len(names)} {_verb(word, len(names))} ({_named(names)})" for word, names in groups.items()]
     others = len(found.methods) - 1
-    return f"{found.methods[0].name} is the best on dev. Of {others} other{'s' * (others > 1)}, {', '.join(words)}."
+    best = f"{found.methods[0].name} is the best on dev{_of_those_compared(found)}."
+    return f"{best} Of {others} other{'s' * (others > 1)}, {', '.join(words)}."
+
+
+def _of_those_compared(found: Found) -> str:
+    """Return among which methods the first one is the best, where some that have fewer trainings reach more."""
+    better = [one.name for one in found.waiting if one.dev > found.methods[0].dev]
+    if not better:
+        return ""
+    count = len(found.methods[0].variants)
+    return f" of those with {count} trainings (with fewer trainings there is more in {_named(better)})"
 
 
 def _verb(word: str, count: int) -> str:

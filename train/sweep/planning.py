@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,13 +17,15 @@ from threadpoolctl import threadpool_limits
 
 from featurestore.shared.errors import SerError
 from train.config import TrainConfig
-from train.examples.examples import Hearing, load_examples
+from train.examples.examples import Examples, Hearing, load_examples
+from train.models.inference import count_parameters
 from train.models.schedule import count_batches
 from train.models.training import Training
 from train.reading.corpora import open_stores
 from train.running.live import describe_seconds
 from train.running.memory import enough_memory, keep_freed_memory
 from train.running.run import protocol_of
+from train.running.work import BYTES_A_PARAMETER, MOST_BYTES, MOST_IN_PACK
 from train.running.workers import count_workers
 from train.splits import share_of
 from train.sweep.config import SweepConfig, Variant, as_sample, train_config, variants_of
@@ -35,6 +38,7 @@ SHARE_OF_STEP = 1 / 3
 """What predicting a batch takes of a training step: no gradient."""
 
 
+T = TypeVar("T")
 Read = tuple[str, str, str, int]
 """A store, a feature of it, what of that, and a layer."""
 
@@ -79,7 +83,7 @@ def plan_lines(config: SweepConfig, stores: Sequence[str], workers: int | None) 
     chosen = sorted({int(n) for n in np.linspace(0, len(methods) - 1, min(len(methods), MOST_MEASURED)).round()})
     firsts = [methods[number][0] for number in chosen]
     asked = [(train_config(config, first), first.stores(stores)) for first in firsts]
-    measured = _measured_apart(asked)
+    measured = _apart(measure, asked)
     found = [(methods[number], one) for number, one in zip(chosen, measured, strict=True)]
     yield f"{sum(map(len, methods))} variants of {len(methods)} methods"
     yield from (f"cannot be trained: {of[0].name}: {one.why}" for of, one in found if one.why)
@@ -88,19 +92,26 @@ def plan_lines(config: SweepConfig, stores: Sequence[str], workers: int | None) 
         yield from (f"{describe_seconds(seconds)} of one core: {name}" for seconds, name in sorted(trained)[::-1])
     good = [(len(of), one) for of, one in found if not one.why]
     if good:
-        yield from _described(good, sum(map(len, methods)) / sum(len(of) for of, _ in found), asked[0][0], workers)
+        share = sum(map(len, methods)) / sum(len(of) for of, _ in found)
+        others = [of[0] for number, of in enumerate(methods) if number not in chosen]
+        rest = [(train_config(config, one), one.stores(stores)) for one in others]
+        rest = [*{repr((paths, one.streams, one.fusion)): (one, paths) for one, paths in rest}.values()]
+        reads = [*(one.reads for _, one in good), *_apart(reads_of, rest)]
+        yield from _described(good, [read for of in reads for read in of], share, asked[0][0], workers)
 
 
-def _measured_apart(asked: Sequence[tuple[TrainConfig, list[str]]]) -> list[Measured]:
+def _apart(function: Callable[[TrainConfig, list[str]], T], asked: Sequence[tuple[TrainConfig, list[str]]]) -> list[T]:
     """Measure in a process of its own, whose memory is that of the measurement alone.
 
     Raises:
         SerError: if that is ended, as systems do where memory does not suffice.
     """
-    found: list[Measured] = []
+    found: list[T] = []
+    if not asked:
+        return found
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         try:
-            found += pool.map(measure, *zip(*asked, strict=True))
+            found += pool.map(function, *zip(*asked, strict=True))
         except BrokenProcessPool:
             raise SerError(
                 f"the process that measures was ended at method {len(found)} of {len(asked)}: does it lack memory?"
@@ -109,13 +120,20 @@ def _measured_apart(asked: Sequence[tuple[TrainConfig, list[str]]]) -> list[Meas
 
 
 def _described(
-    good: Sequence[tuple[int, Measured]], share: float, config: TrainConfig, workers: int | None
+    good: Sequence[tuple[int, Measured]],
+    reads: Sequence[tuple[Read, float]],
+    share: float,
+    config: TrainConfig,
+    workers: int | None,
 ) -> Iterator[str]:
-    """Yield lines about methods that can be trained, each with the number of its variants; of all a ``share``."""
+    """Yield lines about methods that can be trained, each with the number of its variants.
+
+    They are a ``share`` of all, which read ``reads``.
+    """
     models = round(share * sum(count * one.models for count, one in good))
     seconds = share * sum(count * one.seconds for count, one in good)
     processes = count_workers(config.device, workers, models)
-    once = dict(read for _, one in good for read in one.reads)
+    once = dict(reads)
     heard = dict.fromkeys(f"{what} of {feature}" for _, feature, what, _ in once)
     memory = max(one.memory for _, one in good)
     yield f"reads: {sum(once.values()) / 1e6:.1f} MB, which all variants share: {', '.join(heard)}"
@@ -150,11 +168,24 @@ def _measure(config: TrainConfig, stores: list[str]) -> Measured:
     tested = len(folds[0].test) * (time.monotonic() - began + SHARE_OF_STEP * step / size)
     models = len(folds) * config.members
     passes = config.optim.epochs * (2 if config.optim.refit else 1)
-    hearings = zip(examples.streams.values(), examples.bytes_by_stream, strict=True)
-    path = str(examples.store.path)
-    reads = [read for hearing, size in hearings for read in _reads(path, hearing, size)]
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return Measured(models, models * (passes * batches * step + tested), tuple(reads), most)
+    if examples.count_windows(config.optim.window) > 1:  # others are trained beside it
+        one = BYTES_A_PARAMETER * count_parameters(training.model)
+        most += round(min((MOST_IN_PACK - 1) * one, max(MOST_BYTES - one, 0)))
+    return Measured(models, models * (passes * batches * step + tested), tuple(_reads_of(examples)), most)
+
+
+def reads_of(config: TrainConfig, stores: list[str]) -> list[tuple[Read, float]]:
+    """Return what a pass of a method reads; nothing if it cannot be trained."""
+    try:
+        return [*_reads_of(load_examples(open_stores(stores), config))]
+    except SerError:
+        return []
+
+
+def _reads_of(examples: Examples) -> Iterator[tuple[Read, float]]:
+    for hearing, size in zip(examples.streams.values(), examples.bytes_by_stream, strict=True):
+        yield from _reads(str(examples.store.path), hearing, size)
 
 
 def _reads(path: str, hearing: Hearing, size: int) -> Iterator[tuple[Read, float]]:

@@ -17,7 +17,7 @@ from train.reading.corpora import AnyStore, open_stores
 from train.running.folder import make_run_folder
 from train.running.inspection import Inspection
 from train.running.run import Say, prepare, write_results
-from train.running.work import Job, Pack, Report, Task, do_pack, jobs_of, packed
+from train.running.work import Job, Pack, Report, Task, do_pack, jobs_of, packed, reason_of
 from train.running.workers import count_workers, run_packs
 from train.shared.files import write_whole
 from train.sweep.config import SweepConfig, Variant, as_sample, check_free, train_config, variants_of
@@ -83,7 +83,7 @@ def run_sweep(folder: SweepFolder, workers: int | None, scheduler: str | None, s
     _prepare(folder, say)
     left = {path: _left(folder, variant) for path, variant in by_path.items() if not folder.failure(variant)}
     waiting = {path: len(jobs) for path, jobs in left.items() if jobs}
-    count = count_workers(next(iter(_devices(folder)), None), workers, max(1, sum(waiting.values())))
+    count = count_workers(next(iter(_devices(folder)), None), workers, max(1, sum(waiting.values())), scheduler)
     packs = packed([(path, job) for path, jobs in left.items() for job in jobs or ()], count)
     packs += [[(path, None)] for path, jobs in left.items() if jobs == []]
 
@@ -117,8 +117,8 @@ def do_variants(pack: Pack, report: Report) -> list[str | None]:
         try:
             write_results(path)
             failed.append(None)
-        except SerError as error:
-            failed.append(str(error))
+        except Exception as error:
+            failed.append(reason_of(error))
     return failed
 
 

@@ -18,11 +18,12 @@ from train.running.work import Job, jobs_of
 from train.running.workers import count_workers, run_packs
 from train.shared.tensors import read_tensors
 from train.sweep.config import Factor, Levels, Settings, SweepConfig, Variant, in_words, of_factors
-from train.sweep.folder import SweepFolder
+from train.sweep.folder import FAILED, SweepFolder
 from train.sweep.running import do_variants, fail, prepare_variant
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
+    from optuna.samplers import TPESampler
 
 STUDY = "study.journal"
 """In the folder of a sweep: what Optuna knows of its trials."""
@@ -34,7 +35,8 @@ def run_search(folder: SweepFolder, workers: int | None, scheduler: str | None, 
     A tree-structured Parzen estimator proposes each (J. Bergstra et al. 2011, Algorithms for hyper-parameter
     optimization). What it learns is the mean of the best dev scores of the models; the test parts say nothing to it.
     Folds are trained in order, as many models at once as there are workers, and a variant is given up where a Wilcoxon
-    test over its folds, paired with those of the best one, says that it will not do better.
+    test over its folds, paired with those of the best one, says that it will not do better. One that fails stays open,
+    and is tried again when the search is resumed.
 
     Args:
         folder: of the sweep.
@@ -46,20 +48,19 @@ def run_search(folder: SweepFolder, workers: int | None, scheduler: str | None, 
     search = folder.config.search
     assert search is not None
     with progress("search") as update:
-        for trial in _trials(study, search.trials):
+        for trial in _trials(study, folder.config):
             update(trial.number, search.trials, f"variant {trial.number}")
             levels, settings = _proposed(folder.config, trial)
             variant = next((one for one in folder.variants if one.number == trial.number), None)
             if variant is None and (same := next((one for one in folder.variants if one.settings == settings), None)):
-                known = study.get_trials(deepcopy=False)[same.number]
-                study.tell(trial, known.value if known.state == _states().COMPLETE else None, state=known.state)
+                _tell_as(study, trial, same.number)
                 say(f"{trial.number}: {same.name}: is variant {same.number}, and not trained again")
                 continue
             if variant is None:
                 variant = Variant(trial.number, levels, settings)
                 folder.add(variant)
+            (folder.run(variant).path / FAILED).unlink(missing_ok=True)
             if not prepare_variant(folder, variant, inspection, say):
-                study.tell(trial, state=_states().FAIL)
                 continue
             _train(
                 folder,
@@ -82,7 +83,7 @@ def _study(folder: SweepFolder) -> Study:
     from optuna.storages.journal import JournalFileBackend
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    config, search = folder.config, folder.config.search
+    search = folder.config.search
     assert search is not None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # the pruner is still one
@@ -90,7 +91,6 @@ def _study(folder: SweepFolder) -> Study:
             storage=JournalStorage(JournalFileBackend(str(folder.path / STUDY))),
             study_name="sweep",
             direction="maximize",
-            sampler=optuna.samplers.TPESampler(seed=config.seed, n_startup_trials=search.random),
             pruner=optuna.pruners.WilcoxonPruner() if search.prune else optuna.pruners.NopPruner(),
             load_if_exists=True,
         )
@@ -102,14 +102,35 @@ def _states() -> Any:
     return TrialState
 
 
-def _trials(study: Study, most: int) -> Iterator[Trial]:
-    """Yield the trials that are to be done: those that a killed process left, then new ones."""
+def _trials(study: Study, config: SweepConfig) -> Iterator[Trial]:
+    """Yield the trials that are to be done: those that a killed process left, or that failed, then new ones."""
     from optuna import Trial
 
+    search = config.search
+    assert search is not None
+
     for frozen in study.get_trials(deepcopy=False, states=[_states().RUNNING]):
+        study.sampler = _sampler(config, frozen.number)
         yield Trial(study, frozen._trial_id)
-    while len(study.get_trials(deepcopy=False)) < most:
+    while (number := len(study.get_trials(deepcopy=False))) < search.trials:
+        study.sampler = _sampler(config, number)
         yield study.ask()
+
+
+def _sampler(config: SweepConfig, number: int) -> TPESampler:
+    """Return what proposes a trial, the same however often the search was interrupted before."""
+    from optuna.samplers import TPESampler
+
+    assert config.search is not None
+    seed = int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0])
+    return TPESampler(seed=seed, n_startup_trials=config.search.random)
+
+
+def _tell_as(study: Study, trial: Trial, number: int) -> None:
+    """Tell a trial what another of the same settings has reached; that it failed, if that is not known."""
+    known, states = study.get_trials(deepcopy=False)[number], _states()
+    state = known.state if known.state in (states.COMPLETE, states.PRUNED) else states.FAIL
+    study.tell(trial, known.value if state == states.COMPLETE else None, state=state)
 
 
 def _proposed(config: SweepConfig, trial: Trial) -> tuple[Levels, tuple[Settings, ...]]:
@@ -136,7 +157,6 @@ def _train(
     for first in range(0, len(jobs), workers):
         left = [job for job in jobs[first : first + workers] if not all(file.exists() for file in job.results(run))]
         if not _do(folder, variant, [[(path, job)] for job in left], workers, scheduler, say):
-            study.tell(trial, state=_states().FAIL)
             return
         while len(told) < len(folds) and _is_done(run, jobs, folds[len(told)]):
             told.append(_dev_of(run, jobs, folds[len(told)]))
@@ -147,7 +167,6 @@ def _train(
             say(f"{variant.number}: {variant.name}: {folder.given_up(variant)}")
             return
     if not _do(folder, variant, [[(path, None)]], 1, None, say):
-        study.tell(trial, state=_states().FAIL)
         return
     study.tell(trial, float(np.mean(told)))
     say(f"{variant.number}: {variant.name}: dev {np.mean(told):.3f}")

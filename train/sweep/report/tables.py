@@ -43,8 +43,10 @@ class Findings:
 
     @cached_property
     def metrics(self) -> dict[str, str]:
-        """The metric of each target, and of their mean."""
-        found = {target: metric for one in self.results.values() for target, metric in one["metrics"].items()}
+        """The metric of each target that all variants predict, or else of those of the first one; and of their mean."""
+        every = [one["metrics"] for one in self.results.values()]
+        common = {target: metric for target, metric in every[0].items() if all(target in one for one in every)}
+        found = common or every[0]
         return {**found, MEAN: ""} if len(found) > 1 else found
 
     @property
