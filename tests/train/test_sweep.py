@@ -10,6 +10,7 @@ from threading import Thread
 from time import sleep
 
 import pandas as pd
+import psutil
 import pytest
 from distributed import LocalCluster
 from rich.console import Console
@@ -19,6 +20,7 @@ from featurestore.operations.copying import copy_stores
 from featurestore.shared.config import load
 from featurestore.shared.errors import ConfigError, SerError
 from featurestore.shared.strict_yaml import parse
+from tests.processes import Command
 from train.comparison.compare import compare_runs
 from train.config import TrainConfig
 from train.examples.examples import load_examples
@@ -250,6 +252,38 @@ def test_what_is_trained_is_not_trained_again(swept):
     after = {path: path.stat().st_mtime_ns for path in swept.path.rglob("models/*")}
     assert {path for path in before if before[path] != after[path]} == {lost}
     assert (first / "predictions.csv").read_bytes() == predictions
+
+
+def test_a_sweep_that_is_killed_with_its_workers_goes_on(swept, store_path, tmp_path):
+    """First all processes are killed at once, then one of the workers of the resumed sweep."""
+    config = {"settings": {**SETTINGS, "optim.epochs": 2}, "factors": FACTORS}
+    (tmp_path / "small.yaml").write_text(json.dumps(config))
+    sweeping = Command("train", "train.sweep.cli")
+    words = ["--config", tmp_path / "small.yaml", "--store", store_path, "--runs", tmp_path, "--workers", 2]
+    folder, running = tmp_path / "toy/sweep/small/exp_1", sweeping.start(*words)
+    while not (done := [*folder.glob("variants/*/models/*")]):
+        sleep(0.05)
+    for process in [*_workers(running), psutil.Process(running.pid)]:
+        process.kill()
+    running.wait()
+    before = {path: path.stat().st_mtime_ns for path in done}
+    running = sweeping.start("resume", folder, "--workers", 2)
+    while len([*folder.glob("variants/*/models/*")]) < len(before) + 2:
+        sleep(0.05)
+    _workers(running)[0].kill()
+    ended = running.wait()
+    assert ended.returncode == 0, ended.stderr
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    for variant in swept.variants:
+        ours, theirs = (of.run(variant).path / "predictions.csv" for of in (swept, SweepFolder(folder)))
+        assert ours.read_bytes() == theirs.read_bytes()
+    assert leaderboard(SweepFolder(folder)).equals(leaderboard(swept))
+
+
+def _workers(running):
+    """Return the processes of dask's workers."""
+    children = psutil.Process(running.pid).children(recursive=True)
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
 
 
 def test_a_variant_that_cannot_be_trained_does_not_stop_the_others(store_path, tmp_path):

@@ -135,7 +135,7 @@ def _finish(folder: RunFolder, examples: Examples, log: _Log) -> dict[str, Any]:
     for line in _described(folder, examples):
         log(line)
     jobs = jobs_of(folder)
-    left = [job for job in jobs if not all(file.exists() for file in job.results(folder))]
+    left = [job for job in jobs if not job.is_done(folder)]
     if left:
         try:
             with owned(folder.path), following(folder, left, examples, log) as live:

@@ -51,6 +51,10 @@ class Job:
             return [folder.ridge(self.fold)]
         return [folder.model(self.variant), folder.outputs(self.variant)]
 
+    def is_done(self, folder: RunFolder) -> bool:
+        """Return whether all of them are there."""
+        return all(file.exists() for file in self.results(folder))
+
 
 Task = tuple[str, Job | None]
 """The folder of a run, and a job of it; None stands for its results, where all jobs are done."""

@@ -165,7 +165,7 @@ def _left(folder: SweepFolder, variant: Variant) -> list[Job] | None:
     run = folder.run(variant)
     if (run.path / "metrics.json").exists():
         return None
-    return [job for job in jobs_of(run) if not all(file.exists() for file in job.results(run))]
+    return [job for job in jobs_of(run) if not job.is_done(run)]
 
 
 def _devices(folder: SweepFolder) -> set[str | None]:

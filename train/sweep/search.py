@@ -155,7 +155,7 @@ def _train(
     folds = list(dict.fromkeys(job.fold for job in jobs))
     told: list[float] = []
     for first in range(0, len(jobs), workers):
-        left = [job for job in jobs[first : first + workers] if not all(file.exists() for file in job.results(run))]
+        left = [job for job in jobs[first : first + workers] if not job.is_done(run)]
         if not _do(folder, variant, [[(path, job)] for job in left], workers, scheduler, say):
             return
         while len(told) < len(folds) and _is_done(run, jobs, folds[len(told)]):
@@ -187,8 +187,7 @@ def _do(folder: SweepFolder, variant: Variant, packs: list[Any], workers: int, s
 
 
 def _is_done(run: RunFolder, jobs: list[Job], fold: int) -> bool:
-    models = [job for job in jobs if job.fold == fold and job.member is not None]
-    return all(file.exists() for job in models for file in job.results(run))
+    return all(job.is_done(run) for job in jobs if job.fold == fold and job.member is not None)
 
 
 def _dev_of(run: RunFolder, jobs: list[Job], fold: int) -> float:
