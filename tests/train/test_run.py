@@ -1,6 +1,7 @@
 """ser-train as a user runs it."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from train.examples.examples import load_examples
 from train.models.ridge import PENALTIES, fit_ridges
 from train.numerics.metrics import ccc
 from train.running.run import run
+from train.running.work import load_run
 from train.shared.tensors import read_tensors
 
 FILES = {
@@ -124,6 +126,18 @@ def test_the_same_seed_gives_the_same_figures(store, tmp_path):
     assert (first.name, second.name) == ("exp_1", "exp_2")
     _, other = run(store, quick(*settings, "seed=1"), lambda _: None)
     assert other != a
+
+
+def test_a_folder_that_is_made_anew_is_read_anew(store, tmp_path):
+    """As in a notebook, or a worker of a cluster, which lives through both runs."""
+    for width in (8, 16):
+        settings = ["splits=given", "optim.epochs=1", "fusion=none", f"width={width}", f"runs={tmp_path}"]
+        folder, _ = run(store, quick(*settings), lambda _: None)
+        assert (folder.name, load_run(str(folder))[0].config.width) == ("exp_1", width)
+        assert load_run(str(folder)) is load_run(str(folder))
+        tensors, _ = read_tensors(folder / "models/fold_0_member_0.safetensors")
+        assert any(tensor.shape == (width, 16) for tensor in tensors.values())
+        shutil.rmtree(folder)
 
 
 def test_refit_trains_on_dev_too_after_the_same_selection(store, tmp_path):

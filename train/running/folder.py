@@ -94,6 +94,11 @@ class RunFolder:
             write_whole(self.path / UNSAFE, stamp(config.unsafe.names) + "\n")
         write_whole(self.path / "run.json", json.dumps(note, indent=1, ensure_ascii=False) + "\n")
 
+    @property
+    def written(self) -> tuple[bytes, int]:
+        """What tells the run from another one that has been in the same folder: its settings, and when it was made."""
+        return self._there("config.yaml").read_bytes(), self._there("run.json").stat().st_mtime_ns
+
     @cached_property
     def config(self) -> TrainConfig:
         """The settings, with all that was left open."""
