@@ -9,15 +9,16 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from featurestore.access.statistics import corpus_statistics
 from featurestore.shared.config import load
 from featurestore.shared.errors import SerError
 from train.config import TrainConfig
 from train.examples.examples import load_examples
-from train.models.ridge import PENALTIES, fit_ridges
+from train.models.ridge import PENALTIES, Means, fit_ridges, ridge_predictions
 from train.numerics.metrics import ccc
-from train.running.run import run
+from train.running.run import protocol_of, run
 from train.running.work import load_run
 from train.shared.tensors import read_tensors
 
@@ -214,6 +215,23 @@ def test_ridges_equal_those_of_scikit_learn():
     for penalty, ours in zip(PENALTIES, found, strict=True):
         theirs = make_pipeline(StandardScaler(), Ridge(penalty)).fit(inputs, targets).predict(unseen)
         assert np.allclose(ours, theirs, atol=1e-6)
+
+
+def test_a_ridge_is_the_same_however_few_layers_are_held_at_once(store, monkeypatch):
+    config = quick("splits=given", "targets=[V,emotion]")
+    examples = load_examples(store, config)
+    (fold,) = protocol_of(config, examples).folds
+    means, _ = store.feature("states").pooled(examples.names)
+    found = []
+    for held in (3, 2, 1):
+        most = held * means[:, 0].nbytes
+        some = Means(examples, most)
+        assert all(np.array_equal(some.of(layer), means[:, layer]) for layer in (0, 2, 1, 1, 0))
+        assert len(some.of(0).base) == held
+        monkeypatch.setattr("train.models.ridge.MOST_BYTES", most)
+        found.append(ridge_predictions(examples, fold))
+    for task, predicted in found[0].items():
+        assert all(torch.equal(other[task], predicted) for other in found[1:])
 
 
 @pytest.mark.parametrize(
