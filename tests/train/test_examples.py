@@ -154,3 +154,13 @@ def test_the_order_of_rows_in_the_table_does_not_matter(store):
     examples = load_examples(store, config("fusion=none"))
     assert examples.rows(["u007", "u001"]).tolist() == [7, 1]
     assert pd.Index(examples.names).equals(store.utterances.index)
+
+
+def test_rows_that_are_not_there_are_named(store):
+    """As those of a run whose store has been extracted again since, and an utterance failed."""
+    store.utterances.loc["u003", "D"] = np.nan
+    examples = load_examples(store, config("fusion=none"))
+    for names, why in ((["u001", "u003"], r"1 utterance \(u003\) cannot be used: no label D"), (["x", "y"], "2 utter")):
+        with pytest.raises(SerError, match=why):
+            examples.rows(names)
+    assert examples.rows([]).tolist() == []

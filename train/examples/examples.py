@@ -24,7 +24,7 @@ from train.maps import read_map
 from train.numerics.align import align_repeated
 from train.reading.batch import Batch, StreamBatch
 from train.reading.corpora import AnyStore
-from train.reading.labels import clean_names, grouped
+from train.reading.labels import clean_names, grouped, some
 from train.reading.sources import Source
 from train.streams import Stream, resolve, source_of
 from train.tasks import Goal
@@ -116,8 +116,20 @@ class Examples:
         return replace(self, goals=goals, targets={name: goal.targets(self.table) for name, goal in goals.items()})
 
     def rows(self, names: Sequence[str]) -> Ints:
-        """Return the rows of some names."""
-        return np.asarray(self._index.get_indexer(pd.Index(names)), np.int64)
+        """Return the rows of some names.
+
+        Raises:
+            SerError: if they are not all among the examples.
+        """
+        rows = np.asarray(self._index.get_indexer(pd.Index(names)), np.int64)
+        absent = [names[place] for place in np.flatnonzero(rows < 0).tolist()]
+        if absent:
+            why = self.skipped.get(absent[0], "the store has no such utterance")
+            raise SerError(
+                f"{self.store.path}: {some(absent)} cannot be used: {why}; expected their features and labels: "
+                "extract them again, or leave them out"
+            )
+        return rows
 
     @cached_property
     def _index(self) -> pd.Index:

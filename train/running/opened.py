@@ -117,10 +117,7 @@ class Run:
         self.folder.check_features(store, same_type=False)
         examples = load_examples(store, self._config, self.folder.goals)
         wanted = examples.names if names is None else names
-        absent = [name for name in wanted if name not in set(examples.names)]
-        if absent:
-            why = examples.skipped.get(absent[0], "the store has no such utterance")
-            raise SerError(f"{len(absent)} utterances cannot be predicted, e.g. {absent[0]}: {why}")
+        examples.rows(wanted)  # an error if one is not there
         return examples, wanted, self._parts() if store.dataset == self.folder.protocol.dataset else {}
 
     def _by_fold(
