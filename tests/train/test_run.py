@@ -5,12 +5,14 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+import featurestore
 from featurestore.access.statistics import corpus_statistics
 from featurestore.shared.config import load
 from featurestore.shared.errors import SerError
@@ -18,7 +20,9 @@ from train.config import TrainConfig
 from train.examples.examples import load_examples
 from train.models.ridge import PENALTIES, Means, fit_ridges, ridge_predictions
 from train.numerics.metrics import ccc
-from train.running.run import protocol_of, run
+from train.reading.norm import write_norm
+from train.reading.sources import Source
+from train.running.run import protocol_of, resume, run
 from train.running.work import load_run
 from train.shared.tensors import read_tensors
 
@@ -139,6 +143,21 @@ def test_a_folder_that_is_made_anew_is_read_anew(store, tmp_path):
         tensors, _ = read_tensors(folder / "models/fold_0_member_0.safetensors")
         assert any(tensor.shape == (width, 16) for tensor in tensors.values())
         shutil.rmtree(folder)
+
+
+def test_a_run_is_gone_on_with_from_any_folder(copied, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = featurestore.open(copied).names()
+    write_norm(Path("norm"), Source(featurestore.open(copied).feature("states"), 1, {}).moments(names), pd.DataFrame())
+    Path("mine.yaml").write_text("version: 1\ndatasets: {toy: {anger: anger, joy: joy, calm: calm}}\n")
+    heard = "streams.speech={feature: states, layers: 1, front: {name: standardize, norm: norm}}"
+    settings = ["splits=given", "optim.epochs=1", "fusion=none", "targets=[emotion]", "categories=mine.yaml", heard]
+    folder, found = run(featurestore.open(copied.name), quick(*settings), lambda _: None)
+    folder = folder.absolute()
+    (folder / "outputs/fold_0_member_0.safetensors").unlink()
+    monkeypatch.chdir("/")
+    assert resume(folder, lambda _: None)[1] == found
+    assert f"--store {copied} " in (folder / "config.yaml").read_text()
 
 
 def test_refit_trains_on_dev_too_after_the_same_selection(store, tmp_path):

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from featurestore.format.opening import from_anywhere
 from featurestore.format.plan import FeatureSpec
 from featurestore.shared.command import printable
 from featurestore.shared.config import load
@@ -195,7 +196,8 @@ class RunFolder:
 
 
 def _paths(store: AnyStore) -> list[str]:
-    return store.paths if isinstance(store, Corpora) else [str(store.path)]
+    """Return where each store is found, from whichever folder the run is gone on with."""
+    return [from_anywhere(path) for path in (store.paths if isinstance(store, Corpora) else [store.path])]
 
 
 def _statistics_of(hearing: Hearing, config: TrainConfig) -> str:
