@@ -284,7 +284,7 @@ def test_a_store_that_lacks_a_feature_says_so(whole, store, tmp_path):
     with pytest.raises(SerError, match="no feature 'pitch'"):
         train.Run.open(whole).predict(other)
     with pytest.raises(SerError, match="no feature 'pitch'"):
-        write_predictions(whole, str(other.path), tmp_path / "out.csv", None, lambda _: None)
+        write_predictions(whole, [str(other.path)], tmp_path / "out.csv", None, lambda _: None)
     assert not (tmp_path / "out.csv").exists()
 
 

@@ -118,7 +118,8 @@ class Run:
         examples = load_examples(store, self._config, self.folder.goals)
         wanted = examples.names if names is None else names
         examples.rows(wanted)  # an error if one is not there
-        return examples, wanted, self._parts() if store.dataset == self.folder.protocol.dataset else {}
+        ours, theirs = (sorted(one.split("+")) for one in (self.folder.protocol.dataset, store.dataset))  # in any order
+        return examples, wanted, self._parts() if ours == theirs else {}
 
     def _by_fold(
         self, examples: Examples, names: list[str], parts: dict[str, tuple[str, int | None]]
