@@ -163,7 +163,7 @@ def maps(name: str | None = None, *, store: tuple[str, ...] = ()) -> int:
 
 
 @app.command
-def predict(run: Path, *, store: str, out: Path | None = None, device: str | None = None) -> int:
+def predict(run: Path, *, store: tuple[str, ...], out: Path | None = None, device: str | None = None) -> int:
     """Predict a store with the models of a run.
 
     Utterances that the run tested are predicted by the models of their fold, exactly as the run did; others by all of
@@ -171,7 +171,8 @@ def predict(run: Path, *, store: str, out: Path | None = None, device: str | Non
 
     Args:
         run: The folder of the run.
-        store: The feature store, or its URL: with the features of the run, in any data type.
+        store: The feature store, or its URL: with the features of the run, in any data type; given more than once, the
+            stores of several datasets, as the run had them.
         out: The CSV file; what it holds is printed when absent.
         device: cpu, cuda …; that of the run when absent.
     """

@@ -14,6 +14,7 @@ from train.fusions.attention import Attention
 from train.heads import Head
 from train.heads.mlp import MLP
 from train.losses import Loss
+from train.maps import names as map_names
 from train.numerics.adaptation import LMMD
 from train.numerics.layers import WIDEST
 from train.poolings import Pooling
@@ -131,6 +132,13 @@ class TrainConfig(Config):
     @classmethod
     def _are_several(cls, augment: Any) -> Any:
         return [augment] if isinstance(augment, str | dict) else augment
+
+    @field_validator("categories")
+    @classmethod
+    def _is_found_from_anywhere(cls, categories: str | None) -> str | None:
+        """Take the file of a map that does not come along, as `AnyPath` does."""
+        own = categories is not None and categories not in map_names() and Path(categories).is_file()
+        return str(Path(str(categories)).absolute()) if own else categories
 
     @field_validator("method")
     @classmethod

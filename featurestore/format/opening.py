@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from featurestore.format.backend import Backend
@@ -73,6 +74,20 @@ def open_files(path: str | Path) -> Files:
     ('stores/emotale.zarr/zarr.json', 'memory://a.zarr/zarr.json')
     """
     root = str(path)
-    if "://" in root and not root.startswith("file://"):
+    if _is_url(root):
         return RemoteFiles(root.rstrip("/"))
     return LocalFiles(str(Path(root.removeprefix("file://"))))
+
+
+def from_anywhere(path: str | Path) -> str:
+    """Return a path by which it is found from any folder; a URL as it is.
+
+    >>> from_anywhere("file:///stores/a.zarr"), from_anywhere("s3://stores/a.zarr")
+    ('/stores/a.zarr', 's3://stores/a.zarr')
+    """
+    root = str(path)
+    return root if _is_url(root) else os.path.abspath(root.removeprefix("file://"))
+
+
+def _is_url(root: str) -> bool:
+    return "://" in root and not root.startswith("file://")

@@ -222,6 +222,23 @@ def test_each_pair_is_adapted_where_asked(paths, tmp_path):
             assert heard == {row["test"]}
 
 
+def test_the_order_of_the_stores_does_not_matter_to_predictions(commands, paths, tmp_path):
+    """The stores of a run are those of its parts, in whichever order they are given."""
+    asked = config("splits={name: datasets, test: [ten]}", f"runs={tmp_path}", "fusion=none", "baseline=false")
+    folder, _ = run(open_stores(paths), asked, lambda _: None)
+    tested = pd.read_csv(folder / "predictions.csv", index_col="name")
+    for number, given in enumerate((paths, paths[::-1])):
+        out = tmp_path / f"{number}.csv"
+        words = [word for path in given for word in ("--store", path)]
+        done = commands.run("predict", folder, *words, "--out", out)
+        assert done.returncode == 0, done.stderr
+        found = pd.read_csv(out, index_col="name", dtype={"fold": str})
+        assert len(found) == 192
+        assert found["fold"].loc[tested.index].tolist() == ["0"] * 96
+        assert found["part"].value_counts()["test"] == 96
+        assert np.array_equal(found["V_model"].loc[tested.index], tested["V_model"])
+
+
 def test_by_command(commands, paths, tmp_path):
     done = commands.run("maps")
     assert "emodb_emotale" in done.stdout

@@ -69,6 +69,31 @@ def test_an_utterance_is_the_same_in_any_batch(store):
                 assert all(np.array_equal(getattr(mine, part), getattr(theirs, part)) for part in vars(mine))
 
 
+def test_streams_of_one_feature_keep_their_own_layers_on_a_device(store):
+    layers = "streams={low: {feature: states, layers: 0}, high: {feature: states, layers: [1, 2]}}"
+    examples = load_examples(store, config("fusion=concat", layers))
+    read = examples.batch(np.arange(4))
+    examples.kept.device = torch.device("cpu")
+    for _ in range(2):
+        for name, stream in examples.batch(np.arange(4)).streams.items():
+            for kept, frames in zip(stream.frames, read.streams[name].frames, strict=True):
+                assert isinstance(kept.values, torch.Tensor)
+                assert np.array_equal(kept.values.numpy(), frames.values)
+
+
+def test_room_on_a_device_is_asked_for_once(store, monkeypatch):
+    """What the first model has left there is what the second one reads, though it has filled the memory."""
+    examples, device, free = load_examples(store, config("fusion=none")), torch.device("cuda"), [10**9]
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free[0], 10**9))
+    for left in (10**9, 0):
+        free[0] = left
+        examples.keep_on(device)
+        assert examples.kept.device == device
+    full = load_examples(store, config("fusion=none"))
+    full.keep_on(device)
+    assert full.kept.device is None
+
+
 def test_every_row_is_read_once_an_epoch_in_an_order_that_the_seed_decides(store):
     examples = load_examples(store, config("fusion=none"))
     rows = np.arange(10, 80)
@@ -129,3 +154,13 @@ def test_the_order_of_rows_in_the_table_does_not_matter(store):
     examples = load_examples(store, config("fusion=none"))
     assert examples.rows(["u007", "u001"]).tolist() == [7, 1]
     assert pd.Index(examples.names).equals(store.utterances.index)
+
+
+def test_rows_that_are_not_there_are_named(store):
+    """As those of a run whose store has been extracted again since, and an utterance failed."""
+    store.utterances.loc["u003", "D"] = np.nan
+    examples = load_examples(store, config("fusion=none"))
+    for names, why in ((["u001", "u003"], r"1 utterance \(u003\) cannot be used: no label D"), (["x", "y"], "2 utter")):
+        with pytest.raises(SerError, match=why):
+            examples.rows(names)
+    assert examples.rows([]).tolist() == []

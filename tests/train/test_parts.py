@@ -325,7 +325,7 @@ FRONTS = {"log_f0": ("pitch", None), "standardize": ("states", 1)}
 
 def front_of(name, store):
     feature, layers = FRONTS.get(name, ("states", None))
-    source = Source(store.feature(feature), layers, store.utterances["speaker"])
+    source = Source(store.feature(feature), layers, {"speaker": store.utterances["speaker"]})
     return Front.kind(name)(), source
 
 

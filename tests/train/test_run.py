@@ -1,22 +1,29 @@
 """ser-train as a user runs it."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+import featurestore
 from featurestore.access.statistics import corpus_statistics
 from featurestore.shared.config import load
 from featurestore.shared.errors import SerError
 from train.config import TrainConfig
 from train.examples.examples import load_examples
-from train.models.ridge import PENALTIES, fit_ridges
+from train.models.ridge import PENALTIES, Means, fit_ridges, ridge_predictions
 from train.numerics.metrics import ccc
-from train.running.run import run
+from train.reading.norm import write_norm
+from train.reading.sources import Source
+from train.running.run import protocol_of, resume, run
+from train.running.work import load_run
 from train.shared.tensors import read_tensors
 
 FILES = {
@@ -126,6 +133,33 @@ def test_the_same_seed_gives_the_same_figures(store, tmp_path):
     assert other != a
 
 
+def test_a_folder_that_is_made_anew_is_read_anew(store, tmp_path):
+    """As in a notebook, or a worker of a cluster, which lives through both runs."""
+    for width in (8, 16):
+        settings = ["splits=given", "optim.epochs=1", "fusion=none", f"width={width}", f"runs={tmp_path}"]
+        folder, _ = run(store, quick(*settings), lambda _: None)
+        assert (folder.name, load_run(str(folder))[0].config.width) == ("exp_1", width)
+        assert load_run(str(folder)) is load_run(str(folder))
+        tensors, _ = read_tensors(folder / "models/fold_0_member_0.safetensors")
+        assert any(tensor.shape == (width, 16) for tensor in tensors.values())
+        shutil.rmtree(folder)
+
+
+def test_a_run_is_gone_on_with_from_any_folder(copied, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = featurestore.open(copied).names()
+    write_norm(Path("norm"), Source(featurestore.open(copied).feature("states"), 1, {}).moments(names), pd.DataFrame())
+    Path("mine.yaml").write_text("version: 1\ndatasets: {toy: {anger: anger, joy: joy, calm: calm}}\n")
+    heard = "streams.speech={feature: states, layers: 1, front: {name: standardize, norm: norm}}"
+    settings = ["splits=given", "optim.epochs=1", "fusion=none", "targets=[emotion]", "categories=mine.yaml", heard]
+    folder, found = run(featurestore.open(copied.name), quick(*settings), lambda _: None)
+    folder = folder.absolute()
+    (folder / "outputs/fold_0_member_0.safetensors").unlink()
+    monkeypatch.chdir("/")
+    assert resume(folder, lambda _: None)[1] == found
+    assert f"--store {copied} " in (folder / "config.yaml").read_text()
+
+
 def test_refit_trains_on_dev_too_after_the_same_selection(store, tmp_path):
     settings = ["splits=given", "optim.epochs=4", f"runs={tmp_path}"]
     _, selected = run(store, quick(*settings), lambda _: None)
@@ -200,6 +234,23 @@ def test_ridges_equal_those_of_scikit_learn():
     for penalty, ours in zip(PENALTIES, found, strict=True):
         theirs = make_pipeline(StandardScaler(), Ridge(penalty)).fit(inputs, targets).predict(unseen)
         assert np.allclose(ours, theirs, atol=1e-6)
+
+
+def test_a_ridge_is_the_same_however_few_layers_are_held_at_once(store, monkeypatch):
+    config = quick("splits=given", "targets=[V,emotion]")
+    examples = load_examples(store, config)
+    (fold,) = protocol_of(config, examples).folds
+    means, _ = store.feature("states").pooled(examples.names)
+    found = []
+    for held in (3, 2, 1):
+        most = held * means[:, 0].nbytes
+        some = Means(examples, most)
+        assert all(np.array_equal(some.of(layer), means[:, layer]) for layer in (0, 2, 1, 1, 0))
+        assert len(some.of(0).base) == held
+        monkeypatch.setattr("train.models.ridge.MOST_BYTES", most)
+        found.append(ridge_predictions(examples, fold))
+    for task, predicted in found[0].items():
+        assert all(torch.equal(other[task], predicted) for other in found[1:])
 
 
 @pytest.mark.parametrize(

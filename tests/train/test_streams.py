@@ -12,6 +12,7 @@ from featurestore.shared.errors import SerError
 from train.config import TrainConfig
 from train.examples.examples import load_examples
 from train.models.inference import make_model
+from train.reading.corpora import Corpora
 from train.running.run import run
 
 QUICK = ["splits.k=3", "width=8", "optim.epochs=1", "workers=1", "baseline=false", "plots=false"]
@@ -21,7 +22,7 @@ def examples_of(store, *overrides):
     return load_examples(store, load(TrainConfig, [], ["width=8", *overrides]))
 
 
-def add_feature(path, name, hop, first=0.0, seconds=None, value=None, **spec):
+def add_feature(path, name, hop, first=0.0, seconds=None, value=None, failing=(), **spec):
     """Add a feature to a store, and return the store; ``value(utterance, times)`` gives its frames (frames, dim)."""
     store, writer = featurestore.open(path), StoreWriter(path)
     durations = store.utterances["duration"].to_numpy()
@@ -32,6 +33,9 @@ def add_feature(path, name, hop, first=0.0, seconds=None, value=None, **spec):
         for number in writer.pending(name):
             with writer.shard(name, number) as shard:
                 for utterance in shard.names:
+                    if utterance in failing:
+                        shard.fail(utterance, "it is silent")
+                        continue
                     times = first + hop * np.arange(frames[store.index[utterance]])
                     values = value(utterance, times).astype(np.float32)
                     shard.add(utterance, np.broadcast_to(values, (described.layers, *values.shape)).copy())
@@ -167,6 +171,24 @@ def test_a_speaker_who_is_not_known_has_no_mean(store):
                 "streams={speech: {}, pitch: {}}",
                 f"streams.{stream}.front={{name: {front}, normalize: speaker}}",
             )
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("normalize", ["speaker", "corpus"])
+def test_an_utterance_that_failed_has_no_say_in_the_statistics_of_its_company(copied, normalize, several):
+    def value(name, times):
+        return np.random.default_rng(int(name[1:])).normal(int(name[1:]) % 6, 2, (len(times), 2))
+
+    store = add_feature(copied, "mel", 0.01, value=value, failing=("u003", "u009"))
+    store.utterances.loc["u003", "speaker"] = ""
+    front = f"streams.mel.front={{name: standardize, bound: 100, normalize: {normalize}}}"
+    examples = examples_of(Corpora([store]) if several else store, "fusion=none", front)
+    hearing = examples.clock
+    assert len(examples.names) == 94
+    company = [name for name in examples.names if normalize == "corpus" or int(name[-3:]) % 6 == 3]
+    found = np.concatenate([hearing.front.read(hearing.source, name).decode()[0] for name in company])
+    assert np.allclose(found.mean(axis=0), 0, atol=1e-3)
+    assert np.allclose(found.std(axis=0), 1, atol=1e-3)
 
 
 def test_one_layer_is_standardised_by_channel(copied):

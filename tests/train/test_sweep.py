@@ -200,6 +200,19 @@ def test_stores_vary_where_they_hold_the_same_utterances(store_path, store, chan
         begin(sweep({"name": "store", "values": [str(store_path), str(labelled)]}), [], tmp_path, "other")
 
 
+@pytest.mark.parametrize("searched", [False, True])
+def test_stores_are_found_from_any_folder(copied, tmp_path, monkeypatch, searched):
+    monkeypatch.chdir(copied.parent)
+    types = {"name": "type", "choices": {"other": {"store": f"file://{copied}"}, "same": {"width": 8}}}
+    stores = {"name": "store", "values": [copied.name], "when": {"type": "same"}}
+    config = sweep(types, stores, **({"search": {"trials": 1}} if searched else {}))
+    folder = SweepFolder(begin(config, [copied.name], tmp_path, "small").absolute())
+    monkeypatch.chdir("/")
+    variants = variants_of(folder.config.model_copy(update={"search": None})) if searched else folder.variants
+    assert [variant.levels for variant in variants] == [{"type": "other"}, {"type": "same", "store": copied.name}]
+    assert [folder.store(variant).path for variant in variants] == [str(copied)] * 2
+
+
 def test_the_workers_of_a_scheduler_give_the_same_bits(swept, tmp_path):
     with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as workers:
         folder = SweepFolder(begin(swept.config, swept.note["stores"], tmp_path, "elsewhere"))

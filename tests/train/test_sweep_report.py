@@ -11,11 +11,12 @@ import pytest
 
 from tests.train.conftest import from_network
 from train.comparison.compare import compare_runs
+from train.shared.files import write_whole
 from train.sweep.config import SweepConfig
 from train.sweep.effects import effects_of, matched
 from train.sweep.folder import SweepFolder
 from train.sweep.leaderboard import leaderboard
-from train.sweep.methods import Found, summary
+from train.sweep.methods import Found, outcome_of, summary
 from train.sweep.report import write_report
 from train.sweep.report.tables import Findings, probed, rounded
 from train.sweep.running import begin, run_sweep
@@ -97,6 +98,14 @@ def test_methods_and_the_sentence_follow_from_the_comparison(swept):
     counts = table["beside the best"].value_counts()
     assert f"{counts['not told apart']} cannot be told apart from it" in findings.sentence
     assert findings.sentence.startswith(f"{found.methods[0].name} is the best on dev. Of 5 others, ")
+
+
+def test_a_run_that_is_made_anew_is_read_anew(copy):
+    run = copy.run(copy.variants[0])
+    before = outcome_of(run)
+    assert outcome_of(run) is before
+    write_whole(run.path / "run.json", (run.path / "run.json").read_bytes())
+    assert outcome_of(run) is not before
 
 
 def test_the_effect_of_a_factor_is_over_the_levels_of_the_others(swept):

@@ -188,6 +188,18 @@ def test_weights_of_tasks_are_learned(store, tmp_path):
     assert learned["results"]["model"] != fixed["results"]["model"]
 
 
+@pytest.mark.parametrize("lacking", [["V"], ["emotion"], []])
+def test_a_weight_is_learned_where_a_batch_has_labels(store, lacking):
+    store.utterances.loc["u000":"u019", lacking] = np.nan
+    config = load(TrainConfig, [], [*QUICK, "targets=[V,emotion]", "missing=mask", "weights=learned"])
+    examples = load_examples(store, config)
+    training = Training(examples, config, examples.names, [], 1, 0)
+    batch = examples.batch(np.arange(20))
+    training._loss(training.model.eval()(batch), batch.targets).backward()
+    learned = dict(zip(["V", "emotion"], training.model.log_variances.grad != 0, strict=True))
+    assert learned == {target: target not in lacking for target in learned}
+
+
 def test_the_weight_of_a_task_weighs_its_loss(store):
     def loss_of(first, second):
         tasks = [

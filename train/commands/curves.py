@@ -134,7 +134,7 @@ def ranks(run: Path, *, out: Path | None = None) -> int:
 def curves(
     run: Path,
     *,
-    store: str,
+    store: tuple[str, ...],
     out: Path,
     draw: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
     device: str | None = None,
@@ -143,18 +143,19 @@ def curves(
 
     Args:
         run: The folder of a run with pooling=chunks and the task sequence or ranking.
-        store: The feature store, or its URL: with the features of the run, in any data type.
+        store: The feature store, or its URL: with the features of the run, in any data type; given more than once, the
+            stores of several datasets, as the run had them.
         out: A folder for curves.csv, the pictures, and curves.html, which says the time under the mouse.
         draw: Utterances that are drawn, below their level and pitch if the store has intensity or logmel, and pitch.
         device: cpu, cuda …; that of the run when absent.
     """
-    import featurestore
     from train.evaluation.curve_tables import FILE
     from train.plots.curve_plots import draw_curves
+    from train.reading.corpora import open_stores
     from train.running.opened import Run
     from train.shared.files import write_whole
 
-    opened = featurestore.open(store)
+    opened = open_stores(store)
     table = Run.open(run, device).curves(opened, list(draw) or None)
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / FILE, table.to_csv())

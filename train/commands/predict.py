@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import featurestore
+from train.reading.corpora import open_stores
 from train.reading.labels import grouped
 from train.running.opened import Run
 from train.shared.files import write_whole
 
 
 def write_predictions(
-    run: Path, store: str, out: Path | None, device: str | None, say: Callable[[str], None]
+    run: Path, stores: Sequence[str], out: Path | None, device: str | None, say: Callable[[str], None]
 ) -> dict[str, str]:
-    """Write what a run predicts for a store, and return the utterances that it cannot predict, with the reason.
+    """Write what a run predicts for some stores, and return the utterances that it cannot predict, with the reason.
 
     Args:
         run: its folder.
-        store: path or URL.
+        stores: paths or URLs.
         out: the file; standard output when absent.
         device: that predicts; that of the run when absent.
         say: says a line.
     """
-    opened = featurestore.open(store)
-    table, skipped = Run.open(run, device).predict_all(opened)
+    table, skipped = Run.open(run, device).predict_all(open_stores(stores))
     if out is None:
         sys.stdout.write(table.to_csv())
         return skipped

@@ -14,24 +14,20 @@ import pandas as pd
 import torch
 
 from featurestore.access.batches import read_ahead
-from featurestore.format.codec import Frames
 from featurestore.format.plan import Ints
 from featurestore.shared.errors import SerError
 from train.config import TrainConfig
 from train.examples.goals import goals_of
+from train.examples.kept import Kept
 from train.fronts import Front
 from train.maps import read_map
 from train.numerics.align import align_repeated
-from train.numerics.layers import on_device
 from train.reading.batch import Batch, StreamBatch
 from train.reading.corpora import AnyStore
-from train.reading.labels import clean_names, grouped
+from train.reading.labels import clean_names, grouped, some
 from train.reading.sources import Source
 from train.streams import Stream, resolve, source_of
 from train.tasks import Goal
-
-SHARE_OF_DEVICE = 0.6
-"""Of the memory of a device that is free, which a store may take."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +84,7 @@ class Examples:
         targets: of each task.
         skipped: utterances of the store that are not among the examples, with the reason.
         remarks: what is odd about them, a line each.
+        kept: their frames that stay on a device.
     """
 
     store: AnyStore
@@ -99,6 +96,7 @@ class Examples:
     targets: dict[str, torch.Tensor]
     skipped: dict[str, str] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    kept: Kept = field(default_factory=Kept)
 
     @property
     def clock(self) -> Hearing:
@@ -118,8 +116,20 @@ class Examples:
         return replace(self, goals=goals, targets={name: goal.targets(self.table) for name, goal in goals.items()})
 
     def rows(self, names: Sequence[str]) -> Ints:
-        """Return the rows of some names."""
-        return np.asarray(self._index.get_indexer(pd.Index(names)), np.int64)
+        """Return the rows of some names.
+
+        Raises:
+            SerError: if they are not all among the examples.
+        """
+        rows = np.asarray(self._index.get_indexer(pd.Index(names)), np.int64)
+        absent = [names[place] for place in np.flatnonzero(rows < 0).tolist()]
+        if absent:
+            why = self.skipped.get(absent[0], "the store has no such utterance")
+            raise SerError(
+                f"{self.store.path}: {some(absent)} cannot be used: {why}; expected their features and labels: "
+                "extract them again, or leave them out"
+            )
+        return rows
 
     @cached_property
     def _index(self) -> pd.Index:
@@ -190,31 +200,10 @@ class Examples:
 
     def keep_on(self, device: torch.device) -> None:
         """Keep what is stored of every utterance that is read on a device, if it has room for all of it."""
-        room = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
-        self._device[:] = [device] if self.stored_bytes < SHARE_OF_DEVICE * room else []
-
-    @cached_property
-    def _device(self) -> list[torch.device]:
-        return []
-
-    @cached_property
-    def _kept(self) -> dict[tuple[str, str], Frames]:
-        return {}
-
-    def _frames(self, hearing: Hearing, names: list[str]) -> list[Frames]:
-        """Return the frames of some utterances, from the device where they are kept there."""
-        if not (self._device and hearing.front.sums_layers):
-            return hearing.front.read_batch(hearing.source, names)
-        return [self._on_device(hearing, name) for name in names]
-
-    def _on_device(self, hearing: Hearing, name: str) -> Frames:
-        key = hearing.source.name, name
-        if key not in self._kept:
-            self._kept[key] = on_device(hearing.front.read(hearing.source, name), self._device[0])
-        return self._kept[key]
+        self.kept.stay_on(device, self.stored_bytes)
 
     def _read(self, hearing: Hearing, names: list[str], clock: StreamBatch | None) -> StreamBatch:
-        frames = self._frames(hearing, names)
+        frames = self.kept.read(hearing.front, hearing.source, names)
         lengths = [one.values.shape[1] for one in frames]
         if clock is None or self.own_clocks:
             return StreamBatch(frames, lengths, None)

@@ -14,6 +14,7 @@ from featurestore.shared.errors import SerError
 from train.fronts import FrontModule, Layered, LayeredModule, by_frame
 from train.reading.norm import read_norm
 from train.reading.sources import Source
+from train.shared.files import AnyPath
 
 BOUND = 5.0
 """Standard deviations from the mean at which a channel ends. Ratios such as openSMILE's coefficients of variation lie
@@ -25,7 +26,7 @@ class Standardize(Layered):
 
     bound: float = Field(default=BOUND, gt=0, le=1e6)
     """Deviations from the mean at which a channel ends."""
-    norm: Path | None = None
+    norm: AnyPath | None = None
     """A folder with ``feat_norm_means.mat`` and ``feat_norm_stds.mat``, as ``ser-train norm`` writes them, or others
     published: they take the place of the mean and deviation of the training part."""
 

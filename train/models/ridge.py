@@ -20,35 +20,62 @@ from train.splits import Fold
 from train.tasks import Goal
 
 PENALTIES = np.logspace(0, 5, 11)
+MOST_BYTES = 2**30
+"""Of the means that are held at once: those of as many layers, and of one at least."""
 Floats = npt.NDArray[np.float64]
 
 
 def ridge_predictions(examples: Examples, fold: Fold) -> dict[str, torch.Tensor]:
     """Return what the baseline predicts for the test part of a fold, of each task, (utterances, outputs)."""
-    pooled = _pooled(examples)
-    return {task: _predict(examples, pooled, task, goal, fold) for task, goal in examples.goals.items()}
+    means = Means(examples, MOST_BYTES)
+    return {task: _predict(examples, means, task, goal, fold) for task, goal in examples.goals.items()}
 
 
-def _predict(examples: Examples, pooled: npt.NDArray[np.float32], task: str, goal: Goal, fold: Fold) -> torch.Tensor:
+class Means:
+    """The mean over time of every utterance, by layer.
+
+    Args:
+        examples: of whose first stream it is.
+        most_bytes: of them that are held at once: those of as many layers, and of one at least.
+    """
+
+    def __init__(self, examples: Examples, most_bytes: int) -> None:
+        self._names, self._source = examples.names, examples.clock.source
+        self.layers, dim = self._source.count, self._source.spec.dim
+        at_once = min(self.layers, max(1, most_bytes // (4 * len(self._names) * dim)))
+        self._held, self._first = np.empty((at_once, len(self._names), dim), np.float32), self.layers
+
+    def of(self, layer: int) -> npt.NDArray[np.float32]:
+        """Return those of one layer, (utterances, dim), which are there until another one is asked for."""
+        if not 0 <= layer - self._first < len(self._held):
+            self._first = layer - layer % len(self._held)
+            for i in range(0, len(self._names), AT_ONCE):
+                mean, _ = self._source.pooled(self._names[i : i + AT_ONCE])
+                some = mean[:, self._first : self._first + len(self._held)].swapaxes(0, 1)
+                self._held[: len(some), i : i + AT_ONCE] = some
+        return self._held[layer - self._first]
+
+
+def _predict(examples: Examples, means: Means, task: str, goal: Goal, fold: Fold) -> torch.Tensor:
     targets = goal.labels(examples.targets[task]).numpy()
     dev, test = examples.rows(fold.dev), examples.rows(fold.test)
     wanted = _one_hot(targets, goal.outputs) if targets.ndim == 1 else targets[:, : goal.outputs].astype(np.float64)
     predicted = np.zeros((len(test), goal.outputs))
-    for columns, tried in _ridges_on_dev(examples, pooled, wanted, fold, one_target=targets.ndim == 1):
+    for columns, tried in _ridges_on_dev(examples, means, wanted, fold, one_target=targets.ndim == 1):
         best = max(
             (_score(goal, targets, dev, on_dev[:, columns], columns), layer, penalty)
             for layer, ridges in enumerate(tried)
             for penalty, on_dev in enumerate(ridges)
         )
         both = _labelled(wanted[:, columns], np.concatenate([examples.rows(fold.train), dev]))
-        inputs, unseen = (pooled[rows, best[1]].astype(np.float64) for rows in (both, test))
+        inputs, unseen = (means.of(best[1])[rows].astype(np.float64) for rows in (both, test))
         predicted[:, columns] = fit_ridges(inputs, wanted[both][:, columns], unseen)[best[2]]
     numbers = targets.ndim > 1  # within their range, as those of a model; scores of categories have none
     return torch.from_numpy(predicted.clip(0, 1) if numbers else predicted).float()
 
 
 def _ridges_on_dev(
-    examples: Examples, pooled: npt.NDArray[np.float32], wanted: Floats, fold: Fold, one_target: bool
+    examples: Examples, means: Means, wanted: Floats, fold: Fold, one_target: bool
 ) -> Iterator[tuple[Ints, list[Floats]]]:
     """Yield for each target its columns, and what ridges on each layer predict for dev, (penalties, rows, columns)."""
     fitted: dict[bytes, list[Floats]] = {}
@@ -57,8 +84,8 @@ def _ridges_on_dev(
         if train.tobytes() not in fitted:  # targets that the same utterances have share the decomposition
             dev = examples.rows(fold.dev)
             fitted[train.tobytes()] = [
-                fit_ridges(pooled[train, layer].astype(float), np.nan_to_num(wanted[train]), pooled[dev, layer])
-                for layer in range(pooled.shape[1])
+                fit_ridges(of[train].astype(float), np.nan_to_num(wanted[train]), of[dev].astype(float))
+                for of in map(means.of, range(means.layers))
             ]
         yield columns, fitted[train.tobytes()]
 
@@ -78,12 +105,6 @@ def _labelled(wanted: Floats, rows: Ints) -> Ints:
 
 def _one_hot(classes: npt.NDArray[Any], count: int) -> Floats:
     return np.where(classes[:, None] < 0, np.nan, np.eye(count)[classes])
-
-
-def _pooled(examples: Examples) -> npt.NDArray[np.float32]:
-    """Return the mean over time of every utterance, (utterances, layers, dim)."""
-    names, source = examples.names, examples.clock.source
-    return np.concatenate([source.pooled(names[i : i + AT_ONCE])[0] for i in range(0, len(names), AT_ONCE)])
 
 
 def fit_ridges(inputs: Floats, targets: Floats, unseen: Floats) -> Floats:

@@ -28,6 +28,7 @@ from train.models.scores import selection_score
 from train.models.seeds import DROPOUT, ORDER, UNLABELLED, seed_generators, seed_of
 from train.reading.batch import Batch
 from train.shared.tensors import Tensors
+from train.tasks import Goal
 
 Targets = dict[str, torch.Tensor]
 """Of each task, as `Goal.targets` has them."""
@@ -236,10 +237,14 @@ class Training:
         return mix.share * loss + (1 - mix.share) * self._loss(outputs, partners)
 
     def _loss(self, outputs: Outputs, targets: Targets) -> torch.Tensor:
+        """Return the loss of all tasks, where it is learned each by its uncertainty (Kendall, Gal and Cipolla 2018).
+
+        A task of which no utterance has a label says nothing of its uncertainty.
+        """
         total = torch.zeros((), device=next(iter(outputs.values())).device)
         for number, (task, goal) in enumerate(self._examples.goals.items()):
             loss = self._losses[task](outputs[task], targets[task].to(total.device))
-            if len(self.model.log_variances):
+            if len(self.model.log_variances) and _has_labels(goal, targets[task]):
                 log_variance = self.model.log_variances[number]
                 loss = loss * torch.exp(-log_variance) + log_variance
             total = total + goal.task.weight * loss
@@ -293,6 +298,10 @@ def check_adaptation(examples: Examples, unlabelled: Sequence[str]) -> None:
         raise SerError("lmmd adapts to utterances that are not labelled: expected splits=datasets with adapt=K")
     if [goal.task.name for goal in examples.goals.values()] != ["classification"]:
         raise SerError("lmmd adapts one classification: expected one target that names categories")
+
+
+def _has_labels(goal: Goal, targets: torch.Tensor) -> bool:
+    return not all(bool(absent.all()) for absent in goal.missing(targets).values())
 
 
 def _below(tensors: Tensors, prefix: str) -> Tensors:

@@ -33,11 +33,13 @@ class Source:
     Args:
         part: the feature.
         layers: those that are read, by number; all when absent.
-        owners: the speaker and the corpus of each utterance by name; empty where they are not known.
+        owners: the speaker and the corpus of each utterance by name; empty where they are not known. Those for which
+            the feature has failed are left out.
     """
 
     def __init__(self, part: AnyFeature, layers: int | tuple[int, ...] | None, owners: Mapping[str, pd.Series]) -> None:
-        self.part, self.chosen, self.owners = part, layers, owners
+        self.part, self.chosen = part, layers
+        self.owners = {kind: of[~of.index.isin(list(part.failed))] for kind, of in owners.items()}
         self._compared: set[str] = set()
         self._kept: dict[Any, Any] = {}
         self.layers: Layers = None if layers is None else np.atleast_1d(layers)

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from featurestore.format.opening import from_anywhere
 from featurestore.format.plan import FeatureSpec
 from featurestore.shared.command import printable
 from featurestore.shared.config import load
@@ -100,6 +101,11 @@ class RunFolder:
         if config.unsafe.names:
             write_whole(self.path / UNSAFE, stamp(config.unsafe.names) + "\n")
         write_whole(self.path / "run.json", json.dumps(note, indent=1, ensure_ascii=False) + "\n")
+
+    @property
+    def written(self) -> tuple[bytes, int]:
+        """What tells the run from another one that has been in the same folder: its settings, and when it was made."""
+        return self._there("config.yaml").read_bytes(), self._there("run.json").stat().st_mtime_ns
 
     @cached_property
     def config(self) -> TrainConfig:
@@ -197,7 +203,8 @@ class RunFolder:
 
 
 def _paths(store: AnyStore) -> list[str]:
-    return store.paths if isinstance(store, Corpora) else [str(store.path)]
+    """Return where each store is found, from whichever folder the run is gone on with."""
+    return [from_anywhere(path) for path in (store.paths if isinstance(store, Corpora) else [store.path])]
 
 
 def _statistics_of(hearing: Hearing, config: TrainConfig) -> str:

@@ -117,11 +117,9 @@ class Run:
         self.folder.check_features(store, same_type=False)
         examples = load_examples(store, self._config, self.folder.goals)
         wanted = examples.names if names is None else names
-        absent = [name for name in wanted if name not in set(examples.names)]
-        if absent:
-            why = examples.skipped.get(absent[0], "the store has no such utterance")
-            raise SerError(f"{len(absent)} utterances cannot be predicted, e.g. {absent[0]}: {why}")
-        return examples, wanted, self._parts() if store.dataset == self.folder.protocol.dataset else {}
+        examples.rows(wanted)  # an error if one is not there
+        ours, theirs = (sorted(one.split("+")) for one in (self.folder.protocol.dataset, store.dataset))  # in any order
+        return examples, wanted, self._parts() if ours == theirs else {}
 
     def _by_fold(
         self, examples: Examples, names: list[str], parts: dict[str, tuple[str, int | None]]

@@ -222,12 +222,16 @@ def _advance(training: Training, checkpoint: Path, selected: dict[str, Any] | No
         report(reached)
 
 
-@lru_cache(maxsize=MOST_IN_PACK)
 def load_run(path: str) -> tuple[RunFolder, Examples]:
     """Return a run and its examples, which stay loaded from job to job.
 
     Raises:
         SerError: if it is no run, or its store has changed.
     """
+    return _loaded(path, RunFolder(Path(path)).written)
+
+
+@lru_cache(maxsize=MOST_IN_PACK)
+def _loaded(path: str, written: object) -> tuple[RunFolder, Examples]:  # noqa: ARG001, a run made anew is loaded anew
     folder = RunFolder(Path(path))
     return folder, load_examples(folder.open_store(), folder.config, folder.goals, labelled=True)

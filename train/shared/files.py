@@ -8,9 +8,14 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
 
 from featurestore.shared.errors import SerError
+
+AnyPath = Annotated[Path, AfterValidator(Path.absolute)]
+"""A setting that names a file, which is found from whichever folder the run is gone on with."""
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 from pydantic import Field, field_validator, model_validator
 
+from featurestore.format.opening import from_anywhere
 from featurestore.shared.config import Config, load
 from featurestore.shared.errors import ConfigError
 from featurestore.shared.leaves import read_file
@@ -207,6 +208,21 @@ def _check_names(factors: tuple[Factor, ...]) -> None:
 def as_sample(config: SweepConfig) -> SweepConfig:
     """Return a config with variants at random instead of those of a search, of which it may have some."""
     return config.model_copy(update={"search": None, "sample": config.search.trials}) if config.search else config
+
+
+def from_any_folder(config: SweepConfig) -> SweepConfig:
+    """Return a config whose stores are found from any folder; the names of the levels stay."""
+
+    def found(settings: Settings) -> Settings:
+        return {**settings, STORE: from_anywhere(settings[STORE])} if STORE in settings else settings
+
+    factors = [
+        factor.model_copy(update={"values": None, "choices": {level: found(of) for level, of in factor.levels.items()}})
+        if any(STORE in of for of in factor.levels.values())
+        else factor
+        for factor in config.factors
+    ]
+    return config.model_copy(update={"factors": tuple(factors)})
 
 
 def words_of(config: SweepConfig, variant: Variant) -> list[str]:

@@ -82,9 +82,7 @@ def _effect(folder: SweepFolder, factor: str, levels: list[Level]) -> Effect:
     runs = len(trainings[0]) * len(trainings[0][0]) if trainings[0] else 0
     if not runs:
         return Effect(factor, levels, 0, None, "no two variants differ in it alone, for all of its levels")
-    outcomes: list[list[list[Outcome]]] = [
-        [[outcome_of(run.path) for run in of] for of in level] for level in trainings
-    ]
+    outcomes: list[list[list[Outcome]]] = [[[*map(outcome_of, of)] for of in level] for level in trainings]
     named = [(level.name, of) for level, of in zip(levels, outcomes, strict=True)]
     try:
         return Effect(factor, levels, runs, compare_outcomes(named, "first"), "")

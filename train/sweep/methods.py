@@ -14,6 +14,7 @@ from featurestore.shared.errors import SerError
 from train.comparison.compare import Comparison, compare_outcomes
 from train.comparison.outcomes import Outcome, check_seeds
 from train.comparison.systems import Difference, Reached
+from train.running.folder import RunFolder
 from train.sweep.config import Levels, Variant
 from train.sweep.folder import SweepFolder
 
@@ -108,9 +109,13 @@ def methods_of(folder: SweepFolder, table: pd.DataFrame) -> list[Method]:
     return sorted(found, key=lambda method: -method.dev)
 
 
-@lru_cache(maxsize=2048)
-def outcome_of(path: Path) -> Outcome:
+def outcome_of(run: RunFolder) -> Outcome:
     """Return what a finished run predicts; it is read once."""
+    return _outcome(run.path, run.written)
+
+
+@lru_cache(maxsize=2048)
+def _outcome(path: Path, written: object) -> Outcome:  # noqa: ARG001, a run that is made anew is read anew
     return Outcome(path)
 
 
@@ -126,7 +131,7 @@ def compare_methods(folder: SweepFolder, methods: list[Method]) -> Found:
         raise SerError("methods are compared where two or more of them are done, with as many seeds each")
     systems = []
     for method in ready:
-        outcomes = [outcome_of(folder.run(variant).path) for variant in method.variants]
+        outcomes = [outcome_of(folder.run(variant)) for variant in method.variants]
         check_seeds(outcomes)
         systems.append((method.name, [[outcome] for outcome in outcomes]))
     waiting = [method for method in methods if len(method.variants) < most]

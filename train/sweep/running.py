@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from featurestore.format.opening import from_anywhere
 from featurestore.format.plan import PLACES
 from featurestore.shared.command import progress
 from featurestore.shared.errors import SerError
@@ -20,7 +21,15 @@ from train.running.run import Say, prepare, write_results
 from train.running.work import Job, Pack, Report, Task, do_pack, jobs_of, packed, reason_of
 from train.running.workers import count_workers, run_packs
 from train.shared.files import write_whole
-from train.sweep.config import SweepConfig, Variant, as_sample, check_free, train_config, variants_of
+from train.sweep.config import (
+    SweepConfig,
+    Variant,
+    as_sample,
+    check_free,
+    from_any_folder,
+    train_config,
+    variants_of,
+)
 from train.sweep.folder import FAILED, SweepFolder
 from train.sweep.leaderboard import results_of, scores_of
 from train.sweep.live import following
@@ -45,7 +54,7 @@ def begin(config: SweepConfig, stores: list[str], runs: Path, name: str) -> Path
         check_free(list(variant.levels), columns or asked.targets or DIMENSIONS)
     dataset = _dataset_of([list(paths) for paths in dict.fromkeys(tuple(one.stores(stores)) for one in variants)])
     folder = SweepFolder(make_run_folder(TrainConfig(runs=runs, method=name), dataset, "sweep"))
-    folder.write(config, stores)
+    folder.write(from_any_folder(config), [from_anywhere(path) for path in stores])
     return folder.path
 
 

@@ -22,6 +22,7 @@ from train.curves.preferences import THRESHOLD, agreement, ratings_of
 from train.curves.ranks import rank_columns
 from train.numerics.metrics import Groups, Measured
 from train.reading.labels import TOLERANCE, Scale, numbers
+from train.shared.files import AnyPath
 from train.tasks import Goal, Task
 from train.tasks.regression import declared_scale
 
@@ -43,7 +44,7 @@ class Ranking(Task):
     """The columns, each of which the store also has in ``ratings``, what each rater said."""
     threshold: float = Field(default=THRESHOLD, gt=0.5, le=1)
     """Share of the pairs of raters that must say the same of two utterances."""
-    pairs: dict[str, Path] = Field(default={})
+    pairs: dict[str, AnyPath] = Field(default={})
     """Of each target a file of pairs that train, as ``ser-train prefer`` writes it; when absent all that raters agree
     on."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +18,7 @@ from train.curves.preferences import ratings_of
 from train.curves.rank_files import ranks_of, ranks_sha256
 from train.numerics.metrics import Groups, Measured
 from train.reading.labels import Scale
+from train.shared.files import AnyPath
 from train.tasks import Goal
 from train.tasks.regression import Regression, RegressionGoal, declared_scale
 
@@ -32,7 +32,7 @@ class Sequence(Regression):
 
     by_chunk: ClassVar[bool] = True
 
-    ranks: Path | None = None
+    ranks: AnyPath | None = None
     """A folder with the order of the chunks of all utterances: ``fold_K/TARGET.json``, as ``ser-train ranks`` writes it
     for the folds of a run, or ``TARGET.json``, as published."""
     curve: Basis = "ranks"
