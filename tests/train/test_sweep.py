@@ -393,7 +393,7 @@ def test_a_run_that_cannot_be_loaded_is_a_pack_of_its_own(swept, tmp_path):
     path = str(swept.run(swept.variants[0]).path)
     packs = packed([(path, Job(0, 0)), (str(tmp_path), Job(0, 0)), (path, Job(1, 0))], 1)
     assert [(str(tmp_path), Job(0, 0))] in packs
-    assert do_pack([(str(tmp_path), Job(0, 0))], quiet) == [f"{tmp_path} is no run of ser-train: it has no run.json"]
+    assert do_pack([(str(tmp_path), Job(0, 0))], quiet) == [f"{tmp_path} is no run of ser-train: it has no config.yaml"]
 
 
 def test_what_breaks_in_one_variant_does_not_stop_the_others(swept, tmp_path, capfd):
