@@ -177,5 +177,5 @@ def test_what_a_run_bears_that_is_missing(store, commands, tmp_path):
     assert abs(grid["speech", "utterances", 1.0]) < 0.35  # the pitch knows nothing of A
     assert (folder / "plots" / "missing.svg").exists()
     assert results["models"][0]["best_score"] == pytest.approx(mean_on_dev(folder), abs=1e-6)
-    with pytest.raises(SerError, match="expected a run with fusion=multiscale and two streams or more"):
+    with pytest.raises(SerError, match="found fusion=none of speech, expected two streams or more"):
         missing_grid(run(store, load(TrainConfig, [], [*words, "fusion=none"]), lambda _: None)[0])

@@ -15,7 +15,6 @@ from threadpoolctl import threadpool_limits
 
 from featurestore.shared.errors import SerError
 from train.examples.examples import Examples
-from train.fusions.multiscale import MultiscaleTokens
 from train.models.inference import Outputs, finite
 from train.models.model import Model
 from train.plots.drawing import as_label, blank, save
@@ -58,9 +57,10 @@ def missing_grid(path: Path) -> pd.DataFrame:
     """
     run = Run.open(path)
     config, examples = run.folder.config, run.examples
-    if config.fusion.name != "multiscale" or len(config.streams) < 2:
+    if not config.fusion.knows_absence or len(config.streams) < 2:
         raise SerError(
-            f"{path}: expected a run with fusion=multiscale and two streams or more, whose parts may be missing"
+            f"{path}: found fusion={config.fusion.name} of {', '.join(config.streams)}, expected two streams or more, "
+            "and a fusion that knows that some are missing: multiscale"
         )
     cells = [Cell(*cell) for cell in product(config.streams, KINDS, RATES)]
     outputs: dict[Cell, list[Outputs]] = {cell: [] for cell in cells}
@@ -92,7 +92,6 @@ def _mean(members: list[Outputs], examples: Examples) -> Outputs:
 def _predicted(model: Model, examples: Examples, names: list[str], cells: list[Cell]) -> dict[Cell, Outputs]:
     """Return what a model predicts for utterances, each alone, when some of a stream is missing."""
     fusion = model.eval().fusion
-    assert isinstance(fusion, MultiscaleTokens)
     found: dict[Cell, list[Outputs]] = {cell: [] for cell in cells}
     for name, row in zip(names, examples.rows(names), strict=True):
         heard, known = model.hear(examples.batch(row[None])), dict[Cell | None, Outputs]()

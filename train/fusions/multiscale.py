@@ -24,6 +24,7 @@ class Multiscale(Fusion):
 
     least: ClassVar[int] = 1
     pools: ClassVar[bool] = True
+    knows_absence: ClassVar[bool] = True
 
     tokens: tuple[str, ...] = ("text",)
     """Streams whose frames are tokens; the others are cut into as many chunks as the first of them has tokens, or,
@@ -73,17 +74,12 @@ class Multiscale(Fusion):
 
 
 class MultiscaleTokens(FusionModule):
-    """See `Multiscale`.
-
-    Attributes:
-        gone: of a stream the share of its tokens, or chunks, that are missing of them, drawn by torch's generator.
-    """
+    """See `Multiscale`."""
 
     def __init__(self, widths: Mapping[str, int], settings: Multiscale) -> None:
         super().__init__()
         self.settings, several = settings, len(widths) > 1
         self.dim = settings.channels * (len(widths) if settings.join == "concat" else 1)
-        self.gone: dict[str, float] = {}
         if settings.lost and several:
             others = [(frozenset(widths) - {name}, settings.lost / len(widths)) for name in widths]
             self.absences = (*others, (frozenset(), 1 - settings.lost))
