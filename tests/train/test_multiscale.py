@@ -13,14 +13,22 @@ from train.commands.missing import missing_grid
 from train.config import TrainConfig
 from train.curves.chunks import chunk_starts
 from train.curves.multiscale import cropped, positions, pyramid, spread
+from train.examples.examples import load_examples
 from train.fusions.multiscale import Multiscale
-from train.models.inference import predict
+from train.models.inference import make_model, predict
 from train.numerics.metrics import ccc
 from train.numerics.sequences import Sequences
 from train.running.opened import Run, open_model
 from train.running.run import run
 
 SMALL = {"channels": 8, "heads": 2, "hidden": 16, "alone": 1, "together": 1}
+BOTH = {"speech": 0.02, "text": 0.0}
+"""The seconds from frame to frame of two streams, of which tokens have none."""
+
+
+def built(hops, **settings):
+    """Return the module for streams of six channels on such clocks."""
+    return Multiscale(**SMALL, **settings).on_clocks(hops).build(dict.fromkeys(hops, 6))
 
 
 def test_a_pyramid_holds_the_means_of_its_parts():
@@ -67,7 +75,7 @@ def streams(seed):
 
 def test_a_stream_that_is_missing_is_not_heard():
     torch.manual_seed(0)
-    module = Multiscale(**SMALL).build({"speech": 6, "text": 6}).eval()
+    module = built(BOTH).eval()
     whole = module(streams(1)).values
     module.absent = frozenset(["text"])
     without = module(streams(1)).values
@@ -83,15 +91,47 @@ def test_a_stream_that_is_missing_is_not_heard():
 def test_chunks_of_streams_of_different_clocks_are_of_the_same_times():
     speech = Sequences(torch.randn(2, 120, 6), torch.arange(120) < torch.tensor([[120], [80]]))
     faster = Sequences(speech.values.repeat_interleave(2, dim=1), speech.mask.repeat_interleave(2, dim=1))
-    module = Multiscale(**SMALL, tokens=(), frames=20).build({"speech": 6, "logmel": 6}).eval()
+    module = built({"speech": 0.02, "logmel": 0.01}, frames=20).eval()
     slow, fast = module._chunked({"speech": speech, "logmel": faster}).values()
     assert torch.allclose(slow.values, fast.values, atol=1e-6)
     assert torch.equal(slow.mask, fast.mask)
     assert slow.mask.sum(dim=1).tolist() == [6, 4]
 
 
+@pytest.mark.parametrize("hop", [0.01, 0.016, 0.02])
+def test_a_chunk_is_a_second_on_any_clock(hop):
+    fusion = Multiscale().on_clocks({"text": 0.0, "speech": hop, "pitch": 0.005})
+    assert (fusion.tokens, fusion.frames) == (("text",), int(1 / hop + 1e-6))
+    assert fusion.seconds == pytest.approx(1, abs=hop)
+    assert Multiscale(frames=30).on_clocks({"speech": hop}).seconds == pytest.approx(30 * hop)
+
+
+def test_streams_without_a_clock_are_tokens_whatever_their_names(store):
+    other = {"transcript": 0.0, "speech": 0.02}
+    assert Multiscale().on_clocks(other).tokens == ("transcript",)
+    assert Multiscale(tokens=("speech", "transcript")).on_clocks(other).tokens == ("speech", "transcript")
+    with pytest.raises(SerError, match=r"tokens=\[text\]: text is no stream, the streams are transcript, speech"):
+        Multiscale(tokens=("text",)).on_clocks(other)
+    with pytest.raises(SerError, match=r"fusion.tokens=\[\]: transcript has no clock, so it cannot be cut"):
+        Multiscale(tokens=()).on_clocks(other)
+    config = load(TrainConfig, [], ["streams={speech: {}, pitch: {front: pooled}}", "fusion=multiscale"])
+    assert make_model(load_examples(store, config), config, 0).fusion.settings.tokens == ("pitch",)
+
+
+def test_one_vector_of_an_utterance_does_not_tell_how_many_chunks_there_are():
+    """Nor do streams whose one frame stands before a text."""
+    module = built({"functionals": 0.0, **BOTH}).eval()
+    one = Sequences(torch.randn(2, 1, 6), torch.ones(2, 1, dtype=torch.bool))
+    longer = torch.arange(200) < torch.tensor([[200], [70]])
+    chunked = module._chunked({"functionals": one, **streams(1)})
+    assert chunked["speech"].mask.sum(dim=1).tolist() == [5, 3]
+    speech = Sequences(torch.randn(2, 200, 6), longer)
+    alone = built({"functionals": 0.0, "speech": 0.02}).eval()
+    assert alone._chunked({"functionals": one, "speech": speech})["speech"].mask.sum(dim=1).tolist() == [4, 2]
+
+
 def test_a_text_that_is_missing_does_not_tell_its_tokens_where_it_comes_first():
-    module = Multiscale(**SMALL).build({"text": 6, "speech": 6}).eval()
+    module = built({"text": 0.0, "speech": 0.02}).eval()
     module.absent = frozenset(["text"])
     speech, longer = streams(1)["speech"], Sequences(torch.randn(2, 190, 6), torch.ones(2, 190, dtype=torch.bool))
     found = [module({"text": text, "speech": speech}).values for text in (streams(1)["text"], longer)]
@@ -100,7 +140,7 @@ def test_a_text_that_is_missing_does_not_tell_its_tokens_where_it_comes_first():
 
 def test_the_vector_is_a_mean_of_the_tokens_that_are_there():
     torch.manual_seed(0)
-    module = Multiscale(**SMALL).build({"speech": 6, "text": 6}).eval()
+    module = built(BOTH).eval()
     tokens, both = torch.randn(3, 2, 8), torch.ones(2, 3, dtype=torch.bool)
     one = torch.tensor([[True] * 3, [False] * 3])
     assert torch.allclose(module._joined(tokens, one), tokens[:, 0])
@@ -108,23 +148,23 @@ def test_the_vector_is_a_mean_of_the_tokens_that_are_there():
     share = share / (tokens[:, 0] - tokens[:, 1])
     assert torch.allclose(share, share[:, :1].expand(-1, 8), atol=1e-4)  # one weight of each utterance
     assert ((share > 0) & (share < 1)).all()
-    assert Multiscale(**SMALL, join="concat").build({"speech": 6, "text": 6}).dim == 16
+    assert built(BOTH, join="concat").dim == 16
 
 
 def test_the_loss_is_of_all_streams_and_of_each_alone():
-    module = Multiscale(**SMALL, lost=0.6).build({"a": 6, "b": 6, "c": 6})
+    module = built(dict.fromkeys("abc", 0.02), lost=0.6)
     *alone, (nothing, rest) = module.absences
     assert dict(alone) == {
         frozenset("bc"): pytest.approx(0.2), frozenset("ac"): pytest.approx(0.2), frozenset("ab"): pytest.approx(0.2)
     }  # fmt: skip
     assert (nothing, rest) == (frozenset(), pytest.approx(0.4))
-    assert Multiscale(**SMALL, lost=0.6).build({"a": 6}).absences == ((frozenset(), 1.0),)
+    assert built({"a": 0.02}, lost=0.6).absences == ((frozenset(), 1.0),)
 
 
 def test_training_hears_pieces_and_loses_parts():
     torch.manual_seed(0)
     for setting in ({"shares": (0.2, 1.0)}, {"lost_parts": 0.5}):
-        module = Multiscale(**SMALL, **setting).build({"speech": 6, "text": 6})
+        module = built(BOTH, **setting)
         found = [module(streams(1)).values for _ in range(8)]
         assert not all(torch.equal(found[0], one) for one in found[1:])
         module.eval()
@@ -163,7 +203,7 @@ def test_what_a_run_bears_that_is_missing(store, commands, tmp_path):
     words = ["splits.k=3", "folds=[0]", "targets=[A]", "width=8", "optim.epochs=3", "baseline=false", "plots=false"]
     words += [f"runs={tmp_path}", "workers=1"]
     sizes = "channels: 16, hidden: 16, alone: 1, together: 1"
-    fusion = f"fusion={{name: multiscale, tokens: [], frames: 20, lost: 0.3, {sizes}}}"
+    fusion = f"fusion={{name: multiscale, frames: 20, lost: 0.3, {sizes}}}"
     config = load(TrainConfig, [], [*words, "streams={speech: {}, pitch: {}}", fusion])
     folder, results = run(store, config, lambda _: None)
     done = commands.run("missing", "--run", folder)

@@ -50,6 +50,14 @@ class Fusion(Component, ABC):
         """Whether streams keep the clocks that they have; otherwise all are brought onto that of the first."""
         return False
 
+    def on_clocks(self, hops: Mapping[str, float]) -> Fusion:
+        """Return it for streams whose frames are so many seconds apart; 0 of those that have no clock.
+
+        Raises:
+            SerError: if it cannot be of such streams.
+        """
+        return self
+
     @property
     def clock(self) -> int:
         """The number of the stream on whose clock its frames are."""

@@ -10,6 +10,8 @@ from pydantic import Field, model_validator
 from torch import nn
 from typing_extensions import override
 
+from featurestore.shared.errors import SerError
+from train.curves.chunks import chunk_frames
 from train.curves.multiscale import PARTS, Attending, TokenStream, cropped, pyramid, spread
 from train.fusions import Fusion, FusionModule
 from train.numerics.layers import WIDEST
@@ -26,11 +28,15 @@ class Multiscale(Fusion):
     pools: ClassVar[bool] = True
     knows_absence: ClassVar[bool] = True
 
-    tokens: tuple[str, ...] = ("text",)
-    """Streams whose frames are tokens; the others are cut into as many chunks as the first of them has tokens, or,
-    where there is none or it is missing, as cover the utterance, two at least."""
-    frames: int = Field(default=50, gt=0, le=1_000_000)
-    """Of a chunk, of the first stream that is cut: 50 of 20 ms are a second. Chunks of the others take as long."""
+    tokens: tuple[str, ...] | None = None
+    """Streams whose frames are tokens; when absent those without a clock, as a text. The others are cut into as many
+    chunks as there are tokens of the first of these that has several, or, where there is none or it is missing, as
+    cover the utterance, two at least."""
+    seconds: float = Field(default=1.0, gt=0, le=3600)
+    """Of a chunk."""
+    frames: int | None = Field(default=None, gt=0, le=1_000_000)
+    """Of a chunk, of the first stream that is cut; when absent what ``seconds`` are on its clock. Chunks of the others
+    take as long."""
     shares: tuple[float, ...] = ()
     """In training a piece of each chunk is heard, of one of these shares of its length, at a random place in it; the
     whole chunk when absent; published: [0.2,0.4,0.6,0.8,1.0]."""
@@ -69,22 +75,48 @@ class Multiscale(Fusion):
         return True
 
     @override
+    def on_clocks(self, hops: Mapping[str, float]) -> Multiscale:
+        """Return it with the streams that are tokens, and the frames of a chunk, which takes so many ``seconds``.
+
+        Raises:
+            SerError: if tokens are of no stream, or one that has no clock is to be cut.
+        """
+        timeless = tuple(name for name, hop in hops.items() if not hop)
+        tokens = timeless if self.tokens is None else self.tokens
+        said, strange = f"fusion.tokens=[{','.join(tokens)}]", [name for name in tokens if name not in hops]
+        if strange:
+            raise SerError(f"{said}: {', '.join(strange)} is no stream, the streams are {', '.join(hops)}")
+        uncut = [name for name in timeless if name not in tokens]
+        if uncut:
+            raise SerError(
+                f"{said}: {', '.join(uncut)} has no clock, so it cannot be cut into chunks of seconds: add it, or "
+                "leave fusion.tokens out"
+            )
+        cut = next((hop for name, hop in hops.items() if name not in tokens), None)
+        if cut is None:
+            return self.model_copy(update={"tokens": tokens})
+        frames = self.frames or chunk_frames(self.seconds, cut)
+        return self.model_copy(update={"tokens": tokens, "frames": frames, "seconds": frames * cut})
+
+    @override
     def build(self, widths: Mapping[str, int]) -> FusionModule:
         return MultiscaleTokens(widths, self)
 
 
 class MultiscaleTokens(FusionModule):
-    """See `Multiscale`."""
+    """See `Multiscale`; the settings are on clocks."""
 
     def __init__(self, widths: Mapping[str, int], settings: Multiscale) -> None:
         super().__init__()
-        self.settings, several = settings, len(widths) > 1
+        assert settings.tokens is not None  # it is on clocks
+        self.settings, self.tokens, several = settings, settings.tokens, len(widths) > 1
+        self.frames = settings.frames or 1  # where all are tokens nothing is cut
         self.dim = settings.channels * (len(widths) if settings.join == "concat" else 1)
         if settings.lost and several:
             others = [(frozenset(widths) - {name}, settings.lost / len(widths)) for name in widths]
             self.absences = (*others, (frozenset(), 1 - settings.lost))
         sizes = (settings.channels, settings.heads, settings.hidden, settings.dropout)
-        factors = {name: 1 if name in settings.tokens else PARTS for name in widths}
+        factors = {name: 1 if name in self.tokens else PARTS for name in widths}
         self.streams = nn.ModuleList(
             TokenStream(factors[name] * width, settings.channels, settings.dropout / 3)
             for name, width in widths.items()
@@ -129,20 +161,20 @@ class MultiscaleTokens(FusionModule):
 
     def _chunked(self, streams: dict[str, Sequences]) -> dict[str, Sequences]:
         """Return the streams, of which those that are no tokens are chunks: of each as many, at the same times."""
-        cut = {name: one for name, one in streams.items() if name not in self.settings.tokens}
+        cut = {name: one for name, one in streams.items() if name not in self.tokens}
         if not cut:
             return streams
         frames = next(iter(cut.values())).mask.sum(dim=1)
-        told = (one for name, one in streams.items() if name not in cut and name not in self.absent)
-        tokens = next(told, None)
-        counts = -(-frames // self.settings.frames) if tokens is None else tokens.mask.sum(dim=1)
-        counts = counts.clamp(min=2)
+        counts = (-(-frames // self.frames)).clamp(min=2)
+        for name in reversed([name for name in streams if name in self.tokens and name not in self.absent]):
+            several = streams[name].mask.sum(dim=1)
+            counts = torch.where(several > 1, several, counts)
         return {**streams, **{name: self._chunks(one, counts, frames) for name, one in cut.items()}}
 
     def _chunks(self, stream: Sequences, counts: torch.Tensor, frames: torch.Tensor) -> Sequences:
         """Return the chunks of a stream, so many of each utterance, of which the first stream has so many frames."""
         lengths = stream.mask.sum(dim=1)
-        size = ((2 * self.settings.frames * lengths + frames) // (2 * frames)).clamp(min=1)
+        size = ((2 * self.frames * lengths + frames) // (2 * frames)).clamp(min=1)
         begins, there = spread(lengths, counts, size)
         ends = torch.minimum(begins + size[:, None], lengths[:, None])
         if self.training and self.settings.shares:

@@ -94,7 +94,8 @@ class Model(nn.Module):
         meets = len(streams) > 1 and not config.fusion.own_clocks
         modules = {name: StreamModel(hearing, meets) for name, hearing in streams.items()}
         self.streams = nn.ModuleList(modules.values())
-        self.fusion = config.fusion.build({name: module.dim for name, module in modules.items()})
+        fusion = config.fusion.on_clocks({name: hearing.own_hop for name, hearing in streams.items()})
+        self.fusion = fusion.build({name: module.dim for name, module in modules.items()})
         self.temporal = config.temporal.build(self.fusion.dim)
         self.pooling = config.pooling.on_clock(pooled_hop(streams, config)).build(self.temporal.dim)
         hearing = {name for name, task in config.tasks.items() if task.by_chunk}
