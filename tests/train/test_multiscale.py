@@ -199,13 +199,28 @@ def mean_on_dev(folder):
     return np.average(found, weights=[0.7, 0.15, 0.15])
 
 
+QUICK = ["splits.k=3", "folds=[0]", "targets=[A]", "width=8", "baseline=false", "plots=false", "workers=1"]
+TWO = ["streams={speech: {}, pitch: {}}", "fusion={name: multiscale, frames: 20, channels: 16, hidden: 16, alone: 1}"]
+
+
+def trained(store, tmp_path, *overrides):
+    return run(store, load(TrainConfig, [], [*QUICK, f"runs={tmp_path}", *overrides]), lambda _: None)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_what_is_missing_is_the_same_again(store, tmp_path, device):
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    folder, _ = trained(store, tmp_path, *TWO, "optim.epochs=1", f"device={device}")
+    first = missing_grid(folder)
+    torch.rand(7, device=device)
+    state = torch.get_rng_state()
+    assert missing_grid(folder).equals(first)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_what_a_run_bears_that_is_missing(store, commands, tmp_path):
-    words = ["splits.k=3", "folds=[0]", "targets=[A]", "width=8", "optim.epochs=3", "baseline=false", "plots=false"]
-    words += [f"runs={tmp_path}", "workers=1"]
-    sizes = "channels: 16, hidden: 16, alone: 1, together: 1"
-    fusion = f"fusion={{name: multiscale, frames: 20, lost: 0.3, {sizes}}}"
-    config = load(TrainConfig, [], [*words, "streams={speech: {}, pitch: {}}", fusion])
-    folder, results = run(store, config, lambda _: None)
+    folder, results = trained(store, tmp_path, *TWO, "fusion.together=1", "fusion.lost=0.3", "optim.epochs=3")
     done = commands.run("missing", "--run", folder)
     assert done.returncode == 0, done.stderr
     grid = pd.read_csv(folder / "missing.csv", index_col=["stream", "missing", "rate"])["value"]
@@ -218,4 +233,4 @@ def test_what_a_run_bears_that_is_missing(store, commands, tmp_path):
     assert (folder / "plots" / "missing.svg").exists()
     assert results["models"][0]["best_score"] == pytest.approx(mean_on_dev(folder), abs=1e-6)
     with pytest.raises(SerError, match="found fusion=none of speech, expected two streams or more"):
-        missing_grid(run(store, load(TrainConfig, [], [*words, "fusion=none"]), lambda _: None)[0])
+        missing_grid(trained(store, tmp_path, "fusion=none", "optim.epochs=1")[0])

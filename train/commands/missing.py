@@ -15,8 +15,9 @@ from threadpoolctl import threadpool_limits
 
 from featurestore.shared.errors import SerError
 from train.examples.examples import Examples
-from train.models.inference import Outputs, finite
+from train.models.inference import Outputs, device_of, finite
 from train.models.model import Model
+from train.models.seeds import seed_generators
 from train.plots.drawing import as_label, blank, save
 from train.running.folder import RunFolder, Variant
 from train.running.opened import Run, open_model
@@ -65,7 +66,9 @@ def missing_grid(path: Path) -> pd.DataFrame:
     cells = [Cell(*cell) for cell in product(config.streams, KINDS, RATES)]
     outputs: dict[Cell, list[Outputs]] = {cell: [] for cell in cells}
     names: list[str] = []
-    with threadpool_limits(1), torch.random.fork_rng(devices=[]), torch.inference_mode():
+    device = device_of(config.device)
+    kept = [device] if device.type == "cuda" else []
+    with threadpool_limits(1), torch.random.fork_rng(devices=kept), torch.inference_mode():
         for fold in dict.fromkeys(variant.fold for variant in run.folder.variants):
             tested = run.folder.protocol.folds[fold].test
             names += tested
@@ -91,7 +94,7 @@ def _mean(members: list[Outputs], examples: Examples) -> Outputs:
 
 def _predicted(model: Model, examples: Examples, names: list[str], cells: list[Cell]) -> dict[Cell, Outputs]:
     """Return what a model predicts for utterances, each alone, when some of a stream is missing."""
-    fusion = model.eval().fusion
+    fusion, device = model.eval().fusion, next(model.parameters()).device
     found: dict[Cell, list[Outputs]] = {cell: [] for cell in cells}
     for name, row in zip(names, examples.rows(names), strict=True):
         heard, known = model.hear(examples.batch(row[None])), dict[Cell | None, Outputs]()
@@ -101,7 +104,7 @@ def _predicted(model: Model, examples: Examples, names: list[str], cells: list[C
             if without not in known:
                 fusion.absent = frozenset([cell.stream] if without and cell.missing == "utterances" else [])
                 fusion.gone = {cell.stream: cell.rate} if without and cell.missing == "parts" else {}
-                torch.default_generator.manual_seed(number)
+                seed_generators(number, device)
                 known[without] = finite(model.decide(model.encode(heard)))
             found[cell].append(known[without])
     return {cell: {task: torch.cat([one[task] for one in of]) for task in examples.goals} for cell, of in found.items()}
