@@ -151,12 +151,11 @@ def test_the_vector_is_a_mean_of_the_tokens_that_are_there():
     assert built(BOTH, join="concat").dim == 16
 
 
-def test_the_loss_is_of_all_streams_and_of_each_alone():
-    module = built(dict.fromkeys("abc", 0.02), lost=0.6)
-    *alone, (nothing, rest) = module.absences
-    assert dict(alone) == {
-        frozenset("bc"): pytest.approx(0.2), frozenset("ac"): pytest.approx(0.2), frozenset("ab"): pytest.approx(0.2)
-    }  # fmt: skip
+@pytest.mark.parametrize(("names", "lost"), [("ab", ["b", "a"]), ("abc", ["bc", "ac", "ab", "a", "b", "c"])])
+def test_the_loss_is_of_all_streams_of_each_alone_and_without_each(names, lost):
+    *some_lost, (nothing, rest) = built(dict.fromkeys(names, 0.02), lost=0.6).absences
+    assert [absent for absent, _ in some_lost] == [frozenset(one) for one in lost]
+    assert [share for _, share in some_lost] == [pytest.approx(0.6 / len(lost))] * len(lost)
     assert (nothing, rest) == (frozenset(), pytest.approx(0.4))
     assert built({"a": 0.02}, lost=0.6).absences == ((frozenset(), 1.0),)
 

@@ -41,8 +41,8 @@ class Multiscale(Fusion):
     """In training a piece of each chunk is heard, of one of these shares of its length, at a random place in it; the
     whole chunk when absent; published: [0.2,0.4,0.6,0.8,1.0]."""
     lost: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the loss, and of the score that selects, of each stream alone, the others being lost; the rest is of all
-    together."""
+    """Share of the loss, and of the score that selects, of each stream alone, the others being lost, and, where there
+    are more than two, of the others without it; the rest is of all together."""
     lost_parts: float = Field(default=0.0, ge=0, lt=1)
     """Share of the tokens, or chunks, that training leaves out."""
     join: Literal["weighted", "concat"] = "weighted"
@@ -113,8 +113,9 @@ class MultiscaleTokens(FusionModule):
         self.frames = settings.frames or 1  # where all are tokens nothing is cut
         self.dim = settings.channels * (len(widths) if settings.join == "concat" else 1)
         if settings.lost and several:
-            others = [(frozenset(widths) - {name}, settings.lost / len(widths)) for name in widths]
-            self.absences = (*others, (frozenset(), 1 - settings.lost))
+            alone, each = [frozenset(widths) - {name} for name in widths], [frozenset([name]) for name in widths]
+            lost = dict.fromkeys([*alone, *each])  # of two streams the same
+            self.absences = (*((one, settings.lost / len(lost)) for one in lost), (frozenset(), 1 - settings.lost))
         sizes = (settings.channels, settings.heads, settings.hidden, settings.dropout)
         factors = {name: 1 if name in self.tokens else PARTS for name in widths}
         self.streams = nn.ModuleList(
