@@ -7,12 +7,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as some
 
+import featurestore
+from featurestore.access.writer import StoreWriter
+from featurestore.format.plan import FeaturePlan, FeatureSpec
 from featurestore.shared.config import load
 from featurestore.shared.errors import SerError
 from train.commands.missing import missing_grid
 from train.config import TrainConfig
 from train.curves.chunks import chunk_starts
-from train.curves.multiscale import cropped, positions, pyramid, spread
+from train.curves.multiscale import around, cropped, positions, pyramid, spread
 from train.examples.examples import load_examples
 from train.fusions.multiscale import Multiscale
 from train.models.inference import make_model, predict
@@ -138,6 +141,66 @@ def test_a_text_that_is_missing_does_not_tell_its_tokens_where_it_comes_first():
     assert torch.allclose(*found, atol=1e-6)
 
 
+def test_chunks_lie_around_frames_and_within_their_utterance():
+    middles = torch.tensor([[10.0, 30.0, 99.0, torch.nan], [2.0, torch.nan, torch.nan, torch.nan]])
+    others, lengths = torch.tensor([[0, 20, 40, 60, 80], [0, 1, 0, 0, 0]]), torch.tensor([100, 5])
+    found = around(middles, others, lengths, torch.tensor([20, 20]))
+    assert found.tolist() == [[0, 20, 80, 60, 80], [0, 1, 0, 0, 0]]
+
+
+def words_of(*utterances):
+    """Return the stream of the times of words: of each utterance the start and end of each token, or None."""
+    longest = max(map(len, utterances))
+    values = torch.zeros(len(utterances), longest, 3)
+    for row, tokens in enumerate(utterances):
+        for place, times in enumerate(tokens):
+            values[row, place] = torch.tensor([*times, 1.0] if times else [0.0, 0.0, 0.0])
+    return Sequences(values, torch.arange(longest) < torch.tensor([[len(one)] for one in utterances]))
+
+
+WORDS = words_of([None, (0.5, 0.7), (1.6, 1.8), (2.3, 2.4), None], [None, (0.4, 0.8), (1.3, 1.3)])
+SPOKEN = {**BOTH, "words": 0.0}
+
+
+def test_chunks_follow_words_on_any_clock():
+    """Values are seconds, so that the mean of a chunk is its middle; the last word is too near the end for it."""
+    module = built({**SPOKEN, "logmel": 0.01}, seconds=0.4, words="words").eval()
+    heard = {"text": streams(1)["text"], "words": WORDS}
+    for name, hop, lengths in (("speech", 0.02, (120, 70)), ("logmel", 0.01, (240, 140))):
+        seconds = hop * (torch.arange(max(lengths)) + 0.5)
+        mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+        heard[name] = Sequences(seconds.expand(2, -1)[..., None].repeat(1, 1, 6), mask)
+    fused = {name: heard[name] for name in ("speech", "text", "logmel")}
+    chunked = module._chunked(fused, module._middles(heard))
+    for name in ("speech", "logmel"):
+        middles = chunked[name].values[..., 0]
+        assert middles[0].tolist() == pytest.approx([0.2, 0.6, 1.7, 2.2, 2.2], abs=0.01)
+        assert middles[1, :3].tolist() == pytest.approx([0.2, 0.6, 1.2], abs=0.01)
+        assert chunked[name].mask.sum(dim=1).tolist() == [5, 3]
+
+
+def test_words_are_no_stream_of_the_fusion_and_are_not_heard_without_their_text():
+    torch.manual_seed(0)
+    module, without = built(SPOKEN, words="words", lost=0.5).eval(), built(BOTH, lost=0.5).eval()
+    without.load_state_dict(module.state_dict())
+    assert module.absences == without.absences
+    heard, nothing = {**streams(1), "words": WORDS}, words_of([None] * 5, [None] * 3)
+    assert not torch.allclose(module(heard).values, without(streams(1)).values, atol=1e-3)
+    assert torch.equal(module({**heard, "words": nothing}).values, without(streams(1)).values)
+    for absent in ("text", "words"):
+        module.absent, without.absent = frozenset([absent]), frozenset([absent])
+        assert torch.equal(module(heard).values, without(streams(1)).values)
+
+
+def test_words_that_do_not_fit_are_refused():
+    with pytest.raises(SerError, match="the times of 4 tokens of an utterance, and 3 tokens in text, the first stream"):
+        built(SPOKEN, words="words")({**streams(1), "words": words_of([None] * 5, [None] * 4)})
+    with pytest.raises(SerError, match=r"fusion\.words=times is no stream, the streams are speech, text"):
+        built(BOTH, words="times")
+    with pytest.raises(SerError, match="found the streams text, expected one of tokens"):
+        built({"text": 0.0, "words": 0.0}, words="words")
+
+
 def test_the_vector_is_a_mean_of_the_tokens_that_are_there():
     torch.manual_seed(0)
     module = built(BOTH).eval()
@@ -204,6 +267,61 @@ TWO = ["streams={speech: {}, pitch: {}}", "fusion={name: multiscale, frames: 20,
 
 def trained(store, tmp_path, *overrides):
     return run(store, load(TrainConfig, [], [*QUICK, f"runs={tmp_path}", *overrides]), lambda _: None)
+
+
+@pytest.fixture
+def spoken_store(copied):
+    """A copy of the store with tokens of a text, and the times of their words."""
+    writer, rng = StoreWriter(copied), np.random.default_rng(2)
+    names = featurestore.open(copied).names()
+    tokens = rng.integers(3, 7, len(names))
+    text = FeatureSpec(layers=1, dim=4, hop=0.0, dtype="float32")
+    words = FeatureSpec(layers=1, dim=3, hop=0.0, dtype="float32", channels=("start", "end", "aligned"))
+    with writer.lock():
+        for feature, spec in (("text", text), ("words", words)):
+            writer.plan_feature(feature, FeaturePlan(spec, tokens, np.full(len(names), 0.2)))
+            for number in writer.pending(feature):
+                with writer.shard(feature, number) as shard:
+                    for name in shard.names:
+                        values = rng.uniform(0, 0.4, (1, tokens[names.index(name)], spec.dim))
+                        shard.add(name, values.round(2).astype(np.float32))
+            writer.commit(feature)
+    return featurestore.open(copied)
+
+
+TOLD = ["streams={speech: {}, text: {}, words: {}}", "fusion={name: multiscale, seconds: 0.2, words: words}"]
+
+
+def test_a_run_whose_chunks_follow_words(spoken_store, tmp_path):
+    augment = "augment=[mixup,noise,{name: frame_dropout, share: 0.5}]"
+    folder, _ = trained(spoken_store, tmp_path, *TOLD, augment, "fusion.lost=0.3", "optim.epochs=1")
+    opened = Run.open(folder)
+    model = open_model(opened.folder, opened.folder.config, opened.examples, opened.folder.variants[0])
+    batch = opened.examples.batch(np.arange(4))
+    heard = model.train().hear(batch)
+    assert set(heard.streams) == {"speech", "text"}  # no augmentation changes the times
+    times, _ = model.streams[2](batch.streams["words"])
+    for row, name in enumerate(opened.examples.names[:4]):
+        stored = spoken_store[name]["words"][0]
+        assert np.array_equal(times[row, : len(stored)].detach(), stored)
+    assert set(missing_grid(folder)["stream"]) == {"speech", "text"}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "streams.words.feature=text",
+            "streams.words: text has the channels of no name, the fusion expects start, end",
+        ),
+        ("streams.words.dropout=0.5", "streams.words is heard as it is stored: leave dropout of it out"),
+        ("streams.words.front={name: standardize}", "streams.words is heard as it is stored: leave front of it out"),
+        ("augment=[{name: noise, streams: [words]}]", "augment: noise is of words; the streams are speech, text"),
+    ],
+)
+def test_words_are_heard_as_they_are_stored(spoken_store, tmp_path, override, message):
+    with pytest.raises(SerError, match=message):
+        trained(spoken_store, tmp_path, *TOLD, override)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

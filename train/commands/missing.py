@@ -58,12 +58,13 @@ def missing_grid(path: Path) -> pd.DataFrame:
     """
     run = Run.open(path)
     config, examples = run.folder.config, run.examples
-    if not config.fusion.knows_absence or len(config.streams) < 2:
+    streams = [name for name in config.streams if name not in config.fusion.raw]
+    if not config.fusion.knows_absence or len(streams) < 2:
         raise SerError(
-            f"{path}: found fusion={config.fusion.name} of {', '.join(config.streams)}, expected two streams or more, "
-            "and a fusion that knows that some are missing: multiscale"
+            f"{path}: found fusion={config.fusion.name} of {', '.join(streams)}, expected two streams or more, and a "
+            "fusion that knows that some are missing: multiscale"
         )
-    cells = [Cell(*cell) for cell in product(config.streams, KINDS, RATES)]
+    cells = [Cell(*cell) for cell in product(streams, KINDS, RATES)]
     outputs: dict[Cell, list[Outputs]] = {cell: [] for cell in cells}
     names: list[str] = []
     device = device_of(config.device)

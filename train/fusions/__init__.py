@@ -50,6 +50,11 @@ class Fusion(Component, ABC):
         """Whether streams keep the clocks that they have; otherwise all are brought onto that of the first."""
         return False
 
+    @property
+    def raw(self) -> dict[str, tuple[str, ...]]:
+        """Streams that it takes as they are stored, and the channels that each has; they say when others are heard."""
+        return {}
+
     def on_clocks(self, hops: Mapping[str, float]) -> Fusion:
         """Return it for streams whose frames are so many seconds apart; 0 of those that have no clock.
 
