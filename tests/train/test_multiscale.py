@@ -338,16 +338,30 @@ def test_what_is_missing_is_the_same_again(store, tmp_path, device):
 
 def test_what_a_run_bears_that_is_missing(store, commands, tmp_path):
     folder, results = trained(store, tmp_path, *TWO, "fusion.together=1", "fusion.lost=0.3", "optim.epochs=3")
-    done = commands.run("missing", "--run", folder)
+    done = commands.run("missing", folder)
     assert done.returncode == 0, done.stderr
-    grid = pd.read_csv(folder / "missing.csv", index_col=["stream", "missing", "rate"])["value"]
+    grid = pd.read_csv(folder / "missing.csv", index_col=["stream", "missing", "rate"])[["value", "low", "high"]]
     assert len(grid) == 2 * 2 * 5
+    whole = [results["results"]["model"]["A"][end] for end in ("value", "low", "high")]
     for stream in ("speech", "pitch"):
         for kind in ("utterances", "parts"):
-            assert grid[stream, kind, 0.0] == pytest.approx(results["results"]["model"]["A"]["value"], abs=1e-6)
-            assert grid[stream, kind, 1.0] != grid[stream, kind, 0.0]
-    assert abs(grid["speech", "utterances", 1.0]) < 0.35  # the pitch knows nothing of A
+            assert grid.loc[stream, kind, 0.0].tolist() == pytest.approx(whole, abs=1e-6)
+            assert grid.loc[stream, kind, 1.0].tolist() != pytest.approx(whole, abs=1e-6)
+    assert abs(grid.loc["speech", "utterances", 1.0]["value"]) < 0.35  # the pitch knows nothing of A
     assert (folder / "plots" / "missing.svg").exists()
     assert results["models"][0]["best_score"] == pytest.approx(mean_on_dev(folder), abs=1e-6)
+
+    without, _ = trained(store, tmp_path, *TWO, "optim.epochs=1")
+    done = commands.run("missing", folder, without, "--out", tmp_path / "both")
+    assert done.returncode == 0, done.stderr
+    both = pd.read_csv(tmp_path / "both" / "missing.csv").groupby("run", sort=False)
+    assert [run for run, _ in both] == [str(folder), str(without)]
+    assert both.get_group(str(folder)).set_index(["stream", "missing", "rate"])[["value", "low", "high"]].equals(grid)
+    assert (tmp_path / "both" / "plots" / "missing.svg").exists()
+    done = commands.run("missing", folder, without)
+    assert "found 2 runs, expected the folder of one, or of several with --out DIR" in done.stderr
+    other, _ = trained(store, tmp_path, *TWO, "optim.epochs=1", "splits.seed=6")
+    with pytest.raises(SerError, match="has other utterances than"):
+        missing_grid(folder, other)
     with pytest.raises(SerError, match="found fusion=none of speech, expected two streams or more"):
         missing_grid(trained(store, tmp_path, "fusion=none", "optim.epochs=1")[0])
