@@ -18,6 +18,7 @@ from train.maps import names as map_names
 from train.numerics.adaptation import LMMD
 from train.numerics.layers import WIDEST
 from train.poolings import Pooling
+from train.poolings.chunks import Chunks
 from train.poolings.mean import Mean
 from train.splits import Splits
 from train.splits.kfold import KFold
@@ -146,6 +147,24 @@ class TrainConfig(Config):
         if method is not None and (method in ("", ".", "..") or {"/", "\0"} & {*method}):
             raise ValueError(f"expected the name of a folder, found {method!r}")
         return method
+
+    @model_validator(mode="after")
+    def _chunks_are_there_and_weighed(self) -> Self:
+        if not isinstance(self.pooling, Chunks):
+            return self
+        if self.fusion.pools:
+            raise ValueError(
+                f"fusion={self.fusion.name} gives one frame of an utterance, and pooling=chunks cuts many: take "
+                "another pooling, such as mean"
+            )
+        tasks, attention = self.tasks.values(), self.pooling.attention
+        if attention.weighs and tasks and not any(task.trains_whole for task in tasks):
+            raise ValueError(
+                f"pooling.attention={attention.name} weighs the chunks of an utterance, and only chunks train "
+                f"{' and '.join(self.tasks)}, so no loss would train the weights: take pooling.attention=mean or self, "
+                "or sequence with share below 1"
+            )
+        return self
 
     @model_validator(mode="after")
     def _mixup_beside_adaptation(self) -> Self:

@@ -11,13 +11,14 @@ from featurestore.shared.config import Config
 from featurestore.shared.errors import SerError
 from train.embeddings import Embedding
 from train.embeddings.linear import Linear
+from train.embeddings.none import NoEmbedding
 from train.fronts import Front
 from train.fronts.layer_sum import WeightedLayers
 from train.fronts.log_f0 import LogF0
 from train.fronts.standardize import Standardize
 from train.fusions import Fusion
 from train.numerics.layers import WIDEST
-from train.reading.corpora import AnyStore
+from train.reading.corpora import AnyFeature, AnyStore
 from train.reading.sources import Source
 from train.temporal import Temporal
 from train.temporal.none import NoTemporal
@@ -54,17 +55,22 @@ def resolve(streams: Mapping[str, Stream], store: AnyStore, fusion: Fusion, widt
     a stream that is alone, or ``speech`` before it if that one is ``pitch``.
 
     Raises:
-        SerError: if the store lacks a feature, or the fusion takes another number of streams.
+        SerError: if the store lacks a feature, or the fusion takes another number of streams, or other ones.
     """
     named = dict(streams) or {"speech": Stream()}
     if len(named) == 1 and fusion.least > 1:
         named = {"speech": Stream(), **named} if "pitch" in named else {**named, "pitch": Stream(feature="pitch")}
-    if len(named) < fusion.least or (fusion.most is not None and len(named) > fusion.most):
+    fused = [name for name in named if name not in fusion.raw]
+    if len(fused) < fusion.least or (fusion.most is not None and len(fused) > fusion.most):
         wanted = f"{fusion.least} or more" if fusion.most is None else str(fusion.most)
-        raise SerError(f"fusion={fusion.name} takes {wanted} streams, found {len(named)}: {', '.join(named)}")
+        raise SerError(f"fusion={fusion.name} takes {wanted} streams, found {len(fused)}: {', '.join(fused)}")
     found = {}
     for number, (name, stream) in enumerate(named.items()):
-        complete = _complete(stream, _feature(name, stream, store, first=number == 0), store)
+        feature = _feature(name, stream, store, first=number == 0)
+        if name in fusion.raw:
+            found[name] = _raw(name, stream, store.feature(feature), fusion.raw[name])
+            continue
+        complete = _complete(stream, feature, store)
         if complete.width is None:
             complete = complete.model_copy(update={"width": fusion.width_of_others(width) if number else width})
         found[name] = complete
@@ -119,3 +125,18 @@ def _complete(stream: Stream, feature: str, store: AnyStore) -> Stream:
     )
     dropout = stream.dropout if stream.dropout is not None else DROPOUT if layered else 0.0
     return stream.model_copy(update={"feature": feature, "front": front, "dropout": dropout})
+
+
+def _raw(name: str, stream: Stream, part: AnyFeature, channels: tuple[str, ...]) -> Stream:
+    """Return a stream that is heard as it is stored."""
+    if part.spec.channels != channels:
+        raise SerError(
+            f"streams.{name}: {part.name} has the channels {', '.join(part.spec.channels) or 'of no name'}, the fusion "
+            f"expects {', '.join(channels)}: give streams.{name}.feature=NAME"
+        )
+    front, width = Standardize(normalize="none"), part.spec.dim
+    raw = Stream(feature=part.name, front=front, dropout=0.0, embedding=NoEmbedding(), width=width)
+    other = [key for key in stream.model_fields_set if getattr(stream, key) not in (None, getattr(raw, key))]
+    if other:
+        raise SerError(f"streams.{name} is heard as it is stored: leave {', '.join(sorted(other))} of it out")
+    return raw

@@ -203,6 +203,10 @@ def test_streams_are_chosen_by_name(store):
     [
         (["augment=[{name: noise, streams: [piche]}]"], "augment: noise is of piche; the streams are speech, pitch"),
         (["augment=[stream_dropout]", "fusion=none"], "stream_dropout needs two or more streams, found speech"),
+        (
+            ["augment=[stream_dropout]", "streams={speech: {}, pitch: {}}", "fusion=multiscale"],
+            "stream_dropout gives zeros of a stream, and fusion=multiscale is told which are absent: take fusion.lost",
+        ),
         (["augment=[time_crop]", "fusion=repeat_concat"], "time_crop needs streams on one clock, with fusion=repeat_"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Chunks: golden values, what holds of all lengths, and that they are a view."""
+"""Chunks: golden values, and what holds of all lengths."""
 
 from resource import RUSAGE_SELF, getrusage
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from featurestore.shared.errors import SerError
-from train.curves.chunks import chunk_frames, chunk_starts, chunk_times, chunk_view, count_chunks, cut
+from train.curves.chunks import chunk_frames, chunk_starts, chunk_times, count_chunks, cut
 
 FRAMES, COUNT = some.integers(1, 80), some.integers(2, 60)
 
@@ -64,21 +64,6 @@ def test_a_short_utterance_begins_all_its_chunks(length, short, count):
 def test_one_chunk_is_refused():
     with pytest.raises(SerError, match="found 1 chunk, expected two or more"):
         chunk_starts(100, 50, 1)
-
-
-@given(length=some.integers(20, 200), count=some.integers(2, 30), legacy=some.booleans())
-def test_chunks_are_pieces_of_the_stream(length, count, legacy):
-    values = np.arange(2 * length).reshape(length, 2)
-    starts = chunk_starts(length, 20, count, legacy)
-    found = chunk_view(values, 20, count, legacy)
-    assert np.array_equal(found, np.stack([values[start : start + 20] for start in starts]))
-    if legacy or (length - 20) % (count - 1) == 0:
-        assert np.shares_memory(found, values)
-
-
-def test_a_short_stream_has_no_view():
-    with pytest.raises(SerError, match="found an utterance of 19 frames, expected at least those of a chunk, 20"):
-        chunk_view(np.zeros((19, 2)), 20, 3)
 
 
 def test_chunks_of_a_batch():

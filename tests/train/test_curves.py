@@ -123,7 +123,7 @@ def test_chunk_attention(name):
     heard, weighed = module(other)
     hears_others = not torch.allclose(heard[:, 1:], found[:, 1:])
     assert hears_others == (name in ("self", "recurrent"))
-    assert torch.allclose(weighed, weights) == (name in ("mean", "self"))
+    assert torch.allclose(weighed, weights) == (not ChunkAttention.kind(name).weighs)
 
 
 def test_a_short_utterance_is_one_chunk_many_times():
@@ -139,6 +139,10 @@ def test_a_short_utterance_is_one_chunk_many_times():
     assert not torch.allclose(found[0, 0], found[0, 5])
 
 
+RANKING, GATED = "tasks.r=ranking", "pooling={name: chunks, attention: gated}"
+CHUNKS_ALONE, BOTH = (f"tasks.s={{name: sequence, ranks: a_folder, share: {share}}}" for share in (1, 0.9))
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -150,6 +154,34 @@ def test_a_short_utterance_is_one_chunk_many_times():
 def test_settings_that_cannot_be(override, message):
     with pytest.raises(SerError, match=message):
         load(TrainConfig, [], [override])
+
+
+def test_chunks_of_one_frame_are_refused():
+    with pytest.raises(SerError, match="fusion=multiscale gives one frame of an utterance"):
+        load(TrainConfig, [], ["fusion=multiscale", "pooling=chunks"])
+
+
+@pytest.mark.parametrize("tasks", [[RANKING], [CHUNKS_ALONE], [RANKING, CHUNKS_ALONE]])
+@pytest.mark.parametrize("attention", ["gated", "recurrent"])
+def test_weights_of_chunks_that_no_loss_trains_are_refused(attention, tasks):
+    with pytest.raises(SerError, match=f"pooling.attention={attention} weighs the chunks .* only chunks train"):
+        load(TrainConfig, [], [f"pooling={{name: chunks, attention: {attention}}}", *tasks])
+
+
+@pytest.mark.parametrize("tasks", [["targets=[A]"], [BOTH], [RANKING, BOTH], ["tasks.s=sequence"]])
+def test_weights_of_chunks_that_a_loss_trains(tasks):
+    load(TrainConfig, [], [GATED, *tasks])
+
+
+@pytest.mark.parametrize(("task", "trains"), [(RANKING, False), (CHUNKS_ALONE, False), (BOTH, True)])
+def test_whether_a_task_trains_the_whole(rated_store, task, trains):
+    (found,) = load(TrainConfig, [], [task]).tasks.values()
+    hashes = {"pairs_sha256": {}, "ranks_sha256": ""}
+    goal = found.goal({"ranges": dict.fromkeys("VAD", (1, 5)), "raters": 3, **hashes})
+    outputs = torch.randn(8, 3 * 3, requires_grad=True)  # of the utterance and of two chunks
+    targets = goal.targets(rated_store.utterances[:8])
+    goal.loss(outputs, targets.repeat(1, 3) if found.name == "sequence" else targets).backward()
+    assert found.trains_whole == bool(outputs.grad[:, :3].any()) == trains
 
 
 def order_of(true, predicted, labels, groups):

@@ -62,7 +62,8 @@ def takes(name):
 def test_fusion(name, count, mask):
     kind = Fusion.kind(name)
     widths = {f"s{number}": DIM for number in range(count)}
-    module = kind().build(widths).eval()
+    fusion = kind().on_clocks(dict.fromkeys(widths, 0.02))
+    module = fusion.build(widths).eval()
     values = [frames(mask, DIM, number) for number in range(count)]
     fused = module(streams_of(values, mask))
     heard = torch.ones(len(LENGTHS), 1, dtype=torch.bool) if kind.pools else mask
@@ -77,7 +78,7 @@ def test_fusion(name, count, mask):
         other = module(streams_of([one + (place == number) for place, one in enumerate(values)], mask))
         assert not torch.equal(fused.values[heard], other.values[heard])
     check_learns(module, fused.values[heard])
-    check_saves(lambda: kind().build(widths), module, streams_of(values, mask))
+    check_saves(lambda: fusion.build(widths), module, streams_of(values, mask))
     check_half(module, streams_of(values, mask))
 
 

@@ -40,7 +40,7 @@ class Heard:
 
     Attributes:
         batch: that it is of.
-        streams: the frames of each, as its front gives them.
+        streams: the frames of each, as its front gives them; without those that a fusion takes as they are stored.
         mix: how utterances are mixed, if they are.
     """
 

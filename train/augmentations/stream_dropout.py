@@ -26,6 +26,11 @@ class StreamDropout(Augmentation):
         there = list(streams)
         if len(there) < 2:
             raise SerError(f"augment: stream_dropout needs two or more streams, found {there[0]}")
+        if fusion.knows_absence:
+            raise SerError(
+                f"augment: stream_dropout gives zeros of a stream, and fusion={fusion.name} is told which are absent: "
+                "take fusion.lost"
+            )
 
     @override
     def change(self, heard: Heard) -> Heard:

@@ -200,26 +200,34 @@ def order(*runs: Path, threshold: float = 0.6, out: Path | None = None) -> int:
     return 0
 
 
-def missing(run: Path) -> int:
-    """Test a run of several streams again with 0 to 100 % of each missing: of whole utterances, and parts of each.
+def missing(*runs: Path, out: Path | None = None) -> int:
+    """Test runs of several streams again with 0 to 100 % of each missing: of whole utterances, and parts of each.
 
-    Writes missing.csv and plots/missing into the folder of the run.
+    Writes missing.csv, with 95 % intervals over speakers, and the figure plots/missing.
 
     Args:
-        run: The folder of a run with fusion=multiscale.
+        runs: The folder of a run with fusion=multiscale, or of several with the same folds, to be drawn side by side.
+        out: A folder for what is written; that of the run when absent.
     """
     from featurestore.shared.command import say_table
+    from featurestore.shared.errors import SerError
     from train.commands.missing import RATES, missing_grid, plot_missing
+    from train.comparison.compare import short_names
     from train.shared.files import write_whole
 
-    grid = missing_grid(run)
-    write_whole(run / "missing.csv", grid.to_csv(index=False))
-    plot_missing(run / "plots", grid)
+    if not runs or (len(runs) > 1 and out is None):
+        raise SerError(f"found {len(runs)} runs, expected the folder of one, or of several with --out DIR")
+    folder, names = out or runs[0], dict(zip(map(str, runs), short_names(runs), strict=True))
+    grid = missing_grid(*runs)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "missing.csv", grid.to_csv(index=False))
+    plot_missing(folder / "plots", grid)
     rows = [
-        (*map(str, key), *(f"{value:+.3f}" for value in of["value"]))
-        for key, of in grid.groupby(["stream", "missing", "target", "metric"], sort=False)
+        (names[str(run)], *map(str, key), *(f"{value:+.3f}" for value in of["value"]))
+        for (run, *key), of in grid.groupby(["run", "stream", "missing", "target", "metric"], sort=False)
     ]
-    say_table(("stream", "missing", "target", "metric", *(f"{rate:.0%}" for rate in RATES)), rows)
+    say_table(("run", "stream", "missing", "target", "metric", *(f"{rate:.0%}" for rate in RATES)), rows)
+    say(f"{folder / 'missing.csv'}: {len(grid)} figures with 95 % intervals over speakers")
     return 0
 
 

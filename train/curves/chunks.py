@@ -1,12 +1,8 @@
-"""Dynamic chunks: the same number of pieces of one length of every utterance, evenly overlapping, to the last frame.
-
-They are a view: nothing of a stream is copied where the chunks begin at equal distances.
-"""
+"""Dynamic chunks: the same number of pieces of one length of every utterance, evenly overlapping, to the last frame."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -66,27 +62,6 @@ def chunk_starts(lengths: npt.ArrayLike, frames: int, count: int, legacy_floor: 
     room = np.maximum(np.asarray(lengths, np.int64) - frames, 0)[..., None]
     number, gaps = np.arange(count, dtype=np.int64), count - 1
     return number * (room // gaps) if legacy_floor else (2 * number * room + gaps) // (2 * gaps)
-
-
-def chunk_view(values: npt.NDArray[Any], frames: int, count: int, legacy_floor: bool = False) -> npt.NDArray[Any]:
-    """Return the chunks of one utterance, (time, ...) -> (count, frames, ...).
-
-    It is a read-only view of ``values`` where the chunks begin at equal distances, as they always do with
-    ``legacy_floor``; otherwise each chunk is copied out of one.
-
-    Raises:
-        SerError: if the utterance is shorter than a chunk, which has to be padded.
-    """
-    if len(values) < frames:
-        raise SerError(f"found an utterance of {len(values)} frames, expected at least those of a chunk, {frames}")
-    starts = chunk_starts(len(values), frames, count, legacy_floor)
-    windows = np.moveaxis(np.lib.stride_tricks.sliding_window_view(values, frames, axis=0), -1, 1)
-    step = int(starts[1])
-    if not (np.diff(starts) == step).all():
-        return windows[starts]
-    if step:
-        return windows[: step * (count - 1) + 1 : step]
-    return np.broadcast_to(windows[0], (count, *windows.shape[1:]))
 
 
 def cut(values: torch.Tensor, mask: torch.Tensor, starts: Ints, frames: int) -> tuple[torch.Tensor, torch.Tensor]:

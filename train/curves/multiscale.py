@@ -56,6 +56,20 @@ def spread(lengths: torch.Tensor, counts: torch.Tensor, frames: torch.Tensor) ->
     return torch.where(there, (2 * number * room + gaps) // (2 * gaps), 0), there
 
 
+def around(middles: torch.Tensor, begins: torch.Tensor, lengths: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
+    """Return where chunks begin that lie around some frames, or as near as they can be in the utterance.
+
+    Args:
+        middles: of the first chunks, in frames from the beginning, (batch, tokens), NaN where there is none.
+        begins: of those without, (batch, chunks).
+        lengths: frames of each utterance, (batch,).
+        frames: of a chunk of each, (batch,).
+    """
+    middles = F.pad(middles, (0, begins.shape[1] - middles.shape[1]), value=torch.nan)
+    found = (middles - frames[:, None] / 2).round().clamp(min=0).minimum((lengths - frames).clamp(min=0)[:, None])
+    return torch.where(found.isnan(), begins, found.nan_to_num().long())
+
+
 def cropped(begins: torch.Tensor, ends: torch.Tensor, shares: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return a piece of each chunk, at a random place in it: one of the shares of its length, drawn for each."""
     whole = ends - begins

@@ -80,6 +80,12 @@ def evaluate(examples: Examples, folds: list[Fold], systems: dict[str, System]) 
     }
 
 
+def selecting_figures(examples: Examples, folds: list[Fold], system: System) -> dict[str, Figure]:
+    """Return for each target the figure of the metric that selects, as `evaluate` has it of one system."""
+    (found,) = _resampled(examples, folds, {"": system}).values()
+    return {target: metrics[examples.metrics[target]].figure() for target, metrics in found.items()}
+
+
 def _figures_of(found: dict[str, _Resampled]) -> dict[str, Figure]:
     return {name: one.figure() for name, one in found.items()}
 

@@ -53,6 +53,11 @@ class Hearing:
         """Seconds between two of its frames, 0 where they have no times."""
         return self.source.spec.hop if self.has_clock else 0.0
 
+    @property
+    def own_hop(self) -> float:
+        """The same of the frames that its temporal model gives."""
+        return self.hop * self.stream.temporal.every
+
     def survey(self, names: list[str]) -> list[str]:
         """Look at the feature of every utterance once, and return what is odd, a line each.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 from torch import nn
@@ -20,12 +21,14 @@ class FusionModule(nn.Module):
     Attributes:
         dim: channels.
         absent: streams that are missing, of all utterances.
+        gone: of a stream the share of its tokens, or chunks, that are missing of them, drawn by torch's generator.
         absences: what may be absent, and which share of the loss, and of the score that selects, is without it; the
             last one is that nothing is.
     """
 
     dim: int
     absent: frozenset[str] = frozenset()
+    gone: Mapping[str, float] = MappingProxyType({})
     absences: tuple[tuple[frozenset[str], float], ...] = ((frozenset(), 1.0),)
 
 
@@ -38,11 +41,27 @@ class Fusion(Component, ABC):
     """Streams that it takes at most; any number when absent."""
     pools: ClassVar[bool] = False
     """Whether it gives one frame of each utterance."""
+    knows_absence: ClassVar[bool] = False
+    """Whether it is told which streams are absent (``absent`` and ``gone`` of its module), and learns it by its setting
+    ``lost``."""
 
     @property
     def own_clocks(self) -> bool:
         """Whether streams keep the clocks that they have; otherwise all are brought onto that of the first."""
         return False
+
+    @property
+    def raw(self) -> dict[str, tuple[str, ...]]:
+        """Streams that it takes as they are stored, and the channels that each has; they say when others are heard."""
+        return {}
+
+    def on_clocks(self, hops: Mapping[str, float]) -> Fusion:
+        """Return it for streams whose frames are so many seconds apart; 0 of those that have no clock.
+
+        Raises:
+            SerError: if it cannot be of such streams.
+        """
+        return self
 
     @property
     def clock(self) -> int:

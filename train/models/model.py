@@ -89,12 +89,14 @@ class Model(nn.Module):
         super().__init__()
         self.heard, self.tasks, self.augment = tuple(streams), tuple(outputs), config.augment
         self.hop = next(iter(streams.values())).source.spec.hop
+        self.raw = frozenset(config.fusion.raw)
         for one in config.augment:
-            one.check(streams, config.fusion)
+            one.check([name for name in streams if name not in self.raw], config.fusion)
         meets = len(streams) > 1 and not config.fusion.own_clocks
         modules = {name: StreamModel(hearing, meets) for name, hearing in streams.items()}
         self.streams = nn.ModuleList(modules.values())
-        self.fusion = config.fusion.build({name: module.dim for name, module in modules.items()})
+        fusion = config.fusion.on_clocks({name: hearing.own_hop for name, hearing in streams.items()})
+        self.fusion = fusion.build({name: module.dim for name, module in modules.items()})
         self.temporal = config.temporal.build(self.fusion.dim)
         self.pooling = config.pooling.on_clock(pooled_hop(streams, config)).build(self.temporal.dim)
         hearing = {name for name, task in config.tasks.items() if task.by_chunk}
@@ -125,14 +127,15 @@ class Model(nn.Module):
             if one.cuts:
                 lengths = next(iter(batch.streams.values())).lengths
                 batch = batch.cut([one.span(length, self.hop, self.training) for length in lengths])
-        heard = Heard(batch, {name: stream.hear(batch.streams[name]) for name, stream in self._streams()})
+        changing = ((name, stream) for name, stream in self._streams() if name not in self.raw)
+        heard = Heard(batch, {name: stream.hear(batch.streams[name]) for name, stream in changing})
         for one in self.augment if self.training else ():
             heard = one.change(heard)
         return heard
 
     def encode(self, heard: Heard) -> torch.Tensor:
         """Return what the heads take of what is heard, as `vectors` does."""
-        streams = {name: stream(heard.batch.streams[name], heard.streams[name]) for name, stream in self._streams()}
+        streams = {name: stream(heard.batch.streams[name], heard.streams.get(name)) for name, stream in self._streams()}
         frames, mask = self.temporal(*self.fusion(streams))
         if self.by_chunk and isinstance(self.pooling, ChunkPooling):
             return self.pooling.by_chunk(frames, mask)

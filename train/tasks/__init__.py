@@ -120,6 +120,11 @@ class Task(Component, ABC):
     """Of its loss beside those of other tasks."""
 
     @property
+    def trains_whole(self) -> bool:
+        """Whether its loss is of whole utterances; otherwise, where there are chunks, of these alone."""
+        return True
+
+    @property
     @abstractmethod
     def columns(self) -> tuple[str, ...]:
         """The columns of labels that it takes."""

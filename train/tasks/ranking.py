@@ -50,6 +50,11 @@ class Ranking(Task):
 
     @property
     @override
+    def trains_whole(self) -> bool:
+        return False
+
+    @property
+    @override
     def columns(self) -> tuple[str, ...]:
         return self.targets
 

@@ -41,6 +41,11 @@ class Sequence(Regression):
     share: float = Field(default=0.5, ge=0, le=1)
     """Of the loss of the chunks; the rest is that of the utterance."""
 
+    @property
+    @override
+    def trains_whole(self) -> bool:
+        return self.ranks is None or self.share < 1
+
     @override
     def learn(self, table: pd.DataFrame, scales: Mapping[str, Scale], place: str) -> Goal:
         ranges = {target: declared_scale(target, self.ranges, scales, place) for target in self.targets}

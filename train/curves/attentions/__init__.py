@@ -6,6 +6,7 @@ Source: W.-C. Lin and C. Busso, Chunk-level speech emotion recognition (2021).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -24,6 +25,9 @@ class ChunkAttentionModule(nn.Module):
 
 class ChunkAttention(Component, ABC):
     """A way to attend over chunks."""
+
+    weighs: ClassVar[bool] = False
+    """Whether its weights depend on what the chunks are; otherwise all count the same."""
 
     @abstractmethod
     def build(self, dim: int) -> ChunkAttentionModule:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 from typing_extensions import override
@@ -13,6 +15,8 @@ SMALLEST = 1e-6
 
 class Gated(ChunkAttention):
     """Each chunk counts as much as a sigmoid of a linear score of it, beside those of the others."""
+
+    weighs: ClassVar[bool] = True
 
     @override
     def build(self, dim: int) -> ChunkAttentionModule:

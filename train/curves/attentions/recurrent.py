@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 from typing_extensions import override
@@ -11,6 +13,8 @@ from train.curves.attentions import ChunkAttention, ChunkAttentionModule
 
 class Recurrent(ChunkAttention):
     """An LSTM hears the chunks in their order; its last state weighs all its states (Luong, Pham and Manning 2015)."""
+
+    weighs: ClassVar[bool] = True
 
     @override
     def build(self, dim: int) -> ChunkAttentionModule:
