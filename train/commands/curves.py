@@ -87,7 +87,9 @@ def norm(
     fold: int = 0,
     part: Literal["train", "dev", "test"] = "train",
 ) -> int:
-    """Write the mean and deviation of each channel of a feature, and of A, D and V, for streams.NAME.front.norm.
+    """Write the mean and deviation of each channel of a feature, for streams.NAME.front.norm, and of A, D and V.
+
+    Those of A, D and V are for the published code: ser-train never reads them, its labels are on their declared range.
 
     Args:
         store: The feature store, or its URL.

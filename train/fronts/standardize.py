@@ -28,7 +28,7 @@ class Standardize(Layered):
     """Deviations from the mean at which a channel ends."""
     norm: AnyPath | None = None
     """A folder with ``feat_norm_means.mat`` and ``feat_norm_stds.mat``, as ``ser-train norm`` writes them, or others
-    published: they take the place of the mean and deviation of the training part."""
+    published: they take the place of the mean and deviation of the training part. Files of the labels are not read."""
 
     @model_validator(mode="after")
     def _norm_is_of_the_training_part(self) -> Self:

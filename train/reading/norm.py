@@ -1,6 +1,7 @@
 """Means and deviations of the training part as files of the published form: ``feat_norm_means.mat`` and so on.
 
-Each is a MATLAB file with one variable, ``normal_para``.
+Each is a MATLAB file with one variable, ``normal_para``. Training reads those of the feature alone; those of the
+labels, ``act``, ``dom`` and ``val``, are written for the published code: here labels are on their declared range.
 """
 
 from __future__ import annotations
