@@ -97,12 +97,12 @@ def source_of(stream: Stream, store: AnyStore, owners: Mapping[str, pd.Series]) 
 
 
 def only_encoder(store: AnyStore) -> str:
-    """Return the only feature that has layers.
+    """Return the only feature that has layers and a clock, which a text has not.
 
     Raises:
         SerError: if there is another number of them.
     """
-    layered = [name for name, part in store.parts.items() if part.spec.layers > 1]
+    layered = [name for name, part in store.parts.items() if part.spec.layers > 1 and part.spec.hop]
     if len(layered) != 1:
         found = ", ".join(layered) or "none"
         raise SerError(

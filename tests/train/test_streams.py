@@ -325,3 +325,8 @@ def test_a_store_with_two_encoders_asks_which(copied):
     with pytest.raises(SerError, match=r"found other, states with hidden states, expected one: choose with streams\."):
         examples_of(store, "fusion=none")
     assert examples_of(store, "fusion=none", "streams.speech.feature=other").names
+
+
+def test_the_layers_of_a_text_are_not_taken_for_speech(copied):
+    store = add_feature(copied, "text", 0, frames=5, layers=2, value=lambda _, times: np.ones((5, 2)))
+    assert examples_of(store, "fusion=none").streams["speech"].source.name == "states"

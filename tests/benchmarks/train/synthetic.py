@@ -13,6 +13,8 @@ from featurestore.access.writer import StoreWriter
 from featurestore.format.plan import FeaturePlan, FeatureSpec, Plan
 
 SPEAKERS, SHARD_SECONDS = 10, 164.0
+STEP = 997
+"""From the place where the states of one utterance begin to those of the next, in frames of the pool."""
 FRAME_BYTES = LAYERS * DIM
 """As int8."""
 
@@ -31,7 +33,7 @@ def make_store(path: Path, minutes: float) -> None:
     frames = dict(zip(names, lengths.tolist(), strict=True))
 
     def add_states(shard: FeatureShard, name: str) -> None:
-        begin = int(rng.integers(pool.shape[1] - frames[name]))
+        begin = int(name[1:]) * STEP % (pool.shape[1] - int(lengths.max()))  # the audit finds those that are the same
         shard.add(name, pool[:, begin : begin + frames[name]])
 
     def add_pitch(shard: FeatureShard, name: str) -> None:
