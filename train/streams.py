@@ -97,18 +97,19 @@ def source_of(stream: Stream, store: AnyStore, owners: Mapping[str, pd.Series]) 
 
 
 def only_encoder(store: AnyStore) -> str:
-    """Return the only feature that has layers and a clock, which a text has not.
+    """Return the only feature that has layers or, of several, the only one with a clock, which a text has not.
 
     Raises:
         SerError: if there is another number of them.
     """
-    layered = [name for name, part in store.parts.items() if part.spec.layers > 1 and part.spec.hop]
-    if len(layered) != 1:
+    layered = [name for name, part in store.parts.items() if part.spec.layers > 1]
+    chosen = [name for name in layered if store.feature(name).spec.hop] or layered
+    if len(chosen) != 1:
         found = ", ".join(layered) or "none"
         raise SerError(
             f"{store.path}: found {found} with hidden states, expected one: choose with streams.speech.feature=NAME"
         )
-    return layered[0]
+    return chosen[0]
 
 
 def _feature(name: str, stream: Stream, store: AnyStore, first: bool) -> str:
