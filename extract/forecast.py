@@ -19,7 +19,7 @@ from featurestore.access.store import Store, open_if_there
 from featurestore.access.writer import StoreWriter
 from featurestore.format.codec import Dtype
 from featurestore.format.layout import describe_bytes, feature_bytes, free_bytes
-from featurestore.shared.command import INCOMPLETE, say, say_table
+from featurestore.shared.command import INCOMPLETE, describe_seconds, say, say_table
 
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 BINS = 5
@@ -148,16 +148,6 @@ def _say_time(config: ExtractConfig, source: Source) -> None:
         here = beside and extractor.on_gpu
         seconds = (time.perf_counter() - begin) / audio * everything / (1 if here else workers)
         total["here" if here else "beside"] += seconds
-        parts.append(f"{key} {_duration(seconds)}")
+        parts.append(f"{key} {describe_seconds(seconds)}")
     judged = f"judging by {len(waves)} utterances on this machine, {workers} at a time"
-    say(f"time: about {_duration(max(total.values()))} ({', '.join(parts)}), {judged}")
-
-
-def _duration(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 90
-        else f"{seconds / 60:.0f} min"
-        if seconds < 5400
-        else f"{seconds / 3600:.1f} h"
-    )
+    say(f"time: about {describe_seconds(max(total.values()))} ({', '.join(parts)}), {judged}")

@@ -94,6 +94,17 @@ def say_table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
             say("  ".join("-" * width for width in widths))
 
 
+def describe_seconds(seconds: float) -> str:
+    """Return a time in the unit that shows it.
+
+    >>> describe_seconds(42), describe_seconds(250), describe_seconds(9000)
+    ('42 s', '4 min', '2.5 h')
+    """
+    if seconds >= 7200:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
+
+
 def _align(cell: str, width: int) -> str:
     return cell.rjust(width) if cell[:1] in "0123456789.+-" else cell.ljust(width)
 

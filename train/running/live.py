@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import Any
 
-from featurestore.shared.command import progress
+from featurestore.shared.command import describe_seconds, progress
 from train.examples.examples import Examples
 from train.running.folder import RunFolder
 from train.running.work import Job
@@ -88,17 +88,6 @@ def epoch_line(reached: dict[str, Any]) -> str:
         if key != "run" and not (isinstance(value, float) and math.isnan(value))
     }
     return json.dumps(plain) + "\n"
-
-
-def describe_seconds(seconds: float) -> str:
-    """Return a time in the unit that shows it.
-
-    >>> describe_seconds(42), describe_seconds(250), describe_seconds(9000)
-    ('42 s', '4 min', '2.5 h')
-    """
-    if seconds >= 7200:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
 
 
 @contextmanager

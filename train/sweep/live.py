@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from featurestore.shared.command import printable, progress
-from train.running.live import describe_seconds
+from featurestore.shared.command import describe_seconds, printable, progress
 from train.sweep.config import Variant
 from train.sweep.folder import SweepFolder
 

@@ -15,14 +15,15 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+from featurestore.shared.command import describe_seconds
 from featurestore.shared.errors import SerError
 from train.config import TrainConfig
-from train.examples.examples import Examples, Hearing, load_examples
+from train.examples.examples import Examples, load_examples
+from train.examples.hearing import Hearing
 from train.models.inference import count_parameters
 from train.models.schedule import count_batches
 from train.models.training import Training
 from train.reading.corpora import open_stores
-from train.running.live import describe_seconds
 from train.running.memory import enough_memory, keep_freed_memory
 from train.running.run import protocol_of
 from train.running.work import BYTES_A_PARAMETER, MOST_BYTES, MOST_IN_PACK
@@ -73,6 +74,7 @@ def plan_lines(config: SweepConfig, stores: Sequence[str], workers: int | None) 
     Raises:
         SerError: if the settings of a variant cannot be, or there is no such store, or memory does not suffice.
     """
+    drawn = ", drawn at random in place of those that the search will propose" if config.search else ""
     config = as_sample(config)
     groups: dict[str, list[Variant]] = {}
     for variant in variants_of(config):
@@ -85,7 +87,7 @@ def plan_lines(config: SweepConfig, stores: Sequence[str], workers: int | None) 
     asked = [(train_config(config, first), first.stores(stores)) for first in firsts]
     measured = _apart(measure, asked)
     found = [(methods[number], one) for number, one in zip(chosen, measured, strict=True)]
-    yield f"{sum(map(len, methods))} variants of {len(methods)} methods"
+    yield f"{sum(map(len, methods))} variants of {len(methods)} methods{drawn}"
     yield from (f"cannot be trained: {of[0].name}: {one.why}" for of, one in found if one.why)
     trained = [(len(of) * one.seconds, method_name(of[0])) for of, one in found if not one.why]
     if len(trained) > 1:
