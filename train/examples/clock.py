@@ -8,7 +8,7 @@ import numpy as np
 
 from featurestore.format.plan import Seconds
 from train.config import TrainConfig
-from train.examples.examples import Hearing
+from train.examples.hearing import Hearing
 
 
 def pooled_hop(streams: Mapping[str, Hearing], config: TrainConfig) -> float:

@@ -18,61 +18,15 @@ from featurestore.format.plan import Ints
 from featurestore.shared.errors import SerError
 from train.config import TrainConfig
 from train.examples.goals import goals_of
+from train.examples.hearing import Hearing, lacking_lines, without_features
 from train.examples.kept import Kept
-from train.fronts import Front
 from train.maps import read_map
 from train.numerics.align import align_repeated
-from train.reading.batch import Batch, StreamBatch
+from train.reading.batch import Batch, StreamBatch, between
 from train.reading.corpora import AnyStore
 from train.reading.labels import clean_names, grouped, some
-from train.reading.sources import Source
-from train.streams import Stream, resolve, source_of
+from train.streams import resolve, source_of
 from train.tasks import Goal
-
-
-@dataclass(frozen=True)
-class Hearing:
-    """A stream and the feature that it reads."""
-
-    stream: Stream
-    source: Source
-
-    @property
-    def front(self) -> Front:
-        """How it is heard."""
-        assert self.stream.front is not None  # it is resolved
-        return self.stream.front
-
-    @property
-    def has_clock(self) -> bool:
-        """Whether its frames have times."""
-        return self.source.spec.hop > 0 and self.front.keeps_time
-
-    @property
-    def hop(self) -> float:
-        """Seconds between two of its frames, 0 where they have no times."""
-        return self.source.spec.hop if self.has_clock else 0.0
-
-    @property
-    def own_hop(self) -> float:
-        """The same of the frames that its temporal model gives."""
-        return self.hop * self.stream.temporal.every
-
-    def survey(self, names: list[str]) -> list[str]:
-        """Look at the feature of every utterance once, and return what is odd, a line each.
-
-        Raises:
-            SerError: naming utterances of which it is damaged.
-        """
-        remarks = self.front.survey(self.source, names)
-        if not self.source.spec.hop:
-            remarks.append(f"{self.source.name} has no clock: a frame is a token, or the whole utterance")
-        return remarks
-
-    def lengths(self, rows: Ints) -> Ints:
-        """Return the frames of some rows of the store's table."""
-        found = self.source.part.lengths[rows]
-        return found if self.front.keeps_time else np.ones_like(found)
 
 
 @dataclass(frozen=True)
@@ -208,6 +162,8 @@ class Examples:
         self.kept.stay_on(device, self.stored_bytes)
 
     def _read(self, hearing: Hearing, names: list[str], clock: StreamBatch | None) -> StreamBatch:
+        if not hearing.lacking.isdisjoint(names):
+            return self._read_some(hearing, names)
         frames = self.kept.read(hearing.front, hearing.source, names)
         lengths = [one.values.shape[1] for one in frames]
         if clock is None or self.own_clocks:
@@ -220,6 +176,15 @@ class Examples:
                 times, clock_times = hearing.source.part.times(name), self.clock.source.part.times(name)
                 aligned.append(hearing.front.align(one, times, clock_times))
         return StreamBatch(frames, clock.lengths, aligned)
+
+    def _read_some(self, hearing: Hearing, names: list[str]) -> StreamBatch:
+        """Read a stream that some utterances lack: in its place is a frame of another one, which is not heard."""
+        there = [name not in hearing.lacking for name in names]
+        other = next(name for name in self.names if name not in hearing.lacking)
+        asked = [name if has else other for name, has in zip(names, there, strict=True)]
+        read = self.kept.read(hearing.front, hearing.source, asked)
+        frames = [one if has else between(one, 0, 1) for one, has in zip(read, there, strict=True)]
+        return StreamBatch(frames, [one.values.shape[1] for one in frames], None, there)
 
 
 def load_examples(
@@ -239,8 +204,9 @@ def load_examples(
     streams = resolve(config.streams, store, config.fusion, config.width)
     table, remarks = clean_names(store.utterances)
     owners = {"speaker": _column(table, "speaker"), "corpus": _column(table, "dataset")}
-    hearings = {name: Hearing(stream, source_of(stream, store, owners)) for name, stream in streams.items()}
-    skipped = {name: why for hearing in hearings.values() for name, why in hearing.source.part.failed.items()}
+    sources = {name: source_of(stream, store, owners) for name, stream in streams.items()}
+    failed = {name: source.part.failed for name, source in sources.items()}
+    skipped = without_features(failed, config.fusion)
     labelled = goals is None if labelled is None else labelled
     lost: dict[str, str] = {}
     if labelled and config.categories is not None:
@@ -254,6 +220,10 @@ def load_examples(
     names = [name for name in table.index if name not in skipped]
     if not names:
         raise SerError(f"{store.path}: nothing to train on: {'; '.join(grouped(skipped.items()))}")
+    hearings = {
+        name: Hearing(streams[name], one, frozenset(failed[name]) & set(names)) for name, one in sources.items()
+    }
+    remarks += lacking_lines(hearings, names)
     table = table.loc[names]
     targets = {name: goal.targets(table) for name, goal in goals.items()} if labelled else {}
     examples = Examples(store, hearings, config.fusion.own_clocks, names, table, goals, targets, skipped, remarks)

@@ -42,8 +42,8 @@ class Fusion(Component, ABC):
     pools: ClassVar[bool] = False
     """Whether it gives one frame of each utterance."""
     knows_absence: ClassVar[bool] = False
-    """Whether it is told which streams are absent (``absent`` and ``gone`` of its module), and learns it by its setting
-    ``lost``."""
+    """Whether it is told which streams are absent (``absent`` and ``gone`` of its module), learns it by its setting
+    ``lost``, and hears utterances that lack some, whose masks are empty there."""
 
     @property
     def own_clocks(self) -> bool:

@@ -174,14 +174,13 @@ class MultiscaleTokens(FusionModule):
 
     def _there(self, streams: dict[str, Sequences]) -> torch.Tensor:
         """Return which streams of each utterance are there, (streams, batch)."""
-        mask = next(iter(streams.values())).mask
-        given = torch.tensor([name not in self.absent for name in streams], device=mask.device)
-        return given[:, None].expand(-1, len(mask))
+        return torch.stack([one.mask.any(dim=1) & (name not in self.absent) for name, one in streams.items()])
 
     def _joined(self, tokens: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
         """Return one vector of the tokens for the whole of all streams, (batch, streams, channels)."""
         if self.weigh is None:
             return tokens.flatten(1)
+        there = there | ~there.any(dim=0)  # of nothing that is there the tokens say that it is not
         weights = self.weigh(tokens).masked_fill(~there.T[..., None], -torch.inf).softmax(dim=1)
         return (weights * tokens).sum(dim=1)
 
@@ -198,13 +197,14 @@ class MultiscaleTokens(FusionModule):
             return None
         (values, mask), tokens = streams[words], streams[text]
         for said, heard in zip(mask.sum(dim=1).tolist(), tokens.mask.sum(dim=1).tolist(), strict=True):
-            if said != heard:
+            if said != heard and said and heard:
                 raise SerError(
                     f"fusion.words={words}: found the times of {said} tokens of an utterance, and {heard} tokens in "
                     f"{text}, the first stream of tokens; expected as many: extract words and text by one checkpoint"
                 )
         begin, end, aligned = values.double().unbind(dim=-1)
-        return ((begin + end) / 2).masked_fill(~mask | (aligned < 0.5), torch.nan)
+        known = mask & (aligned >= 0.5) & tokens.mask.any(dim=1)[:, None]
+        return ((begin + end) / 2).masked_fill(~known, torch.nan)
 
     def _chunked(self, streams: dict[str, Sequences], middles: torch.Tensor | None = None) -> dict[str, Sequences]:
         """Return the streams, of which those that are no tokens are chunks: of each as many, at the same times.
@@ -217,6 +217,7 @@ class MultiscaleTokens(FusionModule):
         if not cut:
             return streams
         frames = next(iter(cut.values())).mask.sum(dim=1)
+        frames = torch.where(frames > 0, frames, 2 * self.frames)  # without that stream, the halves of the others
         counts = (-(-frames // self.frames)).clamp(min=2)
         for name in reversed([name for name in streams if name in self.tokens and name not in self.absent]):
             several = streams[name].mask.sum(dim=1)
@@ -229,7 +230,7 @@ class MultiscaleTokens(FusionModule):
         self, stream: Sequences, counts: torch.Tensor, frames: torch.Tensor, middles: torch.Tensor | None
     ) -> Sequences:
         """Return the chunks of a stream, so many of each utterance, of which the first stream has so many frames."""
-        lengths = stream.mask.sum(dim=1)
+        lengths = stream.mask.sum(dim=1).clamp(min=1)
         size = ((2 * self.frames * lengths + frames) // (2 * frames)).clamp(min=1)
         begins, there = spread(lengths, counts, size)
         if middles is not None:

@@ -12,7 +12,8 @@ from train.augmentations import Heard
 from train.config import TrainConfig
 from train.curves.heads import ChunkHead
 from train.examples.clock import pooled_hop
-from train.examples.examples import Examples, Hearing
+from train.examples.examples import Examples
+from train.examples.hearing import Hearing
 from train.fronts import FrontModule
 from train.numerics.sequences import Packed, Sequences, pad
 from train.poolings.chunks import ChunkPooling
@@ -45,19 +46,21 @@ class StreamModel(nn.Module):
         self.dim, self.every = self.temporal.dim, stream.temporal.every
 
     def hear(self, batch: StreamBatch) -> Packed:
-        """Return the frames as the front gives them."""
+        """Return the frames as the front gives them; zeros of utterances that lack the stream."""
         heard = self.front(batch.frames, self._kept(batch))
-        lengths = torch.tensor([frames.values.shape[1] for frames in batch.frames], device=heard.device)
-        return Packed(heard, lengths)
+        packed = Packed(heard, torch.tensor([frames.values.shape[1] for frames in batch.frames], device=heard.device))
+        if batch.there is None:
+            return packed
+        return Packed(heard * torch.tensor(batch.there, device=heard.device)[packed.owners(), None], packed.lengths)
 
     def forward(self, batch: StreamBatch, heard: Packed | None = None) -> Sequences:
         """Return what the fusion takes, of what is ``heard`` if that is not what the front gives."""
         values, lengths = self.hear(batch) if heard is None else heard
         if self.plain:
-            return self._embedded(batch.align(values), torch.tensor(batch.lengths))
+            return _masked(self._embedded(batch.align(values), torch.tensor(batch.lengths)), batch)
         found = self.temporal(*self._embedded(values, lengths))
         if not self.meets:
-            return found
+            return _masked(found, batch)
         repeated = found.values.repeat_interleave(self.every, dim=1)
         packed = torch.cat([one[:length] for one, length in zip(repeated, lengths.tolist(), strict=True)])
         return pad(batch.align(packed), torch.tensor(batch.lengths))
@@ -74,6 +77,14 @@ class StreamModel(nn.Module):
             return None
         blank = next(self.front.buffers()).new_empty(len(batch.frames), self.front.dim)
         return blank.bernoulli_(1 - self.dropout) / (1 - self.dropout)
+
+
+def _masked(stream: Sequences, batch: StreamBatch) -> Sequences:
+    """Return a stream without the frames that utterances hold which lack it."""
+    if batch.there is None:
+        return stream
+    there = torch.tensor(batch.there, device=stream.mask.device)
+    return Sequences(stream.values, stream.mask & there[:, None])
 
 
 class Model(nn.Module):
@@ -111,7 +122,8 @@ class Model(nn.Module):
     def fit(self, examples: Examples, names: list[str]) -> None:
         """Take the statistics of the training part."""
         for name, front in self._fronts():
-            front.fit(examples.streams[name].source, names)
+            hearing = examples.streams[name]
+            front.fit(hearing.source, hearing.having(names))
 
     @override
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:

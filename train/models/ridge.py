@@ -32,7 +32,7 @@ def ridge_predictions(examples: Examples, fold: Fold) -> dict[str, torch.Tensor]
 
 
 class Means:
-    """The mean over time of every utterance, by layer.
+    """The mean over time of every utterance, by layer; NaN of those that lack the feature.
 
     Args:
         examples: of whose first stream it is.
@@ -40,19 +40,21 @@ class Means:
     """
 
     def __init__(self, examples: Examples, most_bytes: int) -> None:
-        self._names, self._source = examples.names, examples.clock.source
+        self._names, self._source, lacking = examples.names, examples.clock.source, examples.clock.lacking
+        self._there = [row for row, name in enumerate(self._names) if name not in lacking]
         self.layers, dim = self._source.count, self._source.spec.dim
         at_once = min(self.layers, max(1, most_bytes // (4 * len(self._names) * dim)))
-        self._held, self._first = np.empty((at_once, len(self._names), dim), np.float32), self.layers
+        self._held, self._first = np.full((at_once, len(self._names), dim), np.nan, np.float32), self.layers
 
     def of(self, layer: int) -> npt.NDArray[np.float32]:
         """Return those of one layer, (utterances, dim), which are there until another one is asked for."""
         if not 0 <= layer - self._first < len(self._held):
             self._first = layer - layer % len(self._held)
-            for i in range(0, len(self._names), AT_ONCE):
-                mean, _ = self._source.pooled(self._names[i : i + AT_ONCE])
+            for i in range(0, len(self._there), AT_ONCE):
+                rows = self._there[i : i + AT_ONCE]
+                mean, _ = self._source.pooled([self._names[row] for row in rows])
                 some = mean[:, self._first : self._first + len(self._held)].swapaxes(0, 1)
-                self._held[: len(some), i : i + AT_ONCE] = some
+                self._held[: len(some), rows] = some
         return self._held[layer - self._first]
 
 
@@ -111,12 +113,14 @@ def fit_ridges(inputs: Floats, targets: Floats, unseen: Floats) -> Floats:
     """Return what ridges of all `PENALTIES` predict for ``unseen``, (penalties, rows, targets).
 
     Args:
-        inputs: (rows, dim), standardised here by their own mean and standard deviation.
+        inputs: (rows, dim), standardised here by their own mean and standard deviation; rows of NaN do not count.
         targets: (rows, targets).
-        unseen: (rows, dim).
+        unseen: (rows, dim); of rows of NaN the mean target is predicted.
     """
+    if not (known := ~np.isnan(inputs[:, 0])).all():
+        inputs, targets = inputs[known], targets[known]
     mean, sd = inputs.mean(axis=0), inputs.std(axis=0) + 1e-8
     left, singular, right = np.linalg.svd((inputs - mean) / sd, full_matrices=False)
     shrunk = singular / (singular**2 + PENALTIES[:, None])
     weights = right.T @ (shrunk[..., None] * (left.T @ (targets - targets.mean(axis=0))))
-    return (unseen - mean) / sd @ weights + targets.mean(axis=0)
+    return np.nan_to_num((unseen - mean) / sd, copy=False) @ weights + targets.mean(axis=0)

@@ -25,11 +25,13 @@ class StreamBatch:
         frames: as they are stored, of each utterance.
         lengths: frames of each, on the clock on which the fusion takes them.
         alignment: onto that clock, of each; None where the stream is on its own.
+        there: whether each has the stream; what has not holds a frame that is not heard. None where all have it.
     """
 
     frames: list[Frames]
     lengths: list[int]
     alignment: list[Alignment] | None
+    there: list[bool] | None = None
 
     def align(self, packed: torch.Tensor) -> torch.Tensor:
         """Return the frames of all utterances, (frames, dim), on the clock on which the fusion takes them."""
@@ -52,13 +54,13 @@ class StreamBatch:
         lengths = [end - begin for begin, end in spans]
         if self.alignment is None:
             return StreamBatch(
-                [_between(one, *span) for one, span in zip(self.frames, spans, strict=True)], lengths, None
+                [between(one, *span) for one, span in zip(self.frames, spans, strict=True)], lengths, None
             )
         frames, aligned = [], []
         for one, alignment, (begin, end) in zip(self.frames, self.alignment, spans, strict=True):
             frame, other = alignment.frame[begin:end], alignment.other[begin:end]
             first, last = int(min(frame.min(), other.min())), int(max(frame.max(), other.max()))
-            frames.append(_between(one, first, last + 1))
+            frames.append(between(one, first, last + 1))
             weight, covered = alignment.weight[begin:end], alignment.covered[begin:end]
             aligned.append(Alignment(frame - first, other - first, weight, covered))
         return StreamBatch(frames, lengths, aligned)
@@ -86,7 +88,8 @@ class Batch:
         return replace(self, streams={name: stream.cut(spans) for name, stream in self.streams.items()})
 
 
-def _between(frames: Frames, begin: int, end: int) -> Frames:
+def between(frames: Frames, begin: int, end: int) -> Frames:
+    """Return the stored frames from one to another, that one excluded."""
     if end - begin == frames.values.shape[1]:
         return frames
     values: Any = frames.values[:, begin:end]

@@ -18,7 +18,8 @@ from featurestore.shared.config import load
 from featurestore.shared.errors import SerError
 from train.audit import Audit
 from train.config import TrainConfig
-from train.examples.examples import Examples, Hearing
+from train.examples.examples import Examples
+from train.examples.hearing import Hearing
 from train.examples.protocol import Protocol, read_protocol
 from train.maps import read_map
 from train.reading.corpora import AnyStore, Corpora, open_stores
