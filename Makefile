@@ -29,9 +29,9 @@ check: .venv/.made
 	$(BIN)/codespell
 
 bench: .venv/.made
-	$(BIN)/python tests/benchmarks/extract
+	$(BIN)/python tests/benchmarks/extraction
 	$(BIN)/python tests/benchmarks/store
-	$(BIN)/python tests/benchmarks/train
+	$(BIN)/python tests/benchmarks/training
 
 clean:
 	rm -rf .venv build *.egg-info .*_cache

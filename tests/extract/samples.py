@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from extract.features import Extractor
-from tests.benchmarks.extract.models import PRE_NORM
+from tests.benchmarks.extraction.models import PRE_NORM
 from tests.processes import Command
 
 ser_extract = Command("extract")

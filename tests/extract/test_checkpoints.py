@@ -6,7 +6,7 @@ import torch
 
 from extract.features.encoder import Encoder
 from featurestore.shared.errors import SerError
-from tests.benchmarks.extract.models import build, save
+from tests.benchmarks.extraction.models import build, save
 from tests.extract.samples import FAMILIES, computed, noise
 
 HEADS = {

@@ -25,7 +25,7 @@ from featurestore.access.batch_order import batch_order
 from featurestore.format.codec import encode
 from featurestore.shared.config import load
 from featurestore.shared.errors import ConfigError, SerError
-from tests.benchmarks.extract.models import build, save
+from tests.benchmarks.extraction.models import build, save
 from tests.extract.samples import FAMILIES, computed, noise, shared
 
 NORMALIZED = [family for family in FAMILIES if "pre-norm" in family or family == "w2v-bert"]

@@ -19,7 +19,7 @@ from extract.like import compare
 from extract.run import extract
 from featurestore.shared.config import load
 from featurestore.shared.errors import SerError
-from tests.benchmarks.extract.models import build, save
+from tests.benchmarks.extraction.models import build, save
 from tests.extract.samples import FAMILIES, ser_extract
 from tests.extract.test_text import write_checkpoint
 

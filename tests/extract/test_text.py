@@ -21,7 +21,7 @@ from extract.run import extract
 from featurestore.operations.copying import copy_stores
 from featurestore.shared.config import load
 from featurestore.shared.errors import SerError, StoreError
-from tests.benchmarks.extract.models import build
+from tests.benchmarks.extraction.models import build
 from tests.extract.samples import ser_extract
 
 SMALL = {

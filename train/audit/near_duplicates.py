@@ -1,7 +1,7 @@
 """Copies of a recording in two parts of a fold: encoded again, louder, shifted in time, cut at an end.
 
 Two utterances are compared where they have several words (`train.audit.contours`) in common, all at one lag: an index
-of all words finds these, in a time that grows with the frames of the store. ``tests/benchmarks/train/leaks.py``
+of all words finds these, in a time that grows with the frames of the store. ``tests/benchmarks/training/leaks.py``
 measures what is found, and what is taken for a copy that is none.
 """
 

@@ -1,6 +1,6 @@
 """Pitch at an encoder's frame times, on synthetic glides whose F0 and voicing are known, at lengths 1 ms apart.
 
-python tests/benchmarks/extract/glides.py
+python tests/benchmarks/extraction/glides.py
 
 Each sound is two harmonic glides around a pause. Prints the error of F0 in semitones and the share of right voicing
 decisions, away from the boundaries of voicing by 40 ms (the window), for our alignment by time and for `f0[::2]`.

@@ -1,6 +1,6 @@
 """One process, two workers, and two workers of which one is killed: the time of each, and whether the bytes agree.
 
-python tests/benchmarks/extract/workers.py [--utterances 300]
+python tests/benchmarks/extraction/workers.py [--utterances 300]
 
 The encoder is the untrained one of the demo, with pitch and log-mel; the speech is Praat's.
 """

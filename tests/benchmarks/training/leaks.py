@@ -1,6 +1,6 @@
 """How many planted copies of recordings the audit finds, what it takes for a copy that is none, and how long it takes.
 
-python tests/benchmarks/train/leaks.py --store stores/emotale.zarr --audio data/emotale --copies 150
+python tests/benchmarks/training/leaks.py --store stores/emotale.zarr --audio data/emotale --copies 150
 """
 
 from __future__ import annotations

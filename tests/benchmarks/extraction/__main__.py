@@ -1,6 +1,6 @@
 """Our extraction beside the ways in use: file by file, padded batches, s3prl; in one run, on one core.
 
-python tests/benchmarks/extract [MODEL ...] [--utterances 40] [--rounds 3]
+python tests/benchmarks/extraction [MODEL ...] [--utterances 40] [--rounds 3]
 
 Prints for each way the seconds per second of audio (median of rounds that take turns), the speed relative to the loop
 over files, the padding, the largest relative L2 error of a layer beside that loop, and the peak memory of a process

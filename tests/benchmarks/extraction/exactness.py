@@ -1,6 +1,6 @@
 """The gate at full depth: every family in shuffled batches, beside transformers on each utterance alone, in float32.
 
-python tests/benchmarks/extract/exactness.py [MODEL ...] [--checkpoint DIR]
+python tests/benchmarks/extraction/exactness.py [MODEL ...] [--checkpoint DIR]
 
 MODEL is one of models.py, with random weights (all of them when neither is given); DIR a checkpoint with real ones.
 Speech from 25 ms (w2v-BERT: 50 ms) to 30 s; the worst layer of the worst utterance is printed. Exit code 1 if one

@@ -1,6 +1,6 @@
 """A training epoch beside the trainer before, the frozen encoder in the loop, a DataLoader, and the products alone.
 
-python tests/benchmarks/train [--store STORE --whisper FOLDER --audio FOLDER] [--minutes 120] [--cold] [--folds]
+python tests/benchmarks/training [--store STORE --whisper FOLDER --audio FOLDER] [--minutes 120] [--cold] [--folds]
 
 Everything is warm, in one thread on one core, in turns. Times are of the processor, which on one core are those of the
 clock less what others take of it; both are kept. What is absent is left out, with the reason.
@@ -46,7 +46,7 @@ def main(
     cold: bool = False,
     folds: bool = False,
     folder: Path | None = None,
-    out: Path = Path("runs/benchmarks/train"),
+    out: Path = Path("runs/benchmarks/training"),
 ) -> None:
     """Measure everything.
 
