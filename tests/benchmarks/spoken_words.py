@@ -56,7 +56,6 @@ OFF = 0.35
 SETTINGS = [
     "width=64",
     "targets=[V,A]",
-    "optim={lr: 5e-4, epochs: 30}",
     "splits={name: kfold, k: 3}",
     "baseline=false",
     "plots=false",
@@ -71,7 +70,7 @@ FUSION = (
 
 
 @app.default
-def main(*, folder: Path, text: str, clips: int = 80, lost: float = 0.8, seed: int = 0) -> None:
+def main(*, folder: Path, text: str, clips: int = 80, lost: float = 0.8, epochs: int = 80, seed: int = 0) -> None:
     """Speak what is not there, train, and print what is left without each stream.
 
     Args:
@@ -79,6 +78,7 @@ def main(*, folder: Path, text: str, clips: int = 80, lost: float = 0.8, seed: i
         text: checkpoint of a text encoder.
         clips: of each of the nine voices.
         lost: share of the loss of each stream alone.
+        epochs: of each model.
         seed: of all that is drawn.
     """
     speech = folder / f"speech_{clips}_{seed}"
@@ -89,8 +89,9 @@ def main(*, folder: Path, text: str, clips: int = 80, lost: float = 0.8, seed: i
     store = featurestore.open(f"{speech}.zarr")
     both = {"with": [SPEECH, TEXT, f"fusion={FUSION % lost}"], "without": [SPEECH, TEXT, f"fusion={FUSION % 0}"]}
     single = {"speech": [SPEECH, f"fusion={FUSION % 0}"], "text": [TEXT, f"fusion={FUSION % 0}"]}
+    common = [*SETTINGS, f"optim={{lr: 5e-4, epochs: {epochs}}}", f"runs={folder}", f"seed={seed}"]
     runs = {
-        name: train(store, load(TrainConfig, [], [*SETTINGS, f"runs={folder}", f"seed={seed}", *settings]), say)
+        name: train(store, load(TrainConfig, [], [*common, *settings]), say)
         for name, settings in (both | single).items()
     }
     grid = missing_grid(*(runs[name][0] for name in both))
