@@ -30,6 +30,10 @@ def write_predictions(
         return skipped
     write_whole(out, table.to_csv())
     say(f"{out}: {len(table)} utterances")
+    if "lacks" in table:
+        lacking = table["lacks"][table["lacks"] != ""]
+        for line in grouped((str(name), f"lack {streams}, heard by the others") for name, streams in lacking.items()):
+            say(line)
     for line in grouped(skipped.items()):
         say(f"skipped: {line}")
     return skipped

@@ -22,7 +22,7 @@ from train.examples.hearing import Hearing, lacking_lines, without_features
 from train.examples.kept import Kept
 from train.maps import read_map
 from train.numerics.align import align_repeated
-from train.reading.batch import Batch, StreamBatch, between
+from train.reading.batch import Batch, StreamBatch
 from train.reading.corpora import AnyStore
 from train.reading.labels import clean_names, grouped, some
 from train.streams import resolve, source_of
@@ -73,6 +73,10 @@ class Examples:
         if all(goals[name] is goal for name, goal in self.goals.items()):
             return self
         return replace(self, goals=goals, targets={name: goal.targets(self.table) for name, goal in goals.items()})
+
+    def lacks(self, name: str) -> str:
+        """Return the streams that an utterance lacks, in words; empty if it has all."""
+        return ", ".join(stream for stream, hearing in self.streams.items() if name in hearing.lacking)
 
     def rows(self, names: Sequence[str]) -> Ints:
         """Return the rows of some names.
@@ -151,10 +155,11 @@ class Examples:
     @cached_property
     def bytes_by_stream(self) -> list[int]:
         """The same of each stream."""
-        rows = np.array([self.store.index[name] for name in self.names], np.int64)
+        having = [hearing.having(self.names) for hearing in self.streams.values()]
+        rows = [np.array([self.store.index[name] for name in names], np.int64) for names in having]
         return [
-            int(hearing.lengths(rows).sum()) * hearing.front.frame_bytes(hearing.source)
-            for hearing in self.streams.values()
+            int(hearing.lengths(of).sum()) * hearing.front.frame_bytes(hearing.source)
+            for hearing, of in zip(self.streams.values(), rows, strict=True)
         ]
 
     def keep_on(self, device: torch.device) -> None:
@@ -162,12 +167,12 @@ class Examples:
         self.kept.stay_on(device, self.stored_bytes)
 
     def _read(self, hearing: Hearing, names: list[str], clock: StreamBatch | None) -> StreamBatch:
-        if not hearing.lacking.isdisjoint(names):
-            return self._read_some(hearing, names)
-        frames = self.kept.read(hearing.front, hearing.source, names)
+        having = hearing.having(names)
+        frames = self.kept.read(hearing.front, hearing.source, having) if having else []
         lengths = [one.values.shape[1] for one in frames]
         if clock is None or self.own_clocks:
-            return StreamBatch(frames, lengths, None)
+            there = None if len(having) == len(names) else torch.tensor([name not in hearing.lacking for name in names])
+            return StreamBatch(frames, lengths, None, there)
         aligned = []
         for name, one, length in zip(names, frames, clock.lengths, strict=True):
             if one.values.shape[1] == 1:
@@ -176,15 +181,6 @@ class Examples:
                 times, clock_times = hearing.source.part.times(name), self.clock.source.part.times(name)
                 aligned.append(hearing.front.align(one, times, clock_times))
         return StreamBatch(frames, clock.lengths, aligned)
-
-    def _read_some(self, hearing: Hearing, names: list[str]) -> StreamBatch:
-        """Read a stream that some utterances lack: in its place is a frame of another one, which is not heard."""
-        there = [name not in hearing.lacking for name in names]
-        other = next(name for name in self.names if name not in hearing.lacking)
-        asked = [name if has else other for name, has in zip(names, there, strict=True)]
-        read = self.kept.read(hearing.front, hearing.source, asked)
-        frames = [one if has else between(one, 0, 1) for one, has in zip(read, there, strict=True)]
-        return StreamBatch(frames, [one.values.shape[1] for one in frames], None, there)
 
 
 def load_examples(
@@ -224,6 +220,9 @@ def load_examples(
         name: Hearing(streams[name], one, frozenset(failed[name]) & set(names)) for name, one in sources.items()
     }
     remarks += lacking_lines(hearings, names)
+    if labelled:
+        for hearing in hearings.values():
+            hearing.trained_on(names)
     table = table.loc[names]
     targets = {name: goal.targets(table) for name, goal in goals.items()} if labelled else {}
     examples = Examples(store, hearings, config.fusion.own_clocks, names, table, goals, targets, skipped, remarks)

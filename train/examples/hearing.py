@@ -11,7 +11,7 @@ from featurestore.format.plan import Ints
 from featurestore.shared.errors import SerError
 from train.fronts import Front
 from train.fusions import Fusion
-from train.reading.labels import grouped
+from train.reading.labels import grouped, some
 from train.reading.sources import Source
 from train.streams import Stream
 
@@ -66,6 +66,20 @@ class Hearing:
         """Return those utterances that have the feature."""
         return [name for name in names if name not in self.lacking]
 
+    def trained_on(self, names: Sequence[str]) -> list[str]:
+        """Return those utterances that have the feature.
+
+        Raises:
+            SerError: if none has.
+        """
+        having = self.having(names)
+        if not having:
+            raise SerError(
+                f"none of {some(names)} to be trained on has {self.source.name}: extract it again, choose other "
+                "splits, or leave its stream out"
+            )
+        return having
+
     def lengths(self, rows: Ints) -> Ints:
         """Return the frames of some rows of the store's table."""
         found = self.source.part.lengths[rows]
@@ -87,18 +101,11 @@ def without_features(failed: Mapping[str, Mapping[str, str]], fusion: Fusion) ->
 
 
 def lacking_lines(hearings: Mapping[str, Hearing], names: Sequence[str]) -> list[str]:
-    """Return a line for each stream that some utterances lack.
-
-    Raises:
-        SerError: if all lack one.
-    """
-    remarks = []
+    """Return a line for each stream that some utterances lack, and each reason."""
+    lines = []
     for name, hearing in hearings.items():
-        why = {one: hearing.source.part.failed[one] for one in names if one in hearing.lacking}
-        if len(why) == len(names):
-            raise SerError(
-                f"streams.{name}: no utterance has {hearing.source.name}: {'; '.join(grouped(why.items()))}; expected "
-                f"one at least: extract it again, or leave the stream out with streams.{name}=null"
-            )
-        remarks += [f"without {name} are {line}" for line in grouped(why.items())]
-    return remarks
+        failed = hearing.source.part.failed
+        lines += [
+            f"without {name}: {line}" for line in grouped((one, failed[one]) for one in names if one in hearing.lacking)
+        ]
+    return lines

@@ -43,7 +43,7 @@ class Fusion(Component, ABC):
     """Whether it gives one frame of each utterance."""
     knows_absence: ClassVar[bool] = False
     """Whether it is told which streams are absent (``absent`` and ``gone`` of its module), learns it by its setting
-    ``lost``, and hears utterances that lack some, whose masks are empty there."""
+    ``lost``, and hears utterances that lack some, whose masks are empty there. Its streams keep their clocks."""
 
     @property
     def own_clocks(self) -> bool:

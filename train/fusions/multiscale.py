@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 from torch import nn
 from typing_extensions import override
 
@@ -76,6 +76,13 @@ class Multiscale(Fusion):
             raise ValueError(f"fusion.shares: expected shares above 0, up to 1, found {list(self.shares)}")
         return self
 
+    _hops: dict[str, float] = PrivateAttr(default={})
+
+    @property
+    def hops(self) -> Mapping[str, float]:
+        """Seconds from frame to frame of each stream, once it is on their clocks."""
+        return self._hops
+
     @property
     @override
     def own_clocks(self) -> bool:
@@ -116,7 +123,9 @@ class Multiscale(Fusion):
         if cut is None:
             return self.model_copy(update={"tokens": tokens})
         frames = self.frames or chunk_frames(self.seconds, cut)
-        return self.model_copy(update={"tokens": tokens, "frames": frames, "seconds": frames * cut})
+        found = self.model_copy(update={"tokens": tokens, "frames": frames, "seconds": frames * cut})
+        found._hops = dict(hops)
+        return found
 
     @override
     def build(self, widths: Mapping[str, int]) -> FusionModule:
@@ -216,8 +225,7 @@ class MultiscaleTokens(FusionModule):
         cut = {name: one for name, one in streams.items() if name not in self.tokens}
         if not cut:
             return streams
-        frames = next(iter(cut.values())).mask.sum(dim=1)
-        frames = torch.where(frames > 0, frames, 2 * self.frames)  # without that stream, the halves of the others
+        frames = self._duration(cut)
         counts = (-(-frames // self.frames)).clamp(min=2)
         for name in reversed([name for name in streams if name in self.tokens and name not in self.absent]):
             several = streams[name].mask.sum(dim=1)
@@ -226,11 +234,20 @@ class MultiscaleTokens(FusionModule):
             middles = middles * self.frames / self.settings.seconds / frames[:, None]
         return {**streams, **{name: self._chunks(one, counts, frames, middles) for name, one in cut.items()}}
 
+    def _duration(self, cut: Mapping[str, Sequences]) -> torch.Tensor:
+        """Return how long each utterance is in frames of the first stream that is cut, by the first that it has."""
+        (first, heard), *others = cut.items()
+        frames, hops = heard.mask.sum(dim=1), self.settings.hops
+        for name, one in others:
+            known = (one.mask.sum(dim=1) * hops[name] / hops[first]).round().long()
+            frames = torch.where(frames > 0, frames, known)
+        return frames.clamp(min=1)
+
     def _chunks(
         self, stream: Sequences, counts: torch.Tensor, frames: torch.Tensor, middles: torch.Tensor | None
     ) -> Sequences:
         """Return the chunks of a stream, so many of each utterance, of which the first stream has so many frames."""
-        lengths = stream.mask.sum(dim=1).clamp(min=1)
+        lengths = stream.mask.sum(dim=1).clamp(min=1)  # a zero in place of what is lacking
         size = ((2 * self.frames * lengths + frames) // (2 * frames)).clamp(min=1)
         begins, there = spread(lengths, counts, size)
         if middles is not None:

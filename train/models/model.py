@@ -46,21 +46,29 @@ class StreamModel(nn.Module):
         self.dim, self.every = self.temporal.dim, stream.temporal.every
 
     def hear(self, batch: StreamBatch) -> Packed:
-        """Return the frames as the front gives them; zeros of utterances that lack the stream."""
-        heard = self.front(batch.frames, self._kept(batch))
-        packed = Packed(heard, torch.tensor([frames.values.shape[1] for frames in batch.frames], device=heard.device))
-        if batch.there is None:
-            return packed
-        return Packed(heard * torch.tensor(batch.there, device=heard.device)[packed.owners(), None], packed.lengths)
+        """Return the frames as the front gives them, none of utterances that lack the stream."""
+        heard = self.front(batch.frames, self._kept(batch)) if batch.frames else self._zeros(0, self.front.dim)
+        lengths = torch.tensor([frames.values.shape[1] for frames in batch.frames], dtype=torch.int64)
+        return Packed(heard, batch.of_all(lengths).to(heard.device))
 
     def forward(self, batch: StreamBatch, heard: Packed | None = None) -> Sequences:
         """Return what the fusion takes, of what is ``heard`` if that is not what the front gives."""
         values, lengths = self.hear(batch) if heard is None else heard
+        if batch.there is None:
+            return self._modelled(batch, values, lengths)
+        if not batch.frames:
+            nothing = self._zeros(len(batch.there), 1, self.dim)
+            return Sequences(nothing, torch.zeros(nothing.shape[:2], dtype=torch.bool, device=nothing.device))
+        found, mask = self._modelled(batch, values, lengths[batch.there.to(lengths.device)])
+        return Sequences(batch.of_all(found), batch.of_all(mask))
+
+    def _modelled(self, batch: StreamBatch, values: torch.Tensor, lengths: torch.Tensor) -> Sequences:
+        """Return what the fusion takes of the utterances that have the stream."""
         if self.plain:
-            return _masked(self._embedded(batch.align(values), torch.tensor(batch.lengths)), batch)
+            return self._embedded(batch.align(values), torch.tensor(batch.lengths))
         found = self.temporal(*self._embedded(values, lengths))
         if not self.meets:
-            return _masked(found, batch)
+            return found
         repeated = found.values.repeat_interleave(self.every, dim=1)
         packed = torch.cat([one[:length] for one, length in zip(repeated, lengths.tolist(), strict=True)])
         return pad(batch.align(packed), torch.tensor(batch.lengths))
@@ -75,16 +83,10 @@ class StreamModel(nn.Module):
         """Return the factor of each channel in a training step, (utterances, dim): zero for those that are left out."""
         if not (self.training and self.dropout):
             return None
-        blank = next(self.front.buffers()).new_empty(len(batch.frames), self.front.dim)
-        return blank.bernoulli_(1 - self.dropout) / (1 - self.dropout)
+        return self._zeros(len(batch.frames), self.front.dim).bernoulli_(1 - self.dropout) / (1 - self.dropout)
 
-
-def _masked(stream: Sequences, batch: StreamBatch) -> Sequences:
-    """Return a stream without the frames that utterances hold which lack it."""
-    if batch.there is None:
-        return stream
-    there = torch.tensor(batch.there, device=stream.mask.device)
-    return Sequences(stream.values, stream.mask & there[:, None])
+    def _zeros(self, *shape: int) -> torch.Tensor:
+        return next(self.front.buffers()).new_zeros(shape)
 
 
 class Model(nn.Module):
@@ -120,10 +122,14 @@ class Model(nn.Module):
         self.log_variances = nn.Parameter(torch.zeros(learned), requires_grad=learned > 0)
 
     def fit(self, examples: Examples, names: list[str]) -> None:
-        """Take the statistics of the training part."""
+        """Take the statistics of the training part.
+
+        Raises:
+            SerError: if no utterance of it has one of the streams.
+        """
         for name, front in self._fronts():
             hearing = examples.streams[name]
-            front.fit(hearing.source, hearing.having(names))
+            front.fit(hearing.source, hearing.trained_on(names))
 
     @override
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:

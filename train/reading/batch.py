@@ -22,16 +22,24 @@ class StreamBatch:
     """One stream of a batch.
 
     Attributes:
-        frames: as they are stored, of each utterance.
-        lengths: frames of each, on the clock on which the fusion takes them.
+        frames: as they are stored, of each utterance that has the stream.
+        lengths: frames of each of them, on the clock on which the fusion takes them.
         alignment: onto that clock, of each; None where the stream is on its own.
-        there: whether each has the stream; what has not holds a frame that is not heard. None where all have it.
+        there: which utterances of the batch have the stream, (batch,); None where all have it.
     """
 
     frames: list[Frames]
     lengths: list[int]
     alignment: list[Alignment] | None
-    there: list[bool] | None = None
+    there: torch.Tensor | None = None
+
+    def of_all(self, having: torch.Tensor) -> torch.Tensor:
+        """Return what is of the utterances that have the stream, (having, …), for all, (batch, …): zeros of others."""
+        if self.there is None:
+            return having
+        found = having.new_zeros(len(self.there), *having.shape[1:])
+        found[self.there.to(found.device)] = having
+        return found
 
     def align(self, packed: torch.Tensor) -> torch.Tensor:
         """Return the frames of all utterances, (frames, dim), on the clock on which the fusion takes them."""
@@ -54,13 +62,13 @@ class StreamBatch:
         lengths = [end - begin for begin, end in spans]
         if self.alignment is None:
             return StreamBatch(
-                [between(one, *span) for one, span in zip(self.frames, spans, strict=True)], lengths, None
+                [_between(one, *span) for one, span in zip(self.frames, spans, strict=True)], lengths, None
             )
         frames, aligned = [], []
         for one, alignment, (begin, end) in zip(self.frames, self.alignment, spans, strict=True):
             frame, other = alignment.frame[begin:end], alignment.other[begin:end]
             first, last = int(min(frame.min(), other.min())), int(max(frame.max(), other.max()))
-            frames.append(between(one, first, last + 1))
+            frames.append(_between(one, first, last + 1))
             weight, covered = alignment.weight[begin:end], alignment.covered[begin:end]
             aligned.append(Alignment(frame - first, other - first, weight, covered))
         return StreamBatch(frames, lengths, aligned)
@@ -88,8 +96,7 @@ class Batch:
         return replace(self, streams={name: stream.cut(spans) for name, stream in self.streams.items()})
 
 
-def between(frames: Frames, begin: int, end: int) -> Frames:
-    """Return the stored frames from one to another, that one excluded."""
+def _between(frames: Frames, begin: int, end: int) -> Frames:
     if end - begin == frames.values.shape[1]:
         return frames
     values: Any = frames.values[:, begin:end]

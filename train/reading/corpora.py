@@ -72,7 +72,7 @@ class Feature:
         """Frames of each row."""
         return np.concatenate([part.lengths for part in self.parts.values()])
 
-    @property
+    @cached_property
     def failed(self) -> dict[str, str]:
         """The utterances that have no frames, with the reason."""
         return {f"{key}/{name}": why for key, part in self.parts.items() for name, why in part.failed.items()}

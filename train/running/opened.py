@@ -137,6 +137,8 @@ class Run:
         tables = [_table(examples, *found) for found in self._by_fold(examples, wanted, parts)]
         table = pd.concat(tables).loc[wanted]
         table.insert(1, "part", [parts.get(name, ("", None))[0] for name in wanted])
+        if any(lacks := [examples.lacks(name) for name in wanted]):
+            table.insert(2, "lacks", lacks)
         if self._config.unsafe.names:
             table["unsafe"] = " ".join(self._config.unsafe.names)
         return table, examples.skipped
