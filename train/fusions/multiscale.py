@@ -189,7 +189,7 @@ class MultiscaleTokens(FusionModule):
         """Return one vector of the tokens for the whole of all streams, (batch, streams, channels)."""
         if self.weigh is None:
             return tokens.flatten(1)
-        there = there | ~there.any(dim=0)  # of nothing that is there the tokens say that it is not
+        there = there | ~there.any(dim=0)  # where no stream is there, all count: their tokens say so
         weights = self.weigh(tokens).masked_fill(~there.T[..., None], -torch.inf).softmax(dim=1)
         return (weights * tokens).sum(dim=1)
 
@@ -247,7 +247,7 @@ class MultiscaleTokens(FusionModule):
         self, stream: Sequences, counts: torch.Tensor, frames: torch.Tensor, middles: torch.Tensor | None
     ) -> Sequences:
         """Return the chunks of a stream, so many of each utterance, of which the first stream has so many frames."""
-        lengths = stream.mask.sum(dim=1).clamp(min=1)  # a zero in place of what is lacking
+        lengths = stream.mask.sum(dim=1).clamp(min=1)  # a chunk needs a frame; of a stream that lacks it is masked
         size = ((2 * self.frames * lengths + frames) // (2 * frames)).clamp(min=1)
         begins, there = spread(lengths, counts, size)
         if middles is not None:
