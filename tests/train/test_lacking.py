@@ -165,7 +165,7 @@ def test_a_part_of_a_training_part_that_lacks_a_stream_is_refused(copied, names,
         run(partial, load(TrainConfig, [], asked), lambda _: None)
 
 
-def test_the_mask_is_learned_from(partial_store, tmp_path, lacking):
+def test_the_mask_is_learned_from(partial_store, lacking):
     """An utterance without text has a gradient for the token that says so, also where no stream is lost on purpose."""
     asked = config("fusion.lost=0")
     examples = load_examples(partial_store, asked)
@@ -176,10 +176,11 @@ def test_the_mask_is_learned_from(partial_store, tmp_path, lacking):
     assert text[1].abs().sum() == 0
 
 
-def test_a_stream_that_nobody_has_is_refused(copied, names):
+def test_a_stream_that_nobody_has_is_refused(copied, names, tmp_path):
     store = add_feature(copied, "text", 0, frames=5, failing=names, value=None)
     with pytest.raises(SerError, match=r"none of \d+ utterances \(u000, .*\) to be trained on has text: extract it"):
-        load_examples(store, load(TrainConfig, [], [*WITH_STATES, FUSION]))
+        run(store, load(TrainConfig, [], [*WITH_STATES, FUSION, *QUICK, f"runs={tmp_path}"]), lambda _: None)
+    assert not any(tmp_path.glob("toy/*/*"))
 
 
 def test_a_training_part_that_lacks_a_stream_is_refused(copied, store, tmp_path):

@@ -220,9 +220,6 @@ def load_examples(
         name: Hearing(streams[name], one, frozenset(failed[name]) & set(names)) for name, one in sources.items()
     }
     remarks += lacking_lines(hearings, names)
-    if labelled:
-        for hearing in hearings.values():
-            hearing.trained_on(names)
     table = table.loc[names]
     targets = {name: goal.targets(table) for name, goal in goals.items()} if labelled else {}
     examples = Examples(store, hearings, config.fusion.own_clocks, names, table, goals, targets, skipped, remarks)
