@@ -19,6 +19,7 @@ from train.commands.predict import write_predictions
 from train.config import TrainConfig
 from train.running.folder import Variant
 from train.running.run import resume, run
+from train.shared.tensors import read_tensors
 
 QUICK = ["splits.k=3", "width=8", "optim.epochs=3", "workers=1", "streams.speech.dropout=0.3", "plots=false"]
 
@@ -134,6 +135,31 @@ def test_ctrl_c_and_resume_end_the_same(commands, store_path, long, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"run: {folder}"
     check_the_same(folder, long[0])
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_while_a_file_is_read_is_no_damage(whole):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    def read_for_ever():
+        while True:
+            read_tensors(file)
+
+    file, chance, before = (
+        whole / "models/fold_0_member_0.safetensors",
+        random.Random(0),
+        signal.getsignal(signal.SIGALRM),
+    )
+    signal.signal(signal.SIGALRM, stop)
+    try:
+        for _ in range(300):
+            signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-4, 3e-3))
+            with pytest.raises(KeyboardInterrupt):
+                read_for_ever()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_run_that_is_done_is_only_told_again(whole):

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 
 from featurestore.shared.errors import SerError
 from train.shared.files import write_whole
@@ -30,13 +30,16 @@ def write_tensors(path: Path, tensors: Tensors, note: dict[str, Any]) -> None:
 def read_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
     """Return the tensors by name, and the note.
 
+    The tensors are not read by `safe_open`: a Ctrl-C while torch looks at their storage would be raised as a
+    ValueError, and a whole file would be called damaged.
+
     Raises:
         SerError: if the file is absent or damaged.
     """
     try:
-        with safe_open(path, "pt") as file:
+        with safe_open(path, "numpy") as file:
             note = json.loads((file.metadata() or {})[NOTE])
-            return {name: file.get_tensor(name) for name in file.keys()}, note  # noqa: SIM118, it is no mapping
+        return load(path.read_bytes()), note
     except FileNotFoundError:
         raise SerError(f"{path} is missing: the run is not whole; ser-train resume makes what is missing") from None
     except (SafetensorError, KeyError, ValueError, OSError) as error:
