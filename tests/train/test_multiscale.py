@@ -248,11 +248,9 @@ def test_settings_that_cannot_be(override, message):
 def mean_on_dev(folder):
     """What a model reaches on dev with both streams, and with each alone, by the shares of the loss."""
     opened = Run.open(folder)
-    examples, (variant,) = opened.examples, opened.folder.variants
-    model, rows = (
-        open_model(opened.folder, opened.folder.config, examples, variant),
-        examples.rows(opened.folder.fold(0).dev),
-    )
+    examples, (key,) = opened.examples, opened.folder.models
+    model = open_model(opened.folder, opened.folder.config, examples, key)
+    rows = examples.rows(opened.folder.fold(0).dev)
     found = []
     for absent in ([], ["speech"], ["pitch"]):
         model.fusion.absent = frozenset(absent)
@@ -296,7 +294,7 @@ def test_a_run_whose_chunks_follow_words(spoken_store, tmp_path):
     augment = "augment=[mixup,noise,{name: frame_dropout, share: 0.5}]"
     folder, _ = trained(spoken_store, tmp_path, *TOLD, augment, "fusion.lost=0.3", "optim.epochs=1")
     opened = Run.open(folder)
-    model = open_model(opened.folder, opened.folder.config, opened.examples, opened.folder.variants[0])
+    model = open_model(opened.folder, opened.folder.config, opened.examples, opened.folder.models[0])
     batch = opened.examples.batch(np.arange(4))
     heard = model.train().hear(batch)
     assert set(heard.streams) == {"speech", "text"}  # no augmentation changes the times

@@ -17,7 +17,7 @@ from featurestore.shared.config import load
 from featurestore.shared.errors import SerError
 from train.commands.predict import write_predictions
 from train.config import TrainConfig
-from train.running.folder import Variant
+from train.running.folder import ModelKey
 from train.running.run import resume, run
 from train.shared.tensors import read_tensors
 
@@ -62,8 +62,8 @@ def test_a_member_alone_is_as_among_all(store, whole, tmp_path):
     alone = trained(store, tmp_path, "seed=1", "targets=[V,emotion]", "baseline=false", "folds=[2,0]")
     for fold in (0, 2):
         for part in RESULTS:
-            mine = (alone / part / f"{Variant(fold, 0).name}.safetensors").read_bytes()
-            assert mine == (whole / part / f"{Variant(fold, 1).name}.safetensors").read_bytes()
+            mine = (alone / part / f"{ModelKey(fold, 0).name}.safetensors").read_bytes()
+            assert mine == (whole / part / f"{ModelKey(fold, 1).name}.safetensors").read_bytes()
 
 
 def test_other_runs_before_it_change_nothing(store, whole, tmp_path):
@@ -246,20 +246,20 @@ def test_others_get_the_average_of_all_models(whole, store, tmp_path):
     predicted = []
     for fold in range(3):
         for member in range(2):
-            predicted.append(of_one_model(whole, Variant(fold, member), renamed, tmp_path))
+            predicted.append(of_one_model(whole, ModelKey(fold, member), renamed, tmp_path))
     assert np.allclose(found["V_model"], np.mean(predicted, axis=0), atol=1e-5)
     assert np.allclose(found["V_sd"], np.std(predicted, axis=0), atol=1e-5)
     with pytest.raises(SerError, match=r"1 utterance \(u000\) cannot be used: the store has no such utterance"):
         train.Run.open(whole).predict(renamed, ["u000"])
 
 
-def of_one_model(folder, variant, store, tmp_path):
+def of_one_model(folder, key, store, tmp_path):
     """Return what one model predicts of V."""
     opened = train.Run.open(folder)
     opened.folder.__dict__.pop("config", None)
     examples = train.running.opened.load_examples(store, opened.folder.config, opened.folder.goals)
     outputs = train.running.opened.predict_alone(
-        train.running.opened.open_model(opened.folder, opened._config, examples, variant), examples, examples.names
+        train.running.opened.open_model(opened.folder, opened._config, examples, key), examples, examples.names
     )
     goal = opened.folder.goals["regression"]
     return goal.decode(goal.represent(outputs["regression"]))["V"]

@@ -76,13 +76,13 @@ def _of_run(path: Path) -> pd.DataFrame:
         )
     cells = [Cell(*cell) for cell in product(streams, KINDS, RATES)]
     systems = {cell: System({task: [] for task in examples.goals}) for cell in cells}
-    folds = {number: run.folder.fold(number) for number in dict.fromkeys(one.fold for one in run.folder.variants)}
+    folds = {number: run.folder.fold(number) for number in dict.fromkeys(one.fold for one in run.folder.models)}
     device = device_of(config.device)
     kept = [device] if device.type == "cuda" else []
     with threadpool_limits(1), torch.random.fork_rng(devices=kept), torch.inference_mode():
         for number, fold in folds.items():
-            members = [variant for variant in run.folder.variants if variant.fold == number]
-            models = [open_model(run.folder, config, examples, variant) for variant in members]
+            members = [key for key in run.folder.models if key.fold == number]
+            models = [open_model(run.folder, config, examples, key) for key in members]
             found = [_predicted(model, examples, fold.test, cells) for model in models]
             for cell, (task, goal) in product(cells, examples.goals.items()):
                 outputs = torch.stack([one[cell][task] for one in found])

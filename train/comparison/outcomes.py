@@ -64,7 +64,7 @@ class Outcome:
     @cached_property
     def ratio(self) -> float:
         """How large its test parts are beside its training parts, on average."""
-        folds = [self.folder.fold(fold) for fold in dict.fromkeys(v.fold for v in self.folder.variants)]
+        folds = [self.folder.fold(fold) for fold in dict.fromkeys(v.fold for v in self.folder.models)]
         return float(np.mean([len(fold.test) / len(fold.train) for fold in folds]))
 
     def predicted(self, target: str) -> Any:
@@ -74,9 +74,9 @@ class Outcome:
     def without_each(self) -> list[pd.DataFrame]:
         """Return for each member the predictions of the others, averaged: a column for each target."""
         found: dict[int, list[pd.DataFrame]] = {member: [] for member in range(self.folder.config.members)}
-        for fold in dict.fromkeys(variant.fold for variant in self.folder.variants):
+        for fold in dict.fromkeys(key.fold for key in self.folder.models):
             index = pd.MultiIndex.from_product([self.folder.protocol.folds[fold].test, [str(fold)]], names=KEYS)
-            files = [self.folder.outputs(variant) for variant in self.folder.variants if variant.fold == fold]
+            files = [self.folder.outputs(key) for key in self.folder.models if key.fold == fold]
             outputs = [read_tensors(file)[0] for file in files]
             for member, parts in found.items():
                 columns: dict[str, Any] = {}

@@ -66,13 +66,13 @@ def attention_weights(folder: RunFolder, examples: Examples, name: str) -> Float
         examples: its data.
         name: an utterance of a test part; of several the first counts.
     """
-    tested = (variant.fold for variant in folder.variants if name in folder.protocol.folds[variant.fold].test)
+    tested = (key.fold for key in folder.models if name in folder.protocol.folds[key.fold].test)
     fold = next(tested)
     with torch.random.fork_rng(devices=[]):
         found = [
-            _weights(open_model(folder, folder.config, examples, variant), examples, name)
-            for variant in folder.variants
-            if variant.fold == fold
+            _weights(open_model(folder, folder.config, examples, key), examples, name)
+            for key in folder.models
+            if key.fold == fold
         ]
     return np.stack(found)
 

@@ -85,7 +85,7 @@ def write_ranks(path: Path, out: Path, say: Say) -> None:
         raise SerError(f"{path} has ranked no chunks: expected a run with the task ranking and pooling=chunks")
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / PROTOCOL, run.folder.protocol.to_json())
-    for fold in dict.fromkeys(variant.fold for variant in run.folder.variants):
+    for fold in dict.fromkeys(key.fold for key in run.folder.models):
         with threadpool_limits(1), torch.random.fork_rng(devices=[]):
             outputs = run.outputs(examples, examples.names, fold)
         for task in tasks:

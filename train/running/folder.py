@@ -32,7 +32,7 @@ LIBRARIES = ("ser-featurestore", "torch", "numpy", "numba")
 
 
 @dataclass(frozen=True)
-class Variant:
+class ModelKey:
     """One model of a run: a member on a fold."""
 
     fold: int
@@ -175,23 +175,23 @@ class RunFolder:
                 )
 
     @property
-    def variants(self) -> list[Variant]:
+    def models(self) -> list[ModelKey]:
         """All models of the run."""
         wanted = self.config.folds
         numbers = range(len(self.protocol.folds)) if wanted is None else wanted
-        return [Variant(fold, member) for fold in numbers for member in range(self.config.members)]
+        return [ModelKey(fold, member) for fold in numbers for member in range(self.config.members)]
 
-    def checkpoint(self, variant: Variant) -> Path:
+    def checkpoint(self, key: ModelKey) -> Path:
         """Return where a model in training is kept."""
-        return self.path / "checkpoints" / f"{variant.name}.safetensors"
+        return self.path / "checkpoints" / f"{key.name}.safetensors"
 
-    def model(self, variant: Variant) -> Path:
+    def model(self, key: ModelKey) -> Path:
         """Return where a model is kept."""
-        return self.path / "models" / f"{variant.name}.safetensors"
+        return self.path / "models" / f"{key.name}.safetensors"
 
-    def outputs(self, variant: Variant) -> Path:
+    def outputs(self, key: ModelKey) -> Path:
         """Return where what a model predicts for its test part is kept."""
-        return self.path / "outputs" / f"{variant.name}.safetensors"
+        return self.path / "outputs" / f"{key.name}.safetensors"
 
     def ridge(self, fold: int) -> Path:
         """Return where what the baseline predicts for the test part of a fold is kept."""

@@ -55,19 +55,19 @@ class Live:
                 self._spent[what] += reached[what]
             self._utterances += reached["utterances"]
             self._frames += reached["frames"]
-            self._show(f"{'again, ' if reached['again'] else ''}{job.variant} epoch {reached['epoch']}{dev}")
+            self._show(f"{'again, ' if reached['again'] else ''}{job.key} epoch {reached['epoch']}{dev}")
 
     def done(self, job: Job) -> None:
         """Note that a job is done."""
         if job.member is None:
             return
-        note = read_tensors(self._folder.model(job.variant))[1]
+        note = read_tensors(self._folder.model(job.key))[1]
         best, last = note["best_epoch"], len(note["history"])
-        self._log(f"{job.variant}: dev {self._metric} {note['best_score']:.3f} in epoch {best} of {last}")
+        self._log(f"{job.key}: dev {self._metric} {note['best_score']:.3f} in epoch {best} of {last}")
         with self._lock:
             self._finished += 1
             self._epochs.pop(job, None)
-            self._show(f"{job.variant} done")
+            self._show(f"{job.key} done")
 
     def _show(self, what: str) -> None:
         share = sum(self._epochs.values()) / self._most

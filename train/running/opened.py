@@ -20,7 +20,7 @@ from train.examples.examples import Examples, load_examples
 from train.models.inference import Outputs, make_model, predict_alone
 from train.models.model import Model
 from train.reading.corpora import AnyStore
-from train.running.folder import RunFolder, Variant
+from train.running.folder import ModelKey, RunFolder
 from train.shared.tensors import read_tensors
 
 
@@ -46,7 +46,7 @@ class Run:
             SerError: if it is no run, or one of its models is missing.
         """
         folder = RunFolder(Path(path))
-        missing = [variant.name for variant in folder.variants if not folder.model(variant).exists()]
+        missing = [key.name for key in folder.models if not folder.model(key).exists()]
         if missing:
             raise SerError(f"{path} is unfinished: it lacks {', '.join(missing)}; ser-train resume {path} goes on")
         return cls(folder, device)
@@ -153,7 +153,7 @@ class Run:
     def _parts(self) -> dict[str, tuple[str, int | None]]:
         """Return the part in which each utterance of the run was, and the fold that tested it."""
         found: dict[str, tuple[str, int | None]] = {}
-        folds = dict.fromkeys(variant.fold for variant in self.folder.variants)
+        folds = dict.fromkeys(key.fold for key in self.folder.models)
         for part in ("train", "dev", "test"):
             for fold in folds:
                 names = getattr(self.folder.protocol.folds[fold], part)
@@ -167,9 +167,9 @@ class Run:
             For each task what `Goal.represent` gives, (models, utterances, outputs).
         """
         found = [
-            predict_alone(open_model(self.folder, self._config, examples, variant), examples, names)
-            for variant in self.folder.variants
-            if fold is None or variant.fold == fold
+            predict_alone(open_model(self.folder, self._config, examples, key), examples, names)
+            for key in self.folder.models
+            if fold is None or key.fold == fold
         ]
         return {
             task: goal.represent(torch.stack([output[task] for output in found]))
@@ -184,23 +184,23 @@ def _table(examples: Examples, names: list[str], fold: int | None, outputs: Outp
     return pd.DataFrame(columns, index=pd.Index(names, name="name"))
 
 
-def open_model(folder: RunFolder, config: TrainConfig, examples: Examples, variant: Variant) -> Model:
+def open_model(folder: RunFolder, config: TrainConfig, examples: Examples, key: ModelKey) -> Model:
     """Return a model of a run.
 
     Args:
         folder: of the run.
         config: its settings, perhaps with another device.
         examples: what it will predict.
-        variant: which one.
+        key: which one.
 
     Raises:
         SerError: if it does not fit the settings.
     """
-    tensors, _ = read_tensors(folder.model(variant))
+    tensors, _ = read_tensors(folder.model(key))
     model = make_model(examples, config, 0)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         problem = " ".join(str(error).split())
-        raise SerError(f"{folder.model(variant)} does not fit the config of its run: {problem}") from None
+        raise SerError(f"{folder.model(key)} does not fit the config of its run: {problem}") from None
     return model

@@ -26,7 +26,7 @@ from train.reading.corpora import AnyStore
 from train.reading.labels import grouped
 from train.running.attention import check_attention, plot_attention
 from train.running.curve_results import check_drawn, write_curves
-from train.running.folder import RunFolder, Variant, make_run_folder
+from train.running.folder import ModelKey, RunFolder, make_run_folder
 from train.running.inspection import Inspection
 from train.running.live import Live, epoch_line, following
 from train.running.memory import enough_memory
@@ -158,19 +158,19 @@ def _train(folder: RunFolder, jobs: list[Job], live: Live) -> None:
 
 
 def _results(folder: RunFolder, examples: Examples, log: _Log) -> dict[str, Any]:
-    numbers = list(dict.fromkeys(variant.fold for variant in folder.variants))
+    numbers = list(dict.fromkeys(key.fold for key in folder.models))
     folds = [folder.fold(number) for number in numbers]
     systems = {"model": _members(folder, examples, numbers)}
     if folder.config.baseline:
         systems["ridge"] = _ridge(folder, examples, numbers)
-    notes = [read_tensors(folder.model(variant))[1] for variant in folder.variants]
+    notes = [read_tensors(folder.model(key))[1] for key in folder.models]
     results = {
         "metrics": examples.metrics,
         "folds": numbers,
         **evaluate(examples, folds, systems),
         "models": [
-            {"fold": variant.fold, "member": variant.member, **{key: note[key] for key in LEARNED}}
-            for variant, note in zip(folder.variants, notes, strict=True)
+            {"fold": key.fold, "member": key.member, **{name: note[name] for name in LEARNED}}
+            for key, note in zip(folder.models, notes, strict=True)
         ],
         "utterances": {part: [len(getattr(fold, part)) for fold in folds] for part in PARTS},
         "protocol_sha256": folder.protocol.sha256,
@@ -188,7 +188,7 @@ def _results(folder: RunFolder, examples: Examples, log: _Log) -> dict[str, Any]
     write_curves(folder, examples, numbers, systems["model"])
     write_report(folder.path / "report.xlsx", results)
     write_whole(folder.path / "predictions.csv", table.to_csv())
-    write_whole(folder.path / "metrics.jsonl", "".join(map(epoch_line, _epochs(folder.variants, notes))))
+    write_whole(folder.path / "metrics.jsonl", "".join(map(epoch_line, _epochs(folder.models, notes))))
     write_sinks(folder.config.log, folder.path, folder.config.to_dict(), results)
     for line in result_lines(results):
         log(line)
@@ -196,18 +196,18 @@ def _results(folder: RunFolder, examples: Examples, log: _Log) -> dict[str, Any]
     return results
 
 
-def _epochs(variants: list[Variant], notes: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _epochs(models: list[ModelKey], notes: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield what every model reached in every epoch, in the order of the models."""
-    for variant, note in zip(variants, notes, strict=True):
+    for key, note in zip(models, notes, strict=True):
         for again in (False, True):
             for epoch in note.get("again" if again else "history", []):
-                yield {"fold": variant.fold, "member": variant.member, "again": again, **epoch}
+                yield {"fold": key.fold, "member": key.member, "again": again, **epoch}
 
 
 def _members(folder: RunFolder, examples: Examples, numbers: list[int]) -> System:
     """Return what the models predict for the test part of each fold."""
     found = {
-        number: [read_tensors(folder.outputs(variant))[0] for variant in folder.variants if variant.fold == number]
+        number: [read_tensors(folder.outputs(key))[0] for key in folder.models if key.fold == number]
         for number in numbers
     }
     return System(
@@ -246,7 +246,7 @@ def result_lines(results: dict[str, Any]) -> list[str]:
 
 def _described(folder: RunFolder, examples: Examples) -> list[str]:
     config, heard = folder.config, ", ".join(hearing.source.name for hearing in examples.streams.values())
-    folds = len(folder.variants) // config.members
+    folds = len(folder.models) // config.members
     lines = [
         f"{examples.store.path}: {len(examples.names)} utterances, {folds} fold{'s' if folds > 1 else ''}, "
         f"{config.members} member{'s' if config.members > 1 else ''}, {heard}"

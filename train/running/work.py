@@ -21,7 +21,7 @@ from train.models.inference import Outputs, predict_alone
 from train.models.model import Model
 from train.models.ridge import ridge_predictions
 from train.models.training import Training
-from train.running.folder import RunFolder, Variant
+from train.running.folder import ModelKey, RunFolder
 from train.running.memory import enough_memory, keep_freed_memory
 from train.shared.tensors import read_tensors, write_tensors
 from train.splits import Fold
@@ -41,15 +41,15 @@ class Job:
     member: int | None
 
     @property
-    def variant(self) -> Variant:
+    def key(self) -> ModelKey:
         """The model, if it is one."""
-        return Variant(self.fold, self.member or 0)
+        return ModelKey(self.fold, self.member or 0)
 
     def results(self, folder: RunFolder) -> list[Path]:
         """Return the files by which it is done."""
         if self.member is None:
             return [folder.ridge(self.fold)]
-        return [folder.model(self.variant), folder.outputs(self.variant)]
+        return [folder.model(self.key), folder.outputs(self.key)]
 
     def is_done(self, folder: RunFolder) -> bool:
         """Return whether all of them are there."""
@@ -64,9 +64,9 @@ Pack = list[Task]
 
 def jobs_of(folder: RunFolder) -> list[Job]:
     """Return what a run consists of."""
-    variants = folder.variants
-    folds = dict.fromkeys(variant.fold for variant in variants)
-    jobs = [Job(variant.fold, variant.member) for variant in variants]
+    models = folder.models
+    folds = dict.fromkeys(key.fold for key in models)
+    jobs = [Job(key.fold, key.member) for key in models]
     return jobs + [Job(fold, None) for fold in folds if folder.config.baseline]
 
 
@@ -153,20 +153,20 @@ def _steps(path: str, job: Job, report: Report) -> Iterator[None]:
             if job.member is None:
                 write_tensors(folder.ridge(job.fold), ridge_predictions(examples, folder.fold(job.fold)), {})
             else:
-                yield from _train(folder, examples, job.variant, lambda reached: report({"run": path, **reached}))
+                yield from _train(folder, examples, job.key, lambda reached: report({"run": path, **reached}))
     except SerError as error:
         raise SerError(f"fold {job.fold}: {error}") from None
 
 
-def _train(folder: RunFolder, examples: Examples, variant: Variant, report: Report) -> Iterator[None]:
+def _train(folder: RunFolder, examples: Examples, key: ModelKey, report: Report) -> Iterator[None]:
     """Train a model on the training part, select its best epoch on dev, and predict its test part.
 
     With ``optim.refit`` another one is trained on train and dev together, for as many epochs, and predicts it.
     """
-    config, fold, examples = folder.config, folder.fold(variant.fold), examples.of_fold(variant.fold)
+    config, fold, examples = folder.config, folder.fold(key.fold), examples.of_fold(key.fold)
     train, dev = config.unsafe.trained_on(fold)
-    seed, checkpoint = config.seed + variant.member, folder.checkpoint(variant)
-    note = {"fold": variant.fold, "member": variant.member, "again": False}
+    seed, checkpoint = config.seed + key.member, folder.checkpoint(key)
+    note = {"fold": key.fold, "member": key.member, "again": False}
     selected = read_tensors(checkpoint)[1]["selected"] if checkpoint.exists() else None
     if selected is None:
         training = Training(examples, config, train, dev, config.optim.epochs, seed, fold.unlabelled)
@@ -185,8 +185,8 @@ def _train(folder: RunFolder, examples: Examples, variant: Variant, report: Repo
     model = training.best()
     outputs = yield from _predict(model, examples, fold.test, config.optim.window)
     learned = {**learned, "layer_weights": model.layer_weights()}
-    write_tensors(folder.model(variant), model.state_dict(), learned)
-    write_tensors(folder.outputs(variant), outputs, learned)
+    write_tensors(folder.model(key), model.state_dict(), learned)
+    write_tensors(folder.outputs(key), outputs, learned)
     checkpoint.unlink(missing_ok=True)
 
 

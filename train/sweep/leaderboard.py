@@ -75,8 +75,8 @@ def _reached(folder: SweepFolder, variant: Variant) -> dict[str, Any]:
     if why := folder.given_up(variant):
         return {"state": "given up", "models": "", "dev": float("nan"), "why": why}
     models = [job for job in jobs_of(run) if job.member is not None]
-    trained = sum(run.model(job.variant).exists() for job in models)
-    begun = trained or any(run.checkpoint(job.variant).exists() for job in models)
+    trained = sum(run.model(job.key).exists() for job in models)
+    begun = trained or any(run.checkpoint(job.key).exists() for job in models)
     state = "training" if begun else "waiting"
     return {"state": state, "models": f"{trained} of {len(models)}", "dev": float("nan"), "why": ""}
 

@@ -192,5 +192,5 @@ def _is_done(run: RunFolder, jobs: list[Job], fold: int) -> bool:
 
 def _dev_of(run: RunFolder, jobs: list[Job], fold: int) -> float:
     """Return the best dev score of the models of a fold, mean over members."""
-    models = [job.variant for job in jobs if job.fold == fold and job.member is not None]
+    models = [job.key for job in jobs if job.fold == fold and job.member is not None]
     return float(np.mean([read_tensors(run.model(one))[1]["best_score"] for one in models]))
