@@ -53,20 +53,16 @@ SUBJECTS = (
 )
 OFF = 0.35
 """Standard deviation of what the voice, and the words, say from what is felt, which is from -1 to 1."""
+CONFIG = Path(__file__).parents[2] / "configs/train/emotale_multiscale.yaml"
 SETTINGS = [
-    "width=64",
+    "streams.speech.feature=logmel",
+    "streams.speech.front={name: standardize, normalize: speaker}",
     "targets=[V,A]",
-    "splits={name: kfold, k: 3}",
+    "splits.k=3",
     "baseline=false",
     "plots=false",
     "audit=table",
 ]
-SPEECH = "streams.speech={feature: logmel, dropout: 0.0, front: {name: standardize, normalize: speaker}}"
-TEXT = "streams.text={feature: text, dropout: 0.0}"
-FUSION = (
-    "{name: multiscale, shares: [0.2, 0.4, 0.6, 0.8, 1.0], lost: %s, channels: 64, hidden: 128, alone: 1, together: 1, "
-    "dropout: 0.1}"
-)
 
 
 @app.default
@@ -87,11 +83,11 @@ def main(*, folder: Path, text: str, clips: int = 80, lost: float = 0.8, epochs:
     words = [f"dataset.root={speech / 'labels.csv'}", f"store={speech}.zarr", f"text.checkpoint={text}"]
     extract(load(ExtractConfig, [], ["dataset=csv", "logmel={}", "text={}", *words]))
     store = featurestore.open(f"{speech}.zarr")
-    both = {"with": [SPEECH, TEXT, f"fusion={FUSION % lost}"], "without": [SPEECH, TEXT, f"fusion={FUSION % 0}"]}
-    single = {"speech": [SPEECH, f"fusion={FUSION % 0}"], "text": [TEXT, f"fusion={FUSION % 0}"]}
-    common = [*SETTINGS, f"optim={{lr: 5e-4, epochs: {epochs}}}", f"runs={folder}", f"seed={seed}"]
+    both = {"with": [f"fusion.lost={lost}"], "without": ["fusion.lost=0"]}
+    single = {"speech": ["fusion.lost=0", "streams.text=null"], "text": ["fusion.lost=0", "streams.speech=null"]}
+    common = [*SETTINGS, f"optim.epochs={epochs}", f"runs={folder}", f"seed={seed}"]
     runs = {
-        name: train(store, load(TrainConfig, [], [*common, *settings]), say)
+        name: train(store, load(TrainConfig, [CONFIG], [*common, *settings]), say)
         for name, settings in (both | single).items()
     }
     grid = missing_grid(*(runs[name][0] for name in both))
