@@ -13,6 +13,7 @@ from extract.audio import AudioError, read_wave
 from extract.config import ExtractConfig
 from extract.features import Extractor, Extractors
 from extract.jobs import count_workers
+from extract.planning import decide
 from extract.reasons import say_reasons
 from extract.source import Places, Source, read_source, rows_of
 from featurestore.access.store import Store, open_if_there
@@ -35,7 +36,10 @@ def say_forecast(config: ExtractConfig, extractors: Extractors) -> int:
     that of a survey: without its result a feature does the same work on the utterance itself.
 
     Returns:
-        The exit code: that of the extraction, 1 if it cannot start.
+        The exit code: that of the extraction, 1 if the disk has no room for it.
+
+    Raises:
+        StoreError: if an existing store contradicts the settings.
     """
     source = read_source(config, extractors)
     table = source.plan.table
@@ -53,16 +57,21 @@ def say_forecast(config: ExtractConfig, extractors: Extractors) -> int:
     )
     say()
     store = Path(config.store_path())
-    whole = sum(feature_bytes(extractor.spec(), places[key].frames) for key, extractor in extractors.items())
-    opened = open_if_there(store, partial=True)
-    there = sum(_bytes_there(opened, key, extractor, source) for key, extractor in extractors.items())
-    needed, free = StoreWriter(store).room(whole - there) if whole > there else 0, free_bytes(store)
-    state = f"has {describe_bytes(there)} of it" if opened else "does not exist yet"
+    writer, opened = StoreWriter(store), open_if_there(store, partial=True)
+    decide(config, source, writer)
+    wholes = {key: feature_bytes(extractor.spec(), places[key].frames) for key, extractor in extractors.items()}
+    left = {key: whole - _bytes_there(opened, key, extractors[key], source) for key, whole in wholes.items()}
+    whole, missing = sum(wholes.values()), sum(left.values())
+    needed, free = writer.room(missing) if missing else 0, free_bytes(store)
+    state = f"has {describe_bytes(whole - missing)} of it" if opened else "does not exist yet"
     shards = table["shard"].max() + 1
     say(f"{store} {state}; the whole takes {describe_bytes(whole)} in {shards} shards, free {describe_bytes(free)}")
-    if needed > whole - there:
+    if needed > missing:
         say(f"an HDF5 file is written beside the shards that it is made of, which takes {describe_bytes(needed)}")
-    _say_time(config, source)
+    if missing:
+        _say_time(config, source, {key: left[key] / wholes[key] for key in extractors if left[key]})
+    else:
+        say("time: none, nothing is left to do")
     if needed > free and config.check_disk:
         say("the disk has no room for it: choose a smaller data type, or start all the same with check_disk=false")
         return 1
@@ -116,7 +125,8 @@ def _row(key: str, extractor: Extractor, places: Places) -> tuple[object, ...]:
     return (key, spec.layers, spec.dim, f"{spec.hop:g}" if spec.hop else "-", places.frames.sum(), spec.dtype, *sizes)
 
 
-def _say_time(config: ExtractConfig, source: Source) -> None:
+def _say_time(config: ExtractConfig, source: Source, shares: dict[str, float]) -> None:
+    """Print how long it takes to extract a share of each of some features."""
     table = source.plan.table
     order = (table["duration"] - table["duration"].median()).abs().to_numpy().argsort(kind="stable")
     waves = {}
@@ -131,10 +141,11 @@ def _say_time(config: ExtractConfig, source: Source) -> None:
     parts, total = [], {"here": 0.0, "beside": 0.0}
     everything = float(np.rint(table["duration"] * 16_000).sum())
     shards, duration = int(table["shard"].max()) + 1, float(table["duration"].sum())
-    on_gpu = {extractor.on_gpu for extractor in source.extractors.values()}
+    extractors = {key: source.extractors[key] for key in shares}
+    on_gpu = {extractor.on_gpu for extractor in extractors.values()}
     beside = len(on_gpu) == 2 and config.workers is None and config.scheduler is None
-    workers = count_workers(config, {} if beside else source.extractors, shards, duration)
-    for key, extractor in source.extractors.items():
+    workers = count_workers(config, {} if beside else extractors, shards, duration)
+    for key, extractor in extractors.items():
         names = [name for name in waves if name not in source.places[key].failed]
         if not names:
             parts.append(f"{key} not known")
@@ -146,7 +157,7 @@ def _say_time(config: ExtractConfig, source: Source) -> None:
             pass
         audio = sum(map(len, given))
         here = beside and extractor.on_gpu
-        seconds = (time.perf_counter() - begin) / audio * everything / (1 if here else workers)
+        seconds = (time.perf_counter() - begin) / audio * everything * shares[key] / (1 if here else workers)
         total["here" if here else "beside"] += seconds
         parts.append(f"{key} {describe_seconds(seconds)}")
     judged = f"judging by {len(waves)} utterances on this machine, {workers} at a time"

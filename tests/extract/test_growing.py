@@ -212,3 +212,19 @@ def test_features_come_one_after_another_though_one_has_no_frames_of_an_utteranc
     result = ser_extract("--dataset", "csv", "--root", labelled, "--encoder", ENCODER, "--store", apart, "--plan")
     assert result.returncode == 3
     assert f"would fail: short ({ENCODER}): 10 ms is shorter than one frame" in result.stdout
+
+
+def test_the_plan_says_what_the_extraction_says_of_a_store(labelled, tmp_path):
+    base = ("--dataset", "csv", "--root", labelled, "--features", "pitch", "--store", tmp_path / "s.zarr")
+    assert ser_extract(*base).returncode == 0
+    before = files(tmp_path / "s.zarr")
+    done = ser_extract(*base, "--plan")
+    assert done.returncode == 0
+    assert "time: none, nothing is left to do" in done.stdout
+    more = ser_extract(*base, "--encoder", ENCODER, "--plan")
+    assert re.search(rf"time: about .* \({ENCODER} \d+ s\)", more.stdout)
+    for options in (["--plan"], []):
+        refused = ser_extract(*base, "pitch.floor=90", *options)
+        assert refused.returncode == 1
+        assert "has the feature pitch with other settings" in refused.stderr
+    assert files(tmp_path / "s.zarr") == before
