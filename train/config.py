@@ -100,7 +100,7 @@ class TrainConfig(Config):
     """A file of folds, made by ``ser-train protocol make`` or protocol.json of another run, instead of ``splits``."""
     unsafe: UnsafeConfig = UnsafeConfig()
     folds: tuple[int, ...] | None = None
-    """The numbers of the folds that are trained and tested; all when absent."""
+    """The numbers, from 0, of the folds that are trained and tested, as in [0,1]; all when absent."""
     train_share: float = Field(default=1.0, gt=0, le=1)
     """Share of each training part that trains, for a curve over the size of the data: a smaller one is part of a larger
     one, and dev and test stay whole."""

@@ -301,6 +301,8 @@ def _complaint(problem: Any) -> str:
         return str(problem["msg"].removeprefix("Value error, "))
     if problem["type"] == "model_type":
         return f"expected settings, each with its key, found {short(problem['input'])}"
+    if problem["type"] in ("tuple_type", "list_type"):
+        return f"expected a list in brackets, found {short(problem['input'])}"
     return f"{problem['msg']}, found {short(problem['input'])}"
 
 

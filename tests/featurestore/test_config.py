@@ -55,6 +55,8 @@ def test_one_word_is_a_list_of_one():
     assert load(Outer, [], ["required=a", "words=emotion"]).words == ("emotion",)
     assert load(TrainConfig, [], ["targets=emotion"]).targets == ("emotion",)
     assert load(TrainConfig, [], ["augment=mixup"]) == load(TrainConfig, [], ["augment=[mixup]"])
+    with pytest.raises(ConfigError, match=r"override 'folds=2': folds: expected a list in brackets, found 2"):
+        load(TrainConfig, [], ["folds=2"])
 
 
 def test_a_truth_value_is_no_number():

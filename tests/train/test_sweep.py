@@ -30,6 +30,7 @@ from train.running.run import run
 from train.running.work import Job, _side_by_side, do_pack, packed
 from train.shared.files import owned
 from train.splits import share_of
+from train.sweep.cli import status
 from train.sweep.config import SweepConfig, in_words, train_config, variants_of, words_of
 from train.sweep.folder import SweepFolder
 from train.sweep.leaderboard import leaderboard, leaderboard_lines, with_progress
@@ -538,3 +539,12 @@ def test_a_search_trains_no_variant_twice(store_path, tmp_path):
     assert sum("and not trained again" in line for line in lines) == 12 - len(numbers)
     write_report(folder)
     assert sorted(pd.read_csv(folder.path / "report" / "variants.csv")["variant"]) == numbers
+
+
+def test_the_status_says_how_many_variants_it_does_not_show(store_path, tmp_path, capsys):
+    rates = {"name": "optim.lr", "values": [rate / 2**12 for rate in range(1, 26)]}
+    path = begin(sweep(rates), [str(store_path)], tmp_path, "many")
+    assert status(path) == 0
+    printed = capsys.readouterr().out
+    assert len([line for line in printed.splitlines() if re.search(r"\d +waiting", line)]) == 20
+    assert f"and 5 more variants: ser-sweep report {path} writes all of them" in printed

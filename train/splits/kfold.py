@@ -25,7 +25,7 @@ class KFold(Splits):
     """K parts of whole speakers: each is the test split once, the part after it is dev."""
 
     k: int = Field(default=5, ge=3)
-    """Number of folds."""
+    """Number of folds, at least three: of their parts one tests, one is dev, the others train."""
     group: str = "speaker"
     """What stays together: speaker or session."""
     seed: int | None = Field(default=None, ge=0, lt=2**32)

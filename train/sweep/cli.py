@@ -6,13 +6,16 @@ ser-sweep --store stores/emotale.zarr --config configs/sweep/fusion_and_loss.yam
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
 from featurestore.shared.command import INCOMPLETE, run, say, say_table
 from featurestore.shared.config import load
 from featurestore.shared.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 app = App(name="ser-sweep", version_flags=[], default_parameter=Parameter(negative=()))
 
@@ -77,12 +80,11 @@ def status(sweep: Path) -> int:
         sweep: Its folder.
     """
     from train.sweep.folder import SweepFolder
-    from train.sweep.leaderboard import STATES, leaderboard, leaderboard_lines, with_progress
+    from train.sweep.leaderboard import STATES, leaderboard, with_progress
 
     folder = SweepFolder(sweep)
     table = with_progress(leaderboard(folder), folder)
-    header, *rows = leaderboard_lines(table)
-    say_table(header, rows)
+    _say_leaderboard(table, f"ser-sweep report {sweep} writes all of them")
     counts = table["state"].value_counts()
     say(", ".join(f"{counts.get(state, 0)} {state}" for state in STATES))
     return 0
@@ -105,7 +107,7 @@ def report(sweep: Path) -> int:
 def _go_on(path: Path, workers: int | None, scheduler: str | None) -> int:
     from train.shared.files import owned
     from train.sweep.folder import SweepFolder
-    from train.sweep.leaderboard import leaderboard_lines, write_leaderboard
+    from train.sweep.leaderboard import write_leaderboard
     from train.sweep.methods import found_lines
     from train.sweep.report import write_report
     from train.sweep.running import run_sweep
@@ -119,13 +121,22 @@ def _go_on(path: Path, workers: int | None, scheduler: str | None) -> int:
         say(f"interrupted: ser-sweep resume {path} goes on from the last epoch of each model")
         raise
     table = write_leaderboard(folder)
-    header, *rows = leaderboard_lines(table)
-    say_table(header, rows)
+    _say_leaderboard(table, f"all of them are in {path / 'leaderboard.csv'}")
     for line in found_lines(folder, table):
         say(line)
     say(f"report: {write_report(folder)}")
     say(f"sweep: {path}")
     return INCOMPLETE if failed else 0
+
+
+def _say_leaderboard(table: pd.DataFrame, others: str) -> None:
+    """Print the best variants, and where the others are."""
+    from train.sweep.leaderboard import leaderboard_lines
+
+    header, *rows = leaderboard_lines(table)
+    say_table(header, rows)
+    if len(rows) < len(table):
+        say(f"and {len(table) - len(rows)} more variants: {others}")
 
 
 def main() -> None:
