@@ -141,8 +141,8 @@ def _described(
     yield f"reads: {sum(once.values()) / 1e6:.1f} MB, which all variants share: {', '.join(heard)}"
     yield f"memory: {processes} processes of {memory / 1e9:.2f} GB, beside what the system keeps of the store"
     yield (
-        f"time: {models} models, training at most {describe_seconds(seconds / processes)} with {processes} processes, "
-        f"where none stops early; measured on {STEPS} steps of {len(good)} methods"
+        f"time: {models} models, training takes about {describe_seconds(seconds / processes)} with {processes} "
+        f"processes that have a core each, if none stops early; measured on {STEPS} steps of {len(good)} methods"
     )
 
 
