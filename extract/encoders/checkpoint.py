@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -220,7 +221,7 @@ def not_loaded(checkpoint: Checkpoint, error: Exception) -> SerError:
     reason = shorten(f"{kind}{error}", 200, placeholder=" ...")
     if Path(str(checkpoint.id)).exists():
         return SerError(f"the checkpoint in {checkpoint.id} cannot be loaded: {reason}")
-    reason = reason.split(" See ")[0].rstrip(". ")  # how the hub's library can be told that there is no network
+    reason = re.split(" See | Check your ", reason)[0].rstrip(". ")  # the hub's advice; ours follows
     return SerError(
         f"the checkpoint {checkpoint.id} cannot be loaded: {reason}. Offline, fetch it once on a machine with "
         f"a network (hf download {checkpoint.id} --local-dir DIR) and give DIR in its place"
