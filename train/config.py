@@ -65,8 +65,8 @@ class TrainConfig(Config):
     """The settings of ser-train."""
 
     streams: dict[str, Stream] = Field(default={})
-    """The features that are heard, the first of which gives the clock; when absent the hidden states as ``speech``, and
-    ``pitch`` beside them where the fusion takes two."""
+    """The features that are heard, the first of which gives the clock; when absent the hidden states as ``speech``.
+    Where there is one and the fusion takes two, ``pitch`` is heard beside it."""
     targets: tuple[str, ...] | None = None
     """Any columns of labels: numbers with a declared range are regressed, categories classified; [V,A,D] if absent."""
     loss: Loss | None = None

@@ -12,7 +12,7 @@ from train.numerics.sequences import Sequences
 
 
 class NoFusion(Fusion):
-    """One stream only."""
+    """Takes one stream."""
 
     least: ClassVar[int] = 1
     most: ClassVar[int | None] = 1
