@@ -327,13 +327,13 @@ import numpy as np
 from extract.features.encoder import Encoder, is_lack_of_memory
 from tests.extract.samples import computed, noise
 
-waves = [noise(80_000, seed) for seed in range(240)]
+waves = [noise(80_000, seed) for seed in range(120)]
 whole, parts = (Encoder(checkpoint="hubert-tiny-untrained", batch_seconds=seconds).build() for seconds in (1e6, 20))
 expected = computed(parts, waves)
 fronts = [whole._backbone.front(wave) for wave in waves]
 status = Path("/proc/self/status").read_text().splitlines()
 used = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmData"))
-resource.setrlimit(resource.RLIMIT_DATA, (used + 200_000_000, -1))
+resource.setrlimit(resource.RLIMIT_DATA, (used + 100_000_000, -1))
 try:
     whole._states(whole._backbone, fronts)
 except RuntimeError as error:

@@ -7,7 +7,7 @@ import pytest
 from tests.featurestore.lookup3 import checksum, metadata_blocks
 from tests.processes import Command
 
-SEEDS, WORKERS = range(2000), 2
+SEEDS, WORKERS = range(600), 2
 
 
 fuzzing = Command("featurestore", "tests.featurestore.fuzzing")
@@ -19,7 +19,7 @@ def start(folder, seeds):
 
 
 def test_a_changed_store_is_read_as_it_was_or_refused(tmp_path):
-    """Two thousand changes; python -m tests.featurestore.fuzzing FOLDER SEED 1 makes one of them again."""
+    """Six hundred changes; python -m tests.featurestore.fuzzing FOLDER SEED 1 makes one of them again."""
     each = len(SEEDS) // WORKERS
     workers = [start(tmp_path / str(w), SEEDS[w * each : (w + 1) * each]) for w in range(WORKERS)]
     for done in [worker.wait() for worker in workers]:  # all of them have ended before one is judged

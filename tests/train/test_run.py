@@ -302,7 +302,7 @@ def test_what_can_be_set_is_listed(commands):
     assert {"setting", "seed", "optim", "kind", "splits"} <= set(words)
     result = commands.run("--list", "splits.kfold", "optim.lr")
     assert result.stdout.startswith("splits.kfold: a part, chosen by splits=kfold\n    Speaker-independent k folds")
-    assert "\nsplits.k: whole number, >= 3; default 5\n    Number of folds.\n" in result.stdout
+    assert "\nsplits.k: whole number, >= 3; default 5\n    Number of folds, at least three" in result.stdout
     assert "\noptim.lr: number, > 0" in result.stdout
     result = commands.run("--list", "optim.lrr")
     assert (result.returncode, result.stdout) == (1, "")
