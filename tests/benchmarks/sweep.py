@@ -80,9 +80,9 @@ def main(
         drop(store)
         together = cost([*sweep, f"--runs={folder / 'together'}"], groups)
         done = SweepFolder(next((folder / "together").glob("*/sweep/*/exp_1")))
-        drawn = np.random.default_rng(seed).permutation(len(done.variants))[:alone].tolist()
+        drawn = draw(len(done.variants), alone, seed)
         costs, same = [], 0
-        for number in sorted(drawn):
+        for number in drawn:
             variant, runs = done.variants[number], folder / "alone" / str(number)
             command = shlex.split(done.command(variant))
             drop(store)
@@ -100,8 +100,14 @@ def main(
     say_table(("", "seconds", "of it", "GB from the disk", "of it"), rows)
     if len(drawn) < len(done.variants):
         say(f"one after another: {len(drawn)} variants were trained, each counts {share:g} times")
-    numbers = ", ".join(map(str, sorted(drawn)))
+    numbers = ", ".join(map(str, drawn))
     say(f"{same} of {len(drawn)} variants have the same bytes both ways: {numbers}")
+
+
+def draw(count: int, some: int | None, seed: int) -> list[int]:
+    """Return some numbers below ``count``, evenly from a random one on: variants of one method follow each other."""
+    some = count if some is None else min(some, count)
+    return [int(number) for number in (np.random.default_rng(seed).random() + np.arange(some)) * count / some]
 
 
 def cost(command: Sequence[str], groups: Sequence[Path]) -> Cost:
