@@ -67,7 +67,7 @@ def main(
         config: of the sweep.
         folder: for the runs; it must not be there.
         workers: of the sweep.
-        alone: so many variants, drawn at random, are trained alone, and count for all; all of them when absent.
+        alone: so many variants, spread evenly among all, are trained alone, and count for all; all of them when absent.
         megabytes_a_second: that may be read from the disk.
         gigabytes: of memory, with the page cache, where reading is held.
         also_warm: also train the sweep with the store in memory, which says what reading costs.
