@@ -37,33 +37,35 @@ def reference(weights, utterances, mean, sd, kept):
     return torch.einsum("l,ltd->td", weights, normalised) * factors
 
 
-def check(mix, utterances, rng, tolerance=2e-5):
+def check(mix, utterances, rng, tolerance=2e-5, device="cpu"):
     layers, dim = len(utterances[0].values), utterances[0].dim
     mean = torch.from_numpy(rng.normal(size=(layers, dim)).astype(np.float32))
     sd = torch.from_numpy(rng.uniform(0.5, 2, (layers, dim)).astype(np.float32))
-    weights = torch.from_numpy(rng.dirichlet(np.ones(layers)).astype(np.float32)).requires_grad_()
-    exact_weights = weights.detach().double().requires_grad_()
+    weights = torch.from_numpy(rng.dirichlet(np.ones(layers)).astype(np.float32)).to(device).requires_grad_()
+    exact_weights = weights.detach().cpu().double().requires_grad_()
     kept = torch.from_numpy(rng.choice([0, 2], (len(utterances), dim)).astype(np.float32))  # as dropout gives
-    found = mix.apply(weights, utterances, mean, sd, kept)
+    found = mix.apply(weights, utterances, mean.to(device), sd.to(device), kept.to(device))
     expected = reference(exact_weights, utterances, mean, sd, kept)
     assert found.shape == expected.shape
     size = expected.abs().max()
-    assert (found.double() - expected).abs().max() <= tolerance * (1 + size)
+    assert (found.cpu().double() - expected).abs().max() <= tolerance * (1 + size)
     slopes = torch.from_numpy(rng.normal(size=found.shape).astype(np.float32))
-    found.backward(slopes)
+    found.backward(slopes.to(device))
     expected.backward(slopes.double())
     room = tolerance * (1 + size) * slopes.abs().sum()
-    assert (weights.grad.double() - exact_weights.grad).abs().max() <= room
+    assert (weights.grad.cpu().double() - exact_weights.grad).abs().max() <= room
     return found.detach(), weights.grad
 
 
-@pytest.mark.parametrize("mix", [_MixStored, _MixOnDevice])
+@pytest.mark.parametrize(("mix", "device"), [(_MixStored, "cpu"), (_MixOnDevice, "cpu"), (_MixOnDevice, "cuda")])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("dim", [1, 2, 7, 16, 33])
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
-def test_the_sum_is_that_of_what_is_decoded(mix, dtype, dim):
+def test_the_sum_is_that_of_what_is_decoded(mix, device, dtype, dim):
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("there is no GPU")
     rng = np.random.default_rng(dim)
-    check(mix, stored(rng, 4, (9, 1, 30), dim, dtype), rng)
+    check(mix, stored(rng, 4, (9, 1, 30), dim, dtype), rng, device=device)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
