@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from featurestore.shared.command import NO_MEMORY, lack_of
 from featurestore.shared.errors import SerError
 
 
@@ -17,10 +18,12 @@ def find_device(torch: Any, name: str | None) -> Any:
     Raises:
         SerError: if it cannot be used.
     """
+    asked = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        probe = torch.zeros(1, device=name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        probe = torch.zeros(1, device=asked)
         probe.tolist()  # some devices hold no values, and fail here
     except (RuntimeError, AssertionError, ImportError) as error:
         reason = str(error).splitlines()[0]
-        raise SerError(f"device={name} cannot be used: {reason}; choose another, e.g. cpu") from None
+        mend = "use fewer --workers" if lack_of(NO_MEMORY, error) else "choose another, e.g. cpu"
+        raise SerError(f"device={asked} cannot be used: {reason}; {mend}") from None
     return probe.device
