@@ -56,7 +56,7 @@ def main(*models: str, utterances: int = 40, rounds: int = 3) -> None:
             checkpoint = str(make(name, Path(folder)))
             times, found = take_turns(checkpoint, waves, ways, rounds)
             memory = {way: in_own_process(peak, checkpoint, way, utterances) for way in ways}
-            say(f"\n{name}, {len(waves)} utterances, {seconds:.0f} s of speech, float32, one core of {processor()}")
+            say(f"{name}, {len(waves)} utterances, {seconds:.0f} s of speech, float32, one core of {processor()}")
             rows = [row(way, times, found, memory, seconds, waves) for way in ways]
             say_table(("way", "s / s of audio", "speed", "padding", "relative error", "peak MB"), rows)
             say(whole(checkpoint, waves, Path(folder), rounds))

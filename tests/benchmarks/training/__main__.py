@@ -13,10 +13,11 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Annotated
 
 sys.path.append(str(Path(__file__).parents[1] / "store"))
 
-from cyclopts import App
+from cyclopts import App, Parameter, validators
 from figures import figures_of, left_out, save
 from measure import fill
 from report import Figure, hardware, say_part, say_summary
@@ -41,7 +42,7 @@ def main(
     store: Path | None = None,
     whisper: Path | None = None,
     audio: Path | None = None,
-    minutes: float = 120,
+    minutes: Annotated[float, Parameter(validator=validators.Number(gte=10))] = 120,
     rounds: int = 3,
     cold: bool = False,
     folds: bool = False,
@@ -54,7 +55,8 @@ def main(
         store: with hidden states of whisper-base and pitch, and V, A and D.
         whisper: a checkpoint of Whisper.
         audio: what the store was made of.
-        minutes: of speech in the synthetic store, 77 MB each; all of it should stay in the page cache.
+        minutes: of speech in the synthetic store, 77 MB each, at least ten, which fill some batches; all of it should
+            stay in the page cache.
         rounds: epochs of each candidate after the first one.
         cold: also measure an epoch that reads from the disk.
         folds: also measure six folds with one worker and with two, which takes two idle cores.
