@@ -120,6 +120,24 @@ def test_masked_batch_norm_is_that_of_the_frames_that_are_there(mask):
     assert torch.allclose(MaskedBatchNorm(DIM)(images, mask)[mask][..., 0], expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("bands", [(), (3,)])
+@pytest.mark.parametrize("training", [True, False])
+def test_masked_batch_norm_is_the_same_where_no_frame_is_picked(training, bands, mask):
+    """As on a GPU: the frames, what is learned, the running statistics, and the gradients of all of them."""
+    found = []
+    values = torch.randn(*mask.shape, DIM, *bands, generator=torch.Generator().manual_seed(3)) * 3 + 2
+    weights = torch.randn(values.shape, generator=torch.Generator().manual_seed(4))
+    for way in (MaskedBatchNorm.forward, MaskedBatchNorm.without_picking):
+        module, given = with_history(MaskedBatchNorm(DIM)).train(training), values.clone().requires_grad_()
+        out = way(module, given, mask)
+        (out * weights).sum().backward()
+        found.append([out, given.grad, module.weight.grad, module.bias.grad, *module.state_dict().values()])
+    for first, other in zip(*found, strict=True):
+        assert torch.allclose(first, other, atol=2e-5)
+    assert (found[1][0][~mask] == 0).all()
+    assert (found[1][1][~mask] == 0).all()
+
+
 def test_backwards_turns_what_is_there(mask):
     values = torch.arange(27.0).view(3, 9, 1) + 1
     assert backwards(values, mask)[..., 0].tolist() == [
