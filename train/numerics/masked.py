@@ -33,21 +33,22 @@ class MaskedBatchNorm(nn.BatchNorm1d):
     def without_picking(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return the same by sums over the mask.
 
-        To pick the frames, a GPU would have to be waited for, since it alone knows how many there are. On a CPU picking
-        takes half the time.
+        Picking frames on a GPU makes the CPU wait, since only the GPU knows how many there are. On a CPU picking takes
+        half the time.
         """
         bands = [1] * (frames.dim() - 3)
         there = mask.view(*mask.shape, 1, *bands)
         frames = frames.masked_fill(~there, 0)
-        mean, var, seen = (self.get_buffer(name) for name in ("running_mean", "running_var", "num_batches_tracked"))
+        mean, var = running = self.get_buffer("running_mean"), self.get_buffer("running_var")
         if self.training:
             count = mask.sum() * frames[0, 0, 0].numel()
             over = [dim for dim in range(frames.dim()) if dim != 2]
-            running, mean = (mean, var), frames.sum(over, dtype=mean.dtype) / count
+            mean = frames.sum(over, dtype=mean.dtype) / count
             var = ((frames - mean.view(-1, *bands)) * there).square().sum(over, dtype=mean.dtype) / count
-            for kept, now in zip(running, (mean, var * count / (count - 1)), strict=True):
-                kept.lerp_(now.detach(), self.momentum or 0.0)
-            seen.add_(1)
+            assert self.momentum is not None
+            for kept, now in zip(running, (mean, var * count / (count - 1).clamp(min=1)), strict=True):
+                kept.lerp_(now.detach(), self.momentum)
+            self.get_buffer("num_batches_tracked").add_(1)
         scale = self.weight * (var + self.eps).rsqrt()
         shift = self.bias - mean * scale
         return (frames * scale.view(-1, *bands) + shift.view(-1, *bands)) * there

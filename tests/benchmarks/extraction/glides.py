@@ -94,7 +94,7 @@ def glides(samples: int, low: float, high: float) -> tuple[Wave, Callable[[np.nd
 
 
 def by_time(f0: np.ndarray, times: np.ndarray, clock: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ours."""
+    """Ours: voicing of the nearest pitch frame, log-F0 interpolated in time."""
     placed = align_pitch(f0 > 0, times, clock)
     log_f0 = np.log(np.where(f0 > 0, f0, 1.0))
     here, there = log_f0[placed.frame], log_f0[placed.other]
