@@ -38,6 +38,8 @@ def cluster(scheduler: str | None, workers: int) -> Iterator[Client]:
     import dask
     from distributed import Client, LocalCluster
 
+    from featurestore.shared.nanny import PatientNanny
+
     if scheduler is not None:
         try:
             client = Client(scheduler, timeout=CONNECT_SECONDS)
@@ -50,7 +52,7 @@ def cluster(scheduler: str | None, workers: int) -> Iterator[Client]:
         "scheduler_kwargs": {"dashboard": False, "dashboard_address": "localhost:0"},
         "silence_logs": logging.CRITICAL,
     }
-    size = {"n_workers": workers, "threads_per_worker": 1, "memory_limit": 0}
+    size = {"n_workers": workers, "threads_per_worker": 1, "memory_limit": 0, "worker_class": PatientNanny}
     spawning = {key: value for key, value in dask.config.get(ENVIRONMENT).items() if key != TRIM}
     with (
         dask.config.set({ENVIRONMENT: spawning, PROFILER: False, QUEUE: 1.0}),

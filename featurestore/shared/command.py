@@ -199,6 +199,7 @@ def lack_of(what: str, error: Exception) -> str:
 def _of_system(error: OSError) -> str:
     """Return what the system says, after the name of the file."""
     if error.strerror is None or error.filename is None:
-        return error.strerror or " ".join(str(error).split())  # HDF5 needs many lines for one
+        text = " ".join(str(error).split())  # HDF5 needs many lines for one
+        return error.strerror or text or type(error).__name__
     files = [str(file) for file in (error.filename, error.filename2) if file is not None]
     return f"{' -> '.join(files)}: {error.strerror}"

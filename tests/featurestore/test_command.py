@@ -125,6 +125,7 @@ def test_an_output_that_is_not_utf8_gets_escapes(output, variables):
         ),
         ("raise RuntimeError('PytorchStreamWriter failed writing file data/1')", "a file cannot be written: Pytorch"),
         ("raise OSError('many\\n  lines')", "many lines"),
+        ("raise TimeoutError", "TimeoutError"),
         ("raise StoreError('one\\ntwo')", r"one\ntwo"),
     ],
 )
