@@ -16,7 +16,9 @@ from featurestore.shared.errors import SerError
 class FusionModule(nn.Module):
     """A fusion: `Sequences` by stream, in the order of the config -> `Sequences` of ``dim`` channels.
 
-    What the padding holds does not change the frames of the mask.
+    Of each stream ``values`` are (batch, time, channels), and ``mask``, (batch, time), says which frames are there and
+    not padding. Unless the fusion has ``own_clocks``, frame t of every stream is of the same time. What the padding
+    holds does not change the frames of the mask.
 
     Attributes:
         dim: channels.
