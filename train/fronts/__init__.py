@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -20,24 +21,28 @@ from train.reading.sources import Source, standardised
 Normalize = Literal["train", "speaker", "corpus", "utterance", "none"]
 """By which mean and deviation a feature is standardised: those of the training part, of all that the store has of the
 speaker, of the corpus, of the utterance itself, or none. No label is used for any of them."""
+LayerWeights = list[float] | dict[str, list[float]]
+"""What a stream has learned for its layers: one weight each, or for each target one weight each."""
 
 
 class FrontModule(nn.Module):
-    """A front: stored frames of some utterances -> (frames of all, dim).
+    """A front: stored frames of some utterances -> (frames of all, views x dim).
 
     It also takes ``kept``, (utterances, dim): factors of the channels of each utterance, which are dropout.
 
     Attributes:
         dim: channels of a frame.
+        views: one for all targets, or one for each.
     """
 
     dim: int
+    views: int = 1
 
     def fit(self, source: Source, names: list[str]) -> None:
         """Take the statistics of the training part."""
 
     def layer_weights(self) -> torch.Tensor | None:
-        """Return the weights of the layers, where they are learned."""
+        """Return the weights of the layers, where they are learned: (layers,), or (views, layers) of several views."""
         return None
 
 
@@ -78,8 +83,8 @@ class Front(Component, ABC):
         return bytes_per_frame(source.spec.dtype, source.count, source.spec.dim)
 
     @abstractmethod
-    def build(self, source: Source) -> FrontModule:
-        """Return the module for a feature."""
+    def build(self, source: Source, targets: int = 1) -> FrontModule:
+        """Return the module for a feature, in a model of so many targets."""
 
     def align(self, frames: Frames, times: Seconds, clock: Seconds) -> Alignment:
         """Return where the frames of an utterance are at the times of a clock, both in seconds."""
@@ -108,9 +113,15 @@ class Layered(Front):
             return standardised(frames, *source.of_company(name, self.normalize, Source.moments))
         return frames
 
-    def module(self, source: Source, learned: bool, top: int | None = None) -> LayeredModule:
-        """Return the sum over the layers of a feature, or over the ``top`` of them."""
-        return LayeredModule(source.count, source.spec.dim, learned, self.normalize == "train", top)
+    def module(self, source: Source, learned: bool, top: int | None = None, views: int = 1) -> LayeredModule:
+        """Return the sum over the layers of a feature, or over the ``top`` of them, for one view or several."""
+        return LayeredModule(source.count, source.spec.dim, learned, self.normalize == "train", top, views)
+
+
+def by_stream_and_target(learned: Mapping[str, LayerWeights]) -> dict[tuple[str, str], list[float]]:
+    """Return the weights of the layers of each stream, and of each target, which is empty where all have the same."""
+    each = {stream: of if isinstance(of, dict) else {"": of} for stream, of in learned.items()}
+    return {(stream, target): weights for stream, of in each.items() for target, weights in of.items()}
 
 
 def check_speakers(source: Source, normalize: Normalize) -> None:
@@ -132,9 +143,12 @@ def by_frame(kept: torch.Tensor, utterances: list[Frames]) -> torch.Tensor:
 class LayeredModule(FrontModule):
     """See `LayerSum`; standardised by the training part, or as the frames come."""
 
-    def __init__(self, layers: int, dim: int, learned: bool, by_training_part: bool, top: int | None = None) -> None:
+    def __init__(
+        self, layers: int, dim: int, learned: bool, by_training_part: bool, top: int | None = None, views: int = 1
+    ) -> None:
         super().__init__()
-        self.layers, self.dim, self._fits = LayerSum(layers, dim, learned, top), dim, by_training_part
+        self.layers = LayerSum(layers, dim, learned, top, views)
+        self.dim, self.views, self._fits = dim, views, by_training_part
 
     @override
     def fit(self, source: Source, names: list[str]) -> None:

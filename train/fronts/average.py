@@ -12,5 +12,5 @@ class Average(Layered):
     """The mean of the layers."""
 
     @override
-    def build(self, source: Source) -> FrontModule:
+    def build(self, source: Source, targets: int = 1) -> FrontModule:
         return self.module(source, learned=False)

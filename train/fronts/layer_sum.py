@@ -16,6 +16,9 @@ class WeightedLayers(Layered):
     top: int | None = Field(default=None, ge=1)
     """How many layers count, those with the largest weights, which are learned of all; all of them when absent."""
 
+    per_target: bool = False
+    """Whether each target has weights of its own: it is predicted from its own sum, by a model that all share."""
+
     @override
     def check(self, source: Source) -> None:
         super().check(source)
@@ -23,5 +26,6 @@ class WeightedLayers(Layered):
             raise SerError(f"{source.name} has {source.count} layers, found front.top={self.top}")
 
     @override
-    def build(self, source: Source) -> FrontModule:
-        return self.module(source, learned=True, top=self.top)
+    def build(self, source: Source, targets: int = 1) -> FrontModule:
+        views = targets if self.per_target and source.count > 1 else 1
+        return self.module(source, learned=True, top=self.top, views=views)

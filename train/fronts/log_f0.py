@@ -71,7 +71,7 @@ class LogF0(Front):
         return align_pitch(frames.values[0, :, 1] > 0, times, clock)
 
     @override
-    def build(self, source: Source) -> FrontModule:
+    def build(self, source: Source, targets: int = 1) -> FrontModule:
         return HeightAndVoicing(self.normalize == "train")
 
 

@@ -37,7 +37,7 @@ class Pooled(Front):
         return bytes_per_frame("float32", source.count, 2 * source.spec.dim)
 
     @override
-    def build(self, source: Source) -> FrontModule:
+    def build(self, source: Source, targets: int = 1) -> FrontModule:
         return PooledModule(
             source.count, 2 * source.spec.dim, learned=self.learned, by_training_part=self.normalize == "train"
         )

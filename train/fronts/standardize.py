@@ -46,7 +46,7 @@ class Standardize(Layered):
             )
 
     @override
-    def build(self, source: Source) -> FrontModule:
+    def build(self, source: Source, targets: int = 1) -> FrontModule:
         layered = self.module(source, learned=False)
         return layered if self.normalize == "none" else Bounded(layered, self.bound, self.norm)
 

@@ -19,7 +19,7 @@ Outputs = dict[str, torch.Tensor]
 def make_model(examples: Examples, config: TrainConfig, seed: int) -> Model:
     """Return a model with the initial weights that a seed gives."""
     torch.default_generator.manual_seed(seed_of(seed, WEIGHTS))
-    model = Model(config, examples.streams, {task: goal.outputs for task, goal in examples.goals.items()})
+    model = Model(config, examples.streams, examples.goals)
     return model.to(device_of(config.device))
 
 

@@ -14,10 +14,11 @@ from train.curves.heads import ChunkHead
 from train.examples.clock import pooled_hop
 from train.examples.examples import Examples
 from train.examples.hearing import Hearing
-from train.fronts import FrontModule
+from train.fronts import FrontModule, LayerWeights
 from train.numerics.sequences import Packed, Sequences, pad
 from train.poolings.chunks import ChunkPooling
 from train.reading.batch import Batch, StreamBatch
+from train.tasks import Goal
 from train.temporal.none import NoTemporal
 
 
@@ -27,17 +28,18 @@ class StreamModel(nn.Module):
     Args:
         hearing: of the stream.
         meets: whether it meets other streams on the clock of the first.
+        targets: how many the model has.
 
     Attributes:
         dim: channels of a frame.
     """
 
-    def __init__(self, hearing: Hearing, meets: bool) -> None:
+    def __init__(self, hearing: Hearing, meets: bool, targets: int) -> None:
         super().__init__()
         stream = hearing.stream
         assert stream.width is not None  # they are resolved
         assert stream.dropout is not None
-        self.front = hearing.front.build(hearing.source)
+        self.front = hearing.front.build(hearing.source, targets)
         self.dropout, self.meets = stream.dropout, meets
         self.embed = stream.embedding.build(self.front.dim, stream.width)
         self.alone = stream.embedding.each_alone
@@ -47,13 +49,16 @@ class StreamModel(nn.Module):
 
     def hear(self, batch: StreamBatch) -> Packed:
         """Return the frames as the front gives them, none of utterances that lack the stream."""
-        heard = self.front(batch.frames, self._kept(batch)) if batch.frames else self._zeros(0, self.front.dim)
+        nothing = self._zeros(0, self.front.views * self.front.dim)
+        heard = self.front(batch.frames, self._kept(batch)) if batch.frames else nothing
         lengths = torch.tensor([frames.values.shape[1] for frames in batch.frames], dtype=torch.int64)
         return Packed(heard, batch.of_all(lengths).to(heard.device))
 
-    def forward(self, batch: StreamBatch, heard: Packed | None = None) -> Sequences:
-        """Return what the fusion takes, of what is ``heard`` if that is not what the front gives."""
+    def forward(self, batch: StreamBatch, heard: Packed | None = None, view: int = 0) -> Sequences:
+        """Return what the fusion takes of a view of what is ``heard``, or of what the front gives."""
         values, lengths = self.hear(batch) if heard is None else heard
+        if self.front.views > 1:
+            values = values.unflatten(1, (self.front.views, self.front.dim))[:, view]
         if batch.there is None:
             return self._modelled(batch, values, lengths)
         if not batch.frames:
@@ -95,30 +100,33 @@ class Model(nn.Module):
     Args:
         config: the settings of its parts.
         streams: what it hears.
-        outputs: of each task.
+        goals: the tasks.
     """
 
-    def __init__(self, config: TrainConfig, streams: Mapping[str, Hearing], outputs: Mapping[str, int]) -> None:
+    def __init__(self, config: TrainConfig, streams: Mapping[str, Hearing], goals: Mapping[str, Goal]) -> None:
         super().__init__()
-        self.heard, self.tasks, self.augment = tuple(streams), tuple(outputs), config.augment
+        self.heard, self.augment = tuple(streams), config.augment
+        self.targets = {task: tuple(goal.metrics) for task, goal in goals.items()}
+        every = sum(map(len, self.targets.values()))
         self.hop = next(iter(streams.values())).source.spec.hop
         self.raw = frozenset(config.fusion.raw)
         for one in config.augment:
             one.check([name for name in streams if name not in self.raw], config.fusion)
         meets = len(streams) > 1 and not config.fusion.own_clocks
-        modules = {name: StreamModel(hearing, meets) for name, hearing in streams.items()}
+        modules = {name: StreamModel(hearing, meets, every) for name, hearing in streams.items()}
         self.streams = nn.ModuleList(modules.values())
+        self.views = max(module.front.views for module in modules.values())
         fusion = config.fusion.on_clocks({name: hearing.own_hop for name, hearing in streams.items()})
         self.fusion = fusion.build({name: module.dim for name, module in modules.items()})
         self.temporal = config.temporal.build(self.fusion.dim)
         self.pooling = config.pooling.on_clock(pooled_hop(streams, config)).build(self.temporal.dim)
         hearing = {name for name, task in config.tasks.items() if task.by_chunk}
         self.by_chunk = isinstance(self.pooling, ChunkPooling) and bool(hearing)
-        heads = {name: config.head.build(self.pooling.dim, count) for name, count in outputs.items()}
+        heads = {name: config.head.build(self.pooling.dim, goal.outputs) for name, goal in goals.items()}
         self.heads = nn.ModuleList(
             ChunkHead(head, name in hearing) if self.by_chunk else head for name, head in heads.items()
         )
-        learned = len(outputs) if config.weights == "learned" else 0
+        learned = len(goals) if config.weights == "learned" else 0
         self.log_variances = nn.Parameter(torch.zeros(learned), requires_grad=learned > 0)
 
     def fit(self, examples: Examples, names: list[str]) -> None:
@@ -136,7 +144,10 @@ class Model(nn.Module):
         return self.decide(self.vectors(batch))
 
     def vectors(self, batch: Batch) -> torch.Tensor:
-        """Return what the heads take, (batch, dim); where a task hears chunks (batch, chunks, dim + 1)."""
+        """Return what the heads take, (batch, dim); where a task hears chunks (batch, chunks, dim + 1).
+
+        Where each target has a view of its own, that of each: (targets, batch, dim), or with chunks likewise.
+        """
         return self.encode(self.hear(batch))
 
     def hear(self, batch: Batch) -> Heard:
@@ -153,7 +164,12 @@ class Model(nn.Module):
 
     def encode(self, heard: Heard) -> torch.Tensor:
         """Return what the heads take of what is heard, as `vectors` does."""
-        streams = {name: stream(heard.batch.streams[name], heard.streams.get(name)) for name, stream in self._streams()}
+        found = [self._encoded(heard, view) for view in range(self.views)]
+        return found[0] if self.views == 1 else torch.stack(found)
+
+    def _encoded(self, heard: Heard, view: int) -> torch.Tensor:
+        of = heard.batch.streams
+        streams = {name: stream(of[name], heard.streams.get(name), view) for name, stream in self._streams()}
         frames, mask = self.temporal(*self.fusion(streams))
         if self.by_chunk and isinstance(self.pooling, ChunkPooling):
             return self.pooling.by_chunk(frames, mask)
@@ -166,14 +182,24 @@ class Model(nn.Module):
             yield share
         self.fusion.absent = frozenset()
 
-    def decide(self, vector: torch.Tensor) -> dict[str, torch.Tensor]:
+    def decide(self, vectors: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return the outputs of each task, (batch, outputs)."""
-        return {task: head(vector) for task, head in zip(self.tasks, self.heads, strict=True)}
+        heads = dict(zip(self.targets, self.heads, strict=True))
+        if self.views == 1:
+            return {task: head(vectors) for task, head in heads.items()}
+        views = iter(vectors)
+        return {task: _each_of_its_own([head(next(views)) for _ in self.targets[task]]) for task, head in heads.items()}
 
-    def layer_weights(self) -> dict[str, list[float]]:
-        """Return the weights of the layers of each stream that learns them."""
-        weights = {name: front.layer_weights() for name, front in self._fronts()}
-        return {name: found.tolist() for name, found in weights.items() if found is not None}
+    def layer_weights(self) -> dict[str, LayerWeights]:
+        """Return the weights of the layers of each stream that learns them, where each target has its own by target."""
+        targets = [target for of_task in self.targets.values() for target in of_task]
+        found: dict[str, LayerWeights] = {}
+        for name, front in self._fronts():
+            weights = front.layer_weights()
+            if weights is not None:
+                listed = weights.tolist()
+                found[name] = listed if front.views == 1 else dict(zip(targets, listed, strict=True))
+        return found
 
     def _fronts(self) -> Iterator[tuple[str, FrontModule]]:
         yield from ((name, stream.front) for name, stream in self._streams())
@@ -182,3 +208,15 @@ class Model(nn.Module):
         for name, stream in zip(self.heard, self.streams, strict=True):
             assert isinstance(stream, StreamModel)
             yield name, stream
+
+
+def _each_of_its_own(outputs: list[torch.Tensor]) -> torch.Tensor:
+    """Return the outputs of a task, (batch, outputs), each target's from its own view, of those that every view gives.
+
+    A task of several targets has one output of each, and with chunks one of each in every place.
+    """
+    if len(outputs) == 1:
+        return outputs[0]
+    count = len(outputs)
+    own = [one.unflatten(1, (-1, count))[..., target] for target, one in enumerate(outputs)]
+    return torch.stack(own, dim=-1).flatten(1)

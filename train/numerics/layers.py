@@ -18,16 +18,17 @@ SMALLEST_SD = 1e-3  # a channel that is all but constant must not be blown up
 
 
 class LayerSum(nn.Module):
-    """Stored frames of some utterances -> (frames of all, dim): layers normalised, and summed with weights.
+    """Stored frames of some utterances -> (frames of all, sums x dim): layers normalised, and summed with weights.
 
     Args:
         layers: that are summed.
         dim: channels of each.
         learned: whether the weights are learned, as a softmax; otherwise they are equal.
         top: how many of the layers count, those with the largest weights; all when absent.
+        sums: how many there are, each with weights of its own, side by side.
     """
 
-    def __init__(self, layers: int, dim: int, learned: bool, top: int | None = None) -> None:
+    def __init__(self, layers: int, dim: int, learned: bool, top: int | None = None, sums: int = 1) -> None:
         super().__init__()
         self.top = top
         self.mean: torch.Tensor
@@ -35,7 +36,8 @@ class LayerSum(nn.Module):
         self.register_buffer("mean", torch.zeros(layers, dim))
         self.register_buffer("sd", torch.ones(layers, dim))
         self.dim = dim
-        self.logits = nn.Parameter(torch.zeros(layers), requires_grad=learned and layers > 1)
+        shape = (layers,) if sums == 1 else (sums, layers)
+        self.logits = nn.Parameter(torch.zeros(shape), requires_grad=learned and layers > 1)
 
     def normalise_by(self, mean: Floats, sd: Floats) -> None:
         """Set what is subtracted from each layer and channel, and what divides it, both (layers, dim)."""
@@ -43,21 +45,22 @@ class LayerSum(nn.Module):
         self.sd.copy_(torch.from_numpy(sd).clamp(min=SMALLEST_SD))
 
     def weights(self) -> torch.Tensor:
-        """Return the weight of each layer, (layers,); they sum to one.
+        """Return the weight of each layer, (layers,) or (sums, layers); they sum to one.
 
         Of those that do not count it is zero, but its gradient is that of the softmax over all, so that they may come
         back. Layers with the weight of the last that counts do count, as all do in the beginning.
         """
-        soft = self.logits.softmax(dim=0)
+        soft = self.logits.softmax(dim=-1)
         if self.top is None:
             return soft
-        counting = soft * (soft >= soft.topk(self.top).values[-1])
-        return (counting / counting.sum()).detach() + (soft - soft.detach())
+        counting = soft * (soft >= soft.topk(self.top).values[..., -1:])
+        return (counting / counting.sum(dim=-1, keepdim=True)).detach() + (soft - soft.detach())
 
     def forward(self, utterances: list[Frames], kept: torch.Tensor | None = None) -> torch.Tensor:
         """Return the sums; ``kept`` (utterances, dim), all ones when absent, multiplies all frames of an utterance."""
         mix = _MixStored if self.mean.device.type == "cpu" else _MixOnDevice
-        return mix.apply(self.weights(), utterances, self.mean, self.sd, kept)
+        sums = [mix.apply(one, utterances, self.mean, self.sd, kept) for one in torch.atleast_2d(self.weights())]
+        return sums[0] if len(sums) == 1 else torch.cat(sums, dim=1)
 
     def of_vectors(self, vectors: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
         """Return the same, (utterances, dim), of utterances that have one frame each: (utterances, layers, dim)."""

@@ -10,6 +10,7 @@ import pandas as pd
 
 from train.evaluation.classes import recognised
 from train.evaluation.tested import Tested
+from train.fronts import LayerWeights, by_stream_and_target
 from train.plots.class_plots import plot_classes
 from train.plots.drawing import as_label, blank, save
 from train.tasks.regression import RegressionGoal
@@ -44,20 +45,25 @@ def plot_curves(folder: Path, histories: list[list[dict[str, float]]], best_epoc
         save(figure, folder, key)
 
 
-def plot_layer_weights(folder: Path, learned: list[dict[str, list[float]]]) -> None:
-    """Write ``layer_weights``: a panel per stream, mean and deviation over folds and members, each model as a dot."""
-    streams = list(learned[0])
-    if not streams:
+def plot_layer_weights(folder: Path, learned: list[dict[str, LayerWeights]]) -> None:
+    """Write ``layer_weights``: mean and deviation over folds and members, each model as a dot.
+
+    There is a panel for each stream, or for each of its targets where these have weights of their own.
+    """
+    models = [by_stream_and_target(one) for one in learned]
+    panels = models[0]
+    if not panels:
         return
-    count = max(len(learned[0][stream]) for stream in streams)
-    figure = blank(max(3.5, 0.3 * count + 1.5), 3.2 * len(streams))
-    for axes, stream in zip(figure.subplots(len(streams), squeeze=False)[:, 0], streams, strict=True):
-        weights = np.array([of[stream] for of in learned])
+    count = max(map(len, panels.values()))
+    figure = blank(max(3.5, 0.3 * count + 1.5), 3.2 * len(panels))
+    for axes, (stream, target) in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):
+        weights = np.array([model[stream, target] for model in models])
         layers = np.arange(weights.shape[1])
         axes.bar(layers, weights.mean(axis=0), yerr=weights.std(axis=0), color="tab:blue", alpha=0.6, capsize=2)
         axes.plot(np.tile(layers, len(weights)), weights.ravel(), ".", color="black", markersize=3)
         axes.axhline(1 / len(layers), color="grey", linewidth=0.8, linestyle=":")
-        axes.set(xlabel=f"layer of {as_label(stream)} (0: input of the transformer)", ylabel="softmax weight")
+        heard = as_label(f"{stream}, for {target}" if target else stream)
+        axes.set(xlabel=f"layer of {heard} (0: input of the transformer)", ylabel="softmax weight")
         axes.set_xticks(layers[:: 1 + len(layers) // 26])
     save(figure, folder, "layer_weights")
 

@@ -78,7 +78,8 @@ def attention_weights(folder: RunFolder, examples: Examples, name: str) -> Float
 
 
 def _weights(model: Model, examples: Examples, name: str) -> Floats:
+    """Return the weights; where each target has a view of its own, their mean over the targets."""
     found: list[Any] = []
     model.pooling.register_forward_hook(lambda pooling, given, _: found.append(pooling.weights(*given)))
     predict_alone(model, examples, [name])
-    return np.asarray(found[0][0].double().cpu().numpy())
+    return np.asarray(torch.stack([weights[0] for weights in found]).double().mean(dim=0).cpu().numpy())

@@ -108,13 +108,14 @@ def _probe(findings: Findings) -> Iterator[Titled]:
 def _weights(findings: Findings) -> Iterator[Titled]:
     table = findings.layer_weights
     names = {one.number: method.name for method in findings.methods_done for one in method.variants}
-    for stream, rows in table.groupby("stream") if len(table) else ():
+    for (stream, target), rows in table.groupby(["stream", "target"]):
         rows = rows.assign(method=rows["variant"].map(names))
         means = rows.pivot_table(index=["method", "fold"], columns="layer", values="weight", sort=False)
         order = [name for name in findings.methods["method"] if name in set(rows["method"])][:MOST]
         means = means.loc[order]
         labels = [f"{method}, fold {fold}" for method, fold in means.index]
-        title = f"What weights the layers of {stream} have learned, mean over seeds and members"
+        of = f"{stream} for {target}" if target else stream
+        title = f"What weights the layers of {of} have learned, mean over seeds and members"
         yield title, _heat_map(means.to_numpy(), [*map(str, means.columns)], labels, "layer", "Blues")
 
 

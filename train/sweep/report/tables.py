@@ -14,6 +14,7 @@ import pandas as pd
 from featurestore.shared.errors import SerError
 from train.comparison.compare import Comparison
 from train.comparison.systems import MEAN
+from train.fronts import by_stream_and_target
 from train.sweep.config import Factor, Variant
 from train.sweep.effects import Effect, effects_of
 from train.sweep.folder import SweepFolder
@@ -174,15 +175,16 @@ class Findings:
 
     @cached_property
     def layer_weights(self) -> pd.DataFrame:
-        """A row for each weight of a layer that a model has learned."""
+        """A row for each weight of a layer that a model has learned; of no target where all have the same."""
         rows = [
-            {"variant": number, "fold": one["fold"], "member": one["member"], "stream": stream, "layer": n, "weight": w}
+            (number, one["fold"], one["member"], stream, target, layer, weight)
             for number, results in self.results.items()
             for one in results["models"]
-            for stream, weights in (one["layer_weights"] or {}).items()
-            for n, w in zip(self._layer_numbers(number, stream, len(weights)), weights, strict=True)
+            for (stream, target), weights in by_stream_and_target(one["layer_weights"] or {}).items()
+            for layer, weight in zip(self._layer_numbers(number, stream, len(weights)), weights, strict=True)
         ]
-        return pd.DataFrame(rows)
+        columns = ["variant", "fold", "member", "stream", "target", "layer", "weight"]
+        return pd.DataFrame(rows, columns=columns)
 
     def _layer_numbers(self, number: int, stream: str, count: int) -> list[int]:
         run = self.folder.run(self.folder.variant(number))
