@@ -102,12 +102,33 @@ def test_the_layers_that_count_are_those_of_each_target(store):
 def test_half_of_the_channels_are_left_out_of_all_views_alike(store):
     model, examples = made(store, PER_TARGET, "fusion=none", "targets=[V,A]")
     stream = model.train().streams[0]
-    values, lengths = stream.hear(examples.batch(np.arange(4)).streams["speech"])
-    views = values.unflatten(1, (2, -1))
+    values, lengths, count = stream.hear(examples.batch(np.arange(4)).streams["speech"])
+    views = values.unflatten(1, (count, -1))
     assert torch.equal(views[:, 0], views[:, 1])  # in the beginning they have the same weights
     assert ((views == 0).all(dim=0).all(dim=0) | (views != 0).any(dim=0).any(dim=0)).all()
     assert 0.2 < float((values == 0).float().mean()) < 0.8
     assert len(values) == int(lengths.sum())
+
+
+def test_bands_of_channels_are_masked_in_all_views_alike(store):
+    specaugment = "augment={name: specaugment, bands: 1, channels: 100, times: 0}"
+    model, examples = made(store, PER_TARGET, "fusion=none", "targets=[V,A]", "streams.speech.dropout=0", specaugment)
+    with torch.no_grad():
+        model.streams[0].front.layers.logits.copy_(LOGITS[:2])
+    heard = model.train().hear(examples.batch(np.arange(4))).streams["speech"]
+    masked = heard.values.unflatten(1, (2, -1)) == 0
+    assert torch.equal(masked[:, 0], masked[:, 1])
+    widths = [int(one.sum()) for one in masked[heard.begins(), 0]]
+    assert 0 < max(widths) <= masked.shape[2] // 2
+
+
+def test_batch_norm_hears_all_views_together(store):
+    """So that what it does in training is what it does when it predicts."""
+    chosen = ["fusion=none", "targets=[V,A]", "streams.speech.dropout=0", "temporal={name: tcn, dropout: 0}"]
+    model, examples = made(store, PER_TARGET, *chosen)
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm1d)]
+    model.train().vectors(examples.batch(np.arange(8)))
+    assert [int(norm.num_batches_tracked) for norm in norms] == [1] * len(norms) != []
 
 
 def test_a_run_of_it_is_written_and_shown(store, tmp_path):

@@ -93,7 +93,7 @@ class OfFrames(Augmentation):
     @override
     def change(self, heard: Heard) -> Heard:
         changed: Mapping[str, Packed] = {
-            name: Packed(self.changed(packed), packed.lengths)
+            name: packed._replace(values=self.changed(packed))
             for name, packed in heard.streams.items()
             if self.streams is None or name in self.streams
         }

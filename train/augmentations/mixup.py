@@ -31,7 +31,7 @@ class Mixup(Augmentation):
         share = float(torch.distributions.Beta(self.alpha, self.alpha).sample())
         partners = torch.randperm(len(heard.batch.rows))
         streams = {
-            name: Packed(share * one.values + (1 - share) * of_partners(one, partners), one.lengths)
+            name: one._replace(values=share * one.values + (1 - share) * of_partners(one, partners))
             for name, one in heard.streams.items()
         }
         return replace(heard, streams=streams, mix=Mix(partners, share))

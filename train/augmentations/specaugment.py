@@ -29,12 +29,13 @@ class SpecAugment(OfFrames):
     @override
     def changed(self, packed: Packed) -> torch.Tensor:
         values, owners, places = packed.values, packed.owners(), packed.places()
-        channel = torch.arange(values.shape[1], device=values.device)
+        channels = values.shape[1] // packed.views
+        channel = torch.arange(channels, device=values.device).repeat(packed.views)
         for _ in range(self.times):
             begin, end = _drawn(packed.lengths, self.frames)
             values = values * ((places < begin[owners]) | (places >= end[owners]))[:, None]
         for _ in range(self.bands):
-            begin, end = _drawn(torch.full_like(packed.lengths, values.shape[1]), self.channels)
+            begin, end = _drawn(torch.full_like(packed.lengths, channels), self.channels)
             heard = (channel < begin[:, None]) | (channel >= end[:, None])
             values = values * heard[owners]
         return values

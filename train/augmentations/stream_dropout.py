@@ -12,7 +12,6 @@ from typing_extensions import override
 from featurestore.shared.errors import SerError
 from train.augmentations import Augmentation, Heard
 from train.fusions import Fusion
-from train.numerics.sequences import Packed
 
 
 class StreamDropout(Augmentation):
@@ -40,7 +39,7 @@ class StreamDropout(Augmentation):
         kept = torch.randint(shape[0], (shape[1],), device=first.values.device)
         there[kept, torch.arange(shape[1])] |= ~there.any(dim=0)
         streams = {
-            name: Packed(packed.values * one[packed.owners()][:, None], packed.lengths)
+            name: packed._replace(values=packed.values * one[packed.owners()][:, None])
             for one, (name, packed) in zip(there, heard.streams.items(), strict=True)
         }
         return replace(heard, streams=streams)

@@ -47,6 +47,7 @@ def missing_grid(*paths: Path) -> pd.DataFrame:
     """Return what runs reach on their test parts when some of a stream is missing.
 
     Which utterances lack it, and which parts, follows from their names: what is missing at a rate is so at higher ones.
+    Where each target has weights of the layers of its own, other parts are missing for each.
 
     Args:
         paths: of runs with fusion=multiscale and several streams, on the same test parts.

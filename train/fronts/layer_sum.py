@@ -17,7 +17,8 @@ class WeightedLayers(Layered):
     """How many layers count, those with the largest weights, which are learned of all; all of them when absent."""
 
     per_target: bool = False
-    """Whether each target has weights of its own: it is predicted from its own sum, by a model that all share."""
+    """Whether each target has weights of its own: it is predicted from its own sum, by a model that all share, which
+    takes as many times as long."""
 
     @override
     def check(self, source: Source) -> None:

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from train.augmentations import Heard
 from train.config import TrainConfig
-from train.curves.heads import ChunkHead
+from train.curves.heads import ChunkHead, by_place
 from train.examples.clock import pooled_hop
 from train.examples.examples import Examples
 from train.examples.hearing import Hearing
@@ -52,13 +52,17 @@ class StreamModel(nn.Module):
         nothing = self._zeros(0, self.front.views * self.front.dim)
         heard = self.front(batch.frames, self._kept(batch)) if batch.frames else nothing
         lengths = torch.tensor([frames.values.shape[1] for frames in batch.frames], dtype=torch.int64)
-        return Packed(heard, batch.of_all(lengths).to(heard.device))
+        return Packed(heard, batch.of_all(lengths).to(heard.device), self.front.views)
 
-    def forward(self, batch: StreamBatch, heard: Packed | None = None, view: int = 0) -> Sequences:
-        """Return what the fusion takes of a view of what is ``heard``, or of what the front gives."""
-        values, lengths = self.hear(batch) if heard is None else heard
-        if self.front.views > 1:
-            values = values.unflatten(1, (self.front.views, self.front.dim))[:, view]
+    def forward(self, batch: StreamBatch, heard: Packed | None = None) -> Sequences:
+        """Return what the fusion takes, of what is ``heard`` if that is not what the front gives.
+
+        Several views are as many utterances, see `Packed.one_after_another`.
+        """
+        heard = self.hear(batch) if heard is None else heard
+        if heard.views > 1:
+            batch, heard = batch.repeated(heard.views), heard.one_after_another()
+        values, lengths = heard.values, heard.lengths
         if batch.there is None:
             return self._modelled(batch, values, lengths)
         if not batch.frames:
@@ -146,7 +150,7 @@ class Model(nn.Module):
     def vectors(self, batch: Batch) -> torch.Tensor:
         """Return what the heads take, (batch, dim); where a task hears chunks (batch, chunks, dim + 1).
 
-        Where each target has a view of its own, that of each: (targets, batch, dim), or with chunks likewise.
+        Where each target has a view of its own, there are as many batches, one after another.
         """
         return self.encode(self.hear(batch))
 
@@ -164,12 +168,10 @@ class Model(nn.Module):
 
     def encode(self, heard: Heard) -> torch.Tensor:
         """Return what the heads take of what is heard, as `vectors` does."""
-        found = [self._encoded(heard, view) for view in range(self.views)]
-        return found[0] if self.views == 1 else torch.stack(found)
-
-    def _encoded(self, heard: Heard, view: int) -> torch.Tensor:
-        of = heard.batch.streams
-        streams = {name: stream(of[name], heard.streams.get(name), view) for name, stream in self._streams()}
+        streams = {}
+        for name, stream in self._streams():
+            found = stream(heard.batch.streams[name], heard.streams.get(name))
+            streams[name] = found.repeated(self.views // stream.front.views)
         frames, mask = self.temporal(*self.fusion(streams))
         if self.by_chunk and isinstance(self.pooling, ChunkPooling):
             return self.pooling.by_chunk(frames, mask)
@@ -187,7 +189,7 @@ class Model(nn.Module):
         heads = dict(zip(self.targets, self.heads, strict=True))
         if self.views == 1:
             return {task: head(vectors) for task, head in heads.items()}
-        views = iter(vectors)
+        views = iter(vectors.chunk(self.views))
         return {task: _each_of_its_own([head(next(views)) for _ in self.targets[task]]) for task, head in heads.items()}
 
     def layer_weights(self) -> dict[str, LayerWeights]:
@@ -218,5 +220,5 @@ def _each_of_its_own(outputs: list[torch.Tensor]) -> torch.Tensor:
     if len(outputs) == 1:
         return outputs[0]
     count = len(outputs)
-    own = [one.unflatten(1, (-1, count))[..., target] for target, one in enumerate(outputs)]
+    own = [by_place(one, count)[..., target] for target, one in enumerate(outputs)]
     return torch.stack(own, dim=-1).flatten(1)

@@ -1,7 +1,7 @@
 """Weighted sums over layers straight from the stored bytes, and their gradients; one thread, compiled by numba.
 
 A stored value is ``q * scale + offset``, so a weighted sum over layers is linear in the stored ``q``: no array of
-all layers in float32 is ever made, and each byte is read once forward and once backward.
+all layers in float32 is ever made, and for a sum each byte is read once forward and once backward.
 """
 
 from __future__ import annotations

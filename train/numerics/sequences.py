@@ -18,17 +18,28 @@ class Sequences(NamedTuple):
     values: torch.Tensor
     mask: torch.Tensor
 
+    def repeated(self, times: int) -> Sequences:
+        """Return them so many times, all utterances after all, (times x batch, time, dim)."""
+        return self if times == 1 else Sequences(self.values.repeat(times, 1, 1), self.mask.repeat(times, 1))
+
 
 class Packed(NamedTuple):
     """The frames of some utterances, one utterance after another.
 
     Attributes:
-        values: (frames, dim).
+        values: (frames, views x dim).
         lengths: frames of each utterance, (batch,).
+        views: how often the channels are there, side by side.
     """
 
     values: torch.Tensor
     lengths: torch.Tensor
+    views: int = 1
+
+    def one_after_another(self) -> Packed:
+        """Return the views as utterances, all utterances of a view after all of another: (views x frames, dim)."""
+        values = self.values.unflatten(1, (self.views, -1)).transpose(0, 1).flatten(0, 1)
+        return Packed(values, self.lengths.repeat(self.views))
 
     def owners(self) -> torch.Tensor:
         """Return of which utterance each frame is, (frames,)."""

@@ -73,6 +73,12 @@ class StreamBatch:
             aligned.append(Alignment(frame - first, other - first, weight, covered))
         return StreamBatch(frames, lengths, aligned)
 
+    def repeated(self, times: int) -> StreamBatch:
+        """Return the utterances so many times, all after all."""
+        alignment = None if self.alignment is None else self.alignment * times
+        there = None if self.there is None else self.there.repeat(times)
+        return StreamBatch(self.frames * times, self.lengths * times, alignment, there)
+
     def _placed(self, begins: Ints) -> list[tuple[Alignment, int]]:
         return list(zip(self.alignment or [], begins.tolist(), strict=True))
 

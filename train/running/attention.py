@@ -82,4 +82,4 @@ def _weights(model: Model, examples: Examples, name: str) -> Floats:
     found: list[Any] = []
     model.pooling.register_forward_hook(lambda pooling, given, _: found.append(pooling.weights(*given)))
     predict_alone(model, examples, [name])
-    return np.asarray(torch.stack([weights[0] for weights in found]).double().mean(dim=0).cpu().numpy())
+    return np.asarray(found[0].double().mean(dim=0).cpu().numpy())

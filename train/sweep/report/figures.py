@@ -108,7 +108,7 @@ def _probe(findings: Findings) -> Iterator[Titled]:
 def _weights(findings: Findings) -> Iterator[Titled]:
     table = findings.layer_weights
     names = {one.number: method.name for method in findings.methods_done for one in method.variants}
-    for (stream, target), rows in table.groupby(["stream", "target"]):
+    for (stream, target), rows in table.groupby(["stream", "target"], sort=False):
         rows = rows.assign(method=rows["variant"].map(names))
         means = rows.pivot_table(index=["method", "fold"], columns="layer", values="weight", sort=False)
         order = [name for name in findings.methods["method"] if name in set(rows["method"])][:MOST]
