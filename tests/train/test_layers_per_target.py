@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+import featurestore
 from featurestore.shared.config import load
+from tests.train.test_streams import add_feature
 from train.config import TrainConfig
 from train.examples.examples import load_examples
-from train.models.inference import make_model
+from train.models.inference import make_model, predict
 from train.running.run import run
 from train.sweep.config import SweepConfig
 from train.sweep.folder import SweepFolder
@@ -65,6 +67,22 @@ def test_each_target_is_what_a_model_with_its_weights_alone_predicts(rated_store
             assert torch.allclose(found[task][:, own], expected[:, own], atol=1e-6)
             view += 1
     assert view == len(logits)
+
+
+def test_utterances_that_lack_the_stream_have_no_part_in_it(copied):
+    lacking = [featurestore.open(copied).names()[row] for row in (3, 8)]
+    rng = np.random.default_rng(0)
+    for name, failing in (("deep", lacking), ("energy", [])):
+        value = lambda _, times: rng.normal(size=(len(times), 2))  # noqa: E731
+        add_feature(copied, name, 0.02, failing=failing, value=value, layers=3 if name == "deep" else 1)
+    chosen = ["streams={speech: {feature: deep}, energy: {}}", "fusion={name: multiscale, channels: 8, heads: 2}"]
+    model, examples = made(featurestore.open(copied), *chosen, PER_TARGET, "targets=[V,A]")
+    rows = examples.rows([*lacking, *examples.names[4:7]])
+    together = predict(model, examples, [rows])["regression"]
+    alone = torch.cat([predict(model, examples, [row[None]])["regression"] for row in rows])
+    assert together.shape == (5, 2)
+    assert torch.allclose(together, alone, atol=1e-5)
+    model.train()(examples.batch(rows[:2]))["regression"].sum().backward()  # none of the batch has it
 
 
 def test_one_target_or_one_layer_is_the_plain_sum(store):
