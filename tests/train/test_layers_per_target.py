@@ -72,9 +72,12 @@ def test_each_target_is_what_a_model_with_its_weights_alone_predicts(rated_store
 def test_utterances_that_lack_the_stream_have_no_part_in_it(copied):
     lacking = [featurestore.open(copied).names()[row] for row in (3, 8)]
     rng = np.random.default_rng(0)
+
+    def drawn(_, times):
+        return rng.normal(size=(len(times), 2))
+
     for name, failing in (("deep", lacking), ("energy", [])):
-        value = lambda _, times: rng.normal(size=(len(times), 2))  # noqa: E731
-        add_feature(copied, name, 0.02, failing=failing, value=value, layers=3 if name == "deep" else 1)
+        add_feature(copied, name, 0.02, failing=failing, value=drawn, layers=3 if name == "deep" else 1)
     chosen = ["streams={speech: {feature: deep}, energy: {}}", "fusion={name: multiscale, channels: 8, heads: 2}"]
     model, examples = made(featurestore.open(copied), *chosen, PER_TARGET, "targets=[V,A]")
     rows = examples.rows([*lacking, *examples.names[4:7]])

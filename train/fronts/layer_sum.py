@@ -15,10 +15,9 @@ class WeightedLayers(Layered):
 
     top: int | None = Field(default=None, ge=1)
     """How many layers count, those with the largest weights, which are learned of all; all of them when absent."""
-
     per_target: bool = False
-    """Whether each target has weights of its own: it is predicted from its own sum, by a model that all share, which
-    takes as many times as long."""
+    """Whether each target has weights of its own: it is predicted from its own sum, by a model that all targets share.
+    Three targets take about three times as long to train."""
 
     @override
     def check(self, source: Source) -> None:
