@@ -116,8 +116,8 @@ def test_masked_batch_norm_is_that_of_the_frames_that_are_there(mask):
     assert torch.equal(masked.running_var, plain.running_var)
     whole = torch.ones_like(mask)
     assert torch.allclose(masked(values, whole).flatten(0, 1), plain(values.flatten(0, 1)), atol=1e-6)
-    images = torch.stack([values] * 2, dim=-1)
-    assert torch.allclose(MaskedBatchNorm(DIM)(images, mask)[mask][..., 0], expected, atol=1e-4)
+    images = torch.stack([values] * 2, dim=-2)
+    assert torch.allclose(MaskedBatchNorm(DIM)(images, mask)[mask][..., 0, :], expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("bands", [(), (3,)])
@@ -125,7 +125,7 @@ def test_masked_batch_norm_is_that_of_the_frames_that_are_there(mask):
 def test_masked_batch_norm_is_the_same_where_no_frame_is_picked(training, bands, mask):
     """As on a GPU: the frames, what is learned, the running statistics, and the gradients of all of them."""
     found = []
-    values = torch.randn(*mask.shape, DIM, *bands, generator=torch.Generator().manual_seed(3)) * 3 + 2
+    values = torch.randn(*mask.shape, *bands, DIM, generator=torch.Generator().manual_seed(3)) * 3 + 2
     weights = torch.randn(values.shape, generator=torch.Generator().manual_seed(4))
     for way in (MaskedBatchNorm.forward, MaskedBatchNorm.without_picking):
         module, given = with_history(MaskedBatchNorm(DIM)).train(training), values.clone().requires_grad_()

@@ -13,7 +13,7 @@ WAVES = 10000.0
 
 
 class MaskedBatchNorm(nn.BatchNorm1d):
-    """Batch normalisation of frames (batch, time, dim) or (batch, time, dim, bands) by those of the mask alone.
+    """Batch normalisation of frames (batch, time, dim) or (batch, time, bands, dim) by those of the mask alone.
 
     torch's own takes its statistics from the padding, too, so that they depend on which utterances share a batch.
     Frames of the padding come out as zeros.
@@ -24,10 +24,10 @@ class MaskedBatchNorm(nn.BatchNorm1d):
         if frames.device.type != "cpu":
             return self.without_picking(frames, mask)
         if bool(mask.all()):
-            return super().forward(frames.flatten(0, 1)).view_as(frames)
-        there = super().forward(frames[mask])
+            return super().forward(frames.flatten(0, -2)).view_as(frames)
+        there = frames[mask]
         found = there.new_zeros(frames.shape)
-        found[mask] = there
+        found[mask] = super().forward(there.flatten(0, -2)).view_as(there)
         return found
 
     def without_picking(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -36,22 +36,20 @@ class MaskedBatchNorm(nn.BatchNorm1d):
         Picking frames on a GPU makes the CPU wait, since only the GPU knows how many there are. On a CPU picking takes
         half the time.
         """
-        bands = [1] * (frames.dim() - 3)
-        there = mask.view(*mask.shape, 1, *bands)
+        there = mask.view(*mask.shape, *[1] * (frames.dim() - 2))
         frames = frames.masked_fill(~there, 0)
         mean, var = running = self.get_buffer("running_mean"), self.get_buffer("running_var")
         if self.training:
-            count = mask.sum() * frames[0, 0, 0].numel()
-            over = [dim for dim in range(frames.dim()) if dim != 2]
+            count = mask.sum() * frames[0, 0, ..., 0].numel()
+            over = list(range(frames.dim() - 1))
             mean = frames.sum(over, dtype=mean.dtype) / count
-            var = ((frames - mean.view(-1, *bands)) * there).square().sum(over, dtype=mean.dtype) / count
+            var = ((frames - mean) * there).square().sum(over, dtype=mean.dtype) / count
             assert self.momentum is not None
             for kept, now in zip(running, (mean, var * count / (count - 1).clamp(min=1)), strict=True):
                 kept.lerp_(now.detach(), self.momentum)
             self.get_buffer("num_batches_tracked").add_(1)
         scale = self.weight * (var + self.eps).rsqrt()
-        shift = self.bias - mean * scale
-        return (frames * scale.view(-1, *bands) + shift.view(-1, *bands)) * there
+        return (frames * scale + (self.bias - mean * scale)) * there
 
 
 def backwards(frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
