@@ -116,6 +116,9 @@ class TrainConfig(Config):
     """The address of a dask scheduler whose workers see the same files, instead of processes of this machine."""
     device: str | None = None
     """``cpu``, ``cuda`` …; the first GPU where there is one when absent."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """In which streams, fusion and temporal models multiply, in training and in predicting; weights, pooling, heads and
+    losses are in float32. bfloat16 is faster on GPUs and on CPUs that have it, and many times slower on others."""
     attention_of: tuple[str, ...] = ()
     """The names of tested utterances whose weights over time are plotted, with pooling=attention."""
     curves_of: tuple[str, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn
@@ -113,6 +114,7 @@ class Model(nn.Module):
         self.targets = {task: tuple(goal.metrics) for task, goal in goals.items()}
         every = sum(map(len, self.targets.values()))
         self.hop = next(iter(streams.values())).source.spec.hop
+        self.precision = config.precision
         self.raw = frozenset(config.fusion.raw)
         for one in config.augment:
             one.check([name for name in streams if name not in self.raw], config.fusion)
@@ -169,10 +171,12 @@ class Model(nn.Module):
     def encode(self, heard: Heard) -> torch.Tensor:
         """Return what the heads take of what is heard, as `vectors` does."""
         streams = {}
-        for name, stream in self._streams():
-            found = stream(heard.batch.streams[name], heard.streams.get(name))
-            streams[name] = found.repeated(self.views // stream.front.views)
-        frames, mask = self.temporal(*self.fusion(streams))
+        with self._precision():
+            for name, stream in self._streams():
+                found = stream(heard.batch.streams[name], heard.streams.get(name))
+                streams[name] = found.repeated(self.views // stream.front.views)
+            frames, mask = self.temporal(*self.fusion(streams))
+        frames = frames.to(self.log_variances.dtype)
         if self.by_chunk and isinstance(self.pooling, ChunkPooling):
             return self.pooling.by_chunk(frames, mask)
         return self.pooling(frames, mask)
@@ -202,6 +206,12 @@ class Model(nn.Module):
                 listed = weights.tolist()
                 found[name] = listed if front.views == 1 else dict(zip(targets, listed, strict=True))
         return found
+
+    def _precision(self) -> AbstractContextManager[object]:
+        """Return the context in which products are in the precision of the config."""
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.log_variances.device.type, torch.bfloat16)
 
     def _fronts(self) -> Iterator[tuple[str, FrontModule]]:
         yield from ((name, stream.front) for name, stream in self._streams())

@@ -54,7 +54,7 @@ class StreamBatch:
         covered = torch.from_numpy(np.concatenate([one.covered for one in self.alignment])).to(packed.device)
         found = packed[frame.to(packed.device)]
         if bool(weight.any()):
-            found = torch.lerp(found, packed[other.to(packed.device)], weight[:, None])
+            found = torch.lerp(found, packed[other.to(packed.device)], weight[:, None].to(packed.dtype))
         return found * covered[:, None]
 
     def cut(self, spans: Sequence[Span]) -> StreamBatch:

@@ -1,0 +1,62 @@
+"""Models that multiply in bfloat16: nearly the same predictions, float32 wherever they leave the products."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from featurestore.shared.config import load
+from tests.train.test_layers_per_target import PER_TARGET, made
+from train.config import TrainConfig
+from train.models.inference import predict
+from train.running.opened import Run
+from train.running.run import run
+
+BFLOAT16 = "precision=bfloat16"
+CHAIN = "streams.pitch.temporal={name: chain, steps: [{name: mel_cnn, channels: [4]}, {name: conformer, width: 8}]}"
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["fusion=none", "pooling=statistics"],
+        ["fusion=none", "streams.speech.temporal=bilstm", "pooling=attentive_statistics"],
+        ["fusion=none", "temporal=tcn", "pooling=lstm", PER_TARGET],
+        ["fusion=none", "pooling={name: chunks, attention: self}", "tasks.curves={name: sequence, targets: [V,A]}"],
+        ["fusion=attention", "streams.pitch.embedding=cnn"],
+        ["fusion=cross_attention", "pooling=pyramid"],
+        ["fusion=concat", CHAIN, "temporal=transformer"],
+        ["fusion={name: multiscale, channels: 8, heads: 2}", "targets=[V,emotion]"],
+    ],
+)
+def test_products_in_bfloat16_give_nearly_the_same(store, overrides):
+    precise, examples = made(store, *overrides)
+    rough, _ = made(store, BFLOAT16, *overrides)
+    rough.load_state_dict(precise.state_dict())
+    rows = [np.array([4, 7, 50])]
+    expected, found = (predict(model, examples, rows) for model in (precise, rough))
+    for task, outputs in rough(examples.batch(rows[0])).items():
+        assert outputs.dtype == torch.float32
+        assert not torch.equal(found[task], expected[task])
+        error = (found[task] - expected[task]).norm() / expected[task].norm()
+        assert error < 0.03, error
+        outputs.square().sum().backward(retain_graph=True)
+    learned = [one for one in rough.parameters() if one.grad is not None]
+    assert len(learned) > 2
+    assert all(one.grad.dtype == torch.float32 and one.grad.isfinite().all() for one in learned)
+
+
+def test_a_run_in_bfloat16_is_the_same_again_and_predicts_as_it_was_tested(store, tmp_path):
+    def trained(name, *overrides):
+        quick = ["optim.epochs=2", "folds=[0]", "plots=false", "baseline=false", "workers=1"]
+        config = load(TrainConfig, [], [*quick, f"runs={tmp_path / name}", *overrides])
+        return run(store, config, lambda _: None)[0]
+
+    first, again, precise = trained("first", BFLOAT16), trained("again", BFLOAT16), trained("precise")
+    tested = (first / "predictions.csv").read_bytes()
+    assert (again / "predictions.csv").read_bytes() == tested
+    assert (precise / "predictions.csv").read_bytes() != tested
+    table = pd.read_csv(first / "predictions.csv", index_col="name")
+    columns = list(table.filter(like="_model"))
+    predicted = Run.open(first).predict(store, list(table.index))
+    assert np.array_equal(predicted.loc[table.index, columns], table[columns])
