@@ -14,6 +14,7 @@ from train.examples.examples import load_examples
 from train.models.inference import make_model
 from train.numerics.masked import MaskedBatchNorm, backwards, positions
 from train.temporal import Temporal
+from train.temporal.bilstm import BiLSTM, BothDirections
 from train.temporal.chain import Chain
 from train.temporal.conformer import Conformer, ConformerBlock
 from train.temporal.mel_cnn import MelCNN
@@ -102,6 +103,20 @@ def test_each_frame_knows_both_sides(name, most, mask):
         other = values.clone()
         other[0, changed] += 1
         assert not torch.allclose(whole[0, 4], module(other, mask).values[0, 4], atol=1e-7)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_an_lstm_reads_padded_frames_as_packed_ones(layers, mask):
+    """The latter is torch's own way, taken on a GPU: the frames, and the gradients of all that has one."""
+    module, found = BiLSTM(hidden=5, layers=layers).build(DIM), []
+    for way in (BothDirections.packed, BothDirections.without_packing):
+        module.zero_grad()
+        given = frames(mask, DIM).requires_grad_()
+        out = way(module, given, mask)
+        (out * frames(mask, module.dim, seed=1)).sum().backward()
+        found.append([out, given.grad, *(one.grad for one in module.parameters())])
+    for first, other in zip(*found, strict=True):
+        assert torch.allclose(first, other, atol=1e-5)
 
 
 def test_masked_batch_norm_is_that_of_the_frames_that_are_there(mask):

@@ -9,6 +9,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from typing_extensions import override
 
 from train.numerics.layers import WIDEST
+from train.numerics.masked import backwards
 from train.numerics.sequences import Sequences
 from train.temporal import Temporal, TemporalModule
 
@@ -41,7 +42,29 @@ class BothDirections(TemporalModule):
 
     @override
     def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> Sequences:
-        lengths = mask.sum(dim=1).cpu()
-        packed = pack_padded_sequence(frames, lengths, batch_first=True, enforce_sorted=False)
-        values, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=mask.shape[1])
-        return Sequences(values, mask)
+        read = self.without_packing if frames.device.type == "cpu" else self.packed
+        return Sequences(read(frames, mask), mask)
+
+    def packed(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Return what both directions hold at each frame, (batch, time, dim), zeros in the padding."""
+        packed = pack_padded_sequence(frames, mask.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False)
+        return pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=mask.shape[1])[0]
+
+    def without_packing(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Return the same, each direction reading its own order of the padded frames.
+
+        On a CPU a training step takes half the time so: packed frames add to the gradient of all weights step by step.
+        """
+        weights = iter(self.lstm.all_weights)
+        for layer in range(self.lstm.num_layers):
+            if layer:
+                frames = nn.functional.dropout(frames, self.lstm.dropout, self.training)
+            ahead = self._read(frames, next(weights))
+            back = backwards(self._read(backwards(frames, mask), next(weights)), mask)
+            frames = torch.cat([ahead, back], dim=-1)
+        return frames * mask[..., None]
+
+    def _read(self, frames: torch.Tensor, weights: list[nn.Parameter]) -> torch.Tensor:
+        """Return what one direction of one layer holds at each frame; padding at the end changes none before."""
+        nothing = frames.new_zeros(1, len(frames), self.lstm.hidden_size)
+        return torch.lstm(frames, (nothing, nothing), weights, True, 1, 0.0, self.training, False, True)[0]
