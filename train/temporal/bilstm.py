@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from pydantic import Field
 from torch import nn
@@ -64,7 +66,7 @@ class BothDirections(TemporalModule):
             frames = torch.cat([ahead, back], dim=-1)
         return frames * mask[..., None]
 
-    def _read(self, frames: torch.Tensor, weights: list[nn.Parameter]) -> torch.Tensor:
+    def _read(self, frames: torch.Tensor, weights: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return what one direction of one layer holds at each frame; padding at the end changes none before."""
         nothing = frames.new_zeros(1, len(frames), self.lstm.hidden_size)
-        return torch.lstm(frames, (nothing, nothing), weights, True, 1, 0.0, self.training, False, True)[0]
+        return torch.lstm(frames, (nothing, nothing), tuple(weights), True, 1, 0.0, self.training, False, True)[0]
