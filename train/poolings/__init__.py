@@ -35,4 +35,5 @@ class Pooling(Component, ABC):
 def masked_mean(frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Return the mean over the frames of the mask: (batch, time, dim), (batch, time) -> (batch, dim)."""
     weights = mask.to(frames.dtype)
-    return torch.bmm(weights[:, None], frames)[:, 0] / weights.sum(dim=1, keepdim=True)
+    count = weights.sum(dim=1, keepdim=True, dtype=torch.float32)  # half precision cannot count beyond 256
+    return torch.bmm(weights[:, None], frames)[:, 0] / count

@@ -32,7 +32,11 @@ class BiLSTM(Temporal):
 
 
 class BothDirections(TemporalModule):
-    """See `BiLSTM`; each utterance is read to its end and no further."""
+    """See `BiLSTM`; each utterance is read to its end and no further.
+
+    It computes in float32 in any case: what a cell adds up over many frames is lost in half precision, in which a GPU
+    would also take another one (float16) than it is asked for.
+    """
 
     def __init__(self, dim: int, settings: BiLSTM) -> None:
         super().__init__()
@@ -45,7 +49,8 @@ class BothDirections(TemporalModule):
     @override
     def forward(self, frames: torch.Tensor, mask: torch.Tensor) -> Sequences:
         read = self.without_packing if frames.device.type == "cpu" else self.packed
-        return Sequences(read(frames, mask), mask)
+        with torch.autocast(frames.device.type, enabled=False):
+            return Sequences(read(frames.float(), mask), mask)
 
     def packed(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return what both directions hold at each frame, (batch, time, dim), zeros in the padding."""

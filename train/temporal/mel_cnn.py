@@ -111,5 +111,5 @@ class SqueezeExcitation(nn.Module):
     @override
     def forward(self, places: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Places (batch, time, bands, channels), with zeros in the padding, and mask -> (batch, channels, 1, 1)."""
-        means = places.sum(dim=(1, 2)) / (mask.sum(dim=1, keepdim=True) * places.shape[2])
+        means = places.mean(dim=(1, 2)) * (places.shape[1] / mask.sum(dim=1, keepdim=True))
         return self.shares(means)[:, :, None, None]
