@@ -118,8 +118,8 @@ class TrainConfig(Config):
     """``cpu``, ``cuda`` …; the first GPU where there is one when absent."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """In which streams, fusion and temporal models compute, in training and in predicting; weights, LSTMs, pooling,
-    heads and losses are in float32. bfloat16 is faster on a CPU that has it, slower on others; see `ser-sweep --plan`
-    for what it would take. On a GPU it is not measured."""
+    heads and losses are in float32. bfloat16 is faster on a CPU that has it and slower on others; on a GPU it is
+    not measured."""
     attention_of: tuple[str, ...] = ()
     """The names of tested utterances whose weights over time are plotted, with pooling=attention."""
     curves_of: tuple[str, ...] = ()

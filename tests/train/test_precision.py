@@ -1,4 +1,4 @@
-"""Models that multiply in bfloat16: nearly the same predictions, float32 wherever they leave the products."""
+"""Models that compute in bfloat16: nearly the same predictions, and float32 in all that leaves them."""
 
 import numpy as np
 import pandas as pd
@@ -35,7 +35,7 @@ CHAIN = "streams.pitch.temporal={name: chain, steps: [{name: mel_cnn, channels: 
         *([f"fusion={name}"] for name in ("scalar_mix", "gated", "film", "bottleneck", "co_attention")),
     ],
 )
-def test_products_in_bfloat16_give_nearly_the_same(store, overrides):
+def test_models_in_bfloat16_give_nearly_the_same(store, overrides):
     precise, examples = made(store, *overrides)
     rough, _ = made(store, BFLOAT16, *overrides)
     rough.load_state_dict(precise.state_dict())
@@ -55,7 +55,7 @@ def test_products_in_bfloat16_give_nearly_the_same(store, overrides):
 
 
 def test_an_lstm_computes_in_float32():
-    """A cell that forgets nothing would stop to add up."""
+    """A cell that forgets nothing would stop adding up."""
     module, mask = BiLSTM(hidden=8).build(4).eval(), torch.ones(1, 400, dtype=torch.bool)
     with torch.no_grad():
         for name, bias in module.lstm.named_parameters():

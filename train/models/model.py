@@ -208,7 +208,7 @@ class Model(nn.Module):
         return found
 
     def _precision(self) -> AbstractContextManager[object]:
-        """Return the context in which products are in the precision of the config."""
+        """Return a context that computes in the precision of the config."""
         if self.precision == "float32":
             return nullcontext()
         return torch.autocast(self.log_variances.device.type, torch.bfloat16)

@@ -34,8 +34,8 @@ class BiLSTM(Temporal):
 class BothDirections(TemporalModule):
     """See `BiLSTM`; each utterance is read to its end and no further.
 
-    It computes in float32 in any case: what a cell adds up over many frames is lost in half precision, in which a GPU
-    would also take another one (float16) than it is asked for.
+    It always computes in float32: in half precision the sum that a cell keeps over many frames drifts, and autocast
+    would give a GPU float16 where bfloat16 was asked for.
     """
 
     def __init__(self, dim: int, settings: BiLSTM) -> None:
@@ -60,7 +60,7 @@ class BothDirections(TemporalModule):
     def without_packing(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return the same, each direction reading its own order of the padded frames.
 
-        On a CPU a training step takes half the time so: packed frames add to the gradient of all weights step by step.
+        A training step on a CPU takes half as long, since packed frames add to the gradient of all weights at each frame.
         """
         weights = iter(self.lstm.all_weights)
         for layer in range(self.lstm.num_layers):

@@ -78,8 +78,8 @@ class SpectrogramBlocks(TemporalModule):
 class SpectrogramBlock(nn.Module):
     """Images (batch, channels, time, bands), mask (batch, time) -> the same of half as many frames and bands.
 
-    The padding is zeros before and after. In memory the channels of a place lie together: a CPU normalises and pools
-    them several times as fast so.
+    The padding is zeros before and after. The channels of a place lie together in memory, where a CPU normalises and
+    pools them several times as fast.
     """
 
     def __init__(self, before: int, channels: int, kernels: tuple[int, ...], settings: MelCNN) -> None:
