@@ -60,7 +60,7 @@ class BothDirections(TemporalModule):
     def without_packing(self, frames: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return the same, each direction reading its own order of the padded frames.
 
-        A training step on a CPU takes half as long, since packed frames add to the gradient of all weights at each frame.
+        A training step on a CPU takes half as long: packed frames add to the gradient of all weights at each of them.
         """
         weights = iter(self.lstm.all_weights)
         for layer in range(self.lstm.num_layers):
