@@ -77,6 +77,15 @@ def test_an_epoch_trains_on_everything_once(examples, monkeypatch):
     assert sorted(np.concatenate(batches)) == list(range(96))
 
 
+def test_the_batch_with_the_most_frames_is_among_those_that_are_measured(examples, monkeypatch):
+    training = Training(examples, config("optim.batch_size=4"), examples.names, [], 3, 0)
+    batches, batch = [], type(examples).batch
+    monkeypatch.setattr(type(examples), "batch", lambda self, rows: batches.append(rows) or batch(self, rows))
+    assert training.seconds_a_step(1) > 0
+    assert len(batches) == 2
+    assert examples.lengths[batches[0]].max() == examples.lengths.max()
+
+
 def test_models_of_a_pack_predict_a_window_one_after_another(store, tmp_path, monkeypatch):
     read, predicted = [], train.running.work.predict_alone
 

@@ -162,12 +162,15 @@ class Training:
         return {**note, **spent, "utterances": len(self._train), "frames": int(lengths[self._train].sum())}
 
     def seconds_a_step(self, count: int) -> float:
-        """Return what a step takes, the middle one of some after the first, which also compiles; they do train."""
-        order = epoch_order(
-            self._train, self._examples.lengths, self._config.optim.batch_size, np.random.default_rng(0)
-        )
+        """Return what a step takes, the middle one of some, and train with them.
+
+        Before them comes the batch with the most frames: it compiles, and takes all the memory that training does.
+        """
+        lengths, size = self._examples.lengths, self._config.optim.batch_size
+        order = epoch_order(self._train, lengths, size, np.random.default_rng(0))
+        largest = max(order, key=lambda rows: len(rows) * lengths[rows].max())
         others = self._examples.batches(self._others(1)) if self._config.lmmd else repeat(None)
-        batches = self._examples.batches([order[number % len(order)] for number in range(count + 1)])
+        batches = self._examples.batches([largest, *(order[number % len(order)] for number in range(count))])
         marks = [time.monotonic()]
         for step, (batch, other) in enumerate(zip(batches, others, strict=False)):
             self._step(1, step, batch, other)
