@@ -41,9 +41,10 @@ SETTINGS = [
 
 @pytest.fixture
 def recordings(tmp_path, spoken):
-    """Two folders; a clip is in both, as two and as deep/again, beside another that is as long in both.
+    """Two folders; a clip is in both, as two and as deep/again.
 
-    So it has the same place in batches of the same size, on which the last bits of an encoder's sums depend.
+    The other clip of each folder has the same length in both, because the last bits of an encoder's states depend on
+    the lengths of what is in the batch.
     """
     for path, wave in (("old/one.wav", spoken[0]), ("old/two.wav", spoken[2]), ("new/deep/again.wav", spoken[2])):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
