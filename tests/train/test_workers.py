@@ -1,12 +1,15 @@
 """Packs are done by other processes: one at a time in each, whatever becomes of a worker."""
 
 import os
+import resource
 import threading
 import time
 
 import dask
+import torch
 from distributed import LocalCluster
 
+from train.running.memory import keep_freed_memory
 from train.running.work import Job
 from train.running.workers import count_workers, run_packs
 
@@ -29,6 +32,20 @@ def overlapping(pack, report):
     time.sleep(0.2)
     HERE.clear()
     return [None] * len(pack)
+
+
+def mapping_anew(pack, report):
+    """Say how many pages are mapped when 256 MB are filled that another tensor has just freed."""
+    keep_freed_memory()
+    torch.ones(2**26)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**26)
+    return [str(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)]
+
+
+def test_a_worker_keeps_the_memory_of_large_blocks():
+    (_, pages), _ = run_packs(mapping_anew, [[("a", None)], [("b", None)]], 2, None, print)
+    assert int(pages) < 1000
 
 
 def test_one_that_ends_its_worker_does_not_fail_those_beside_it():
