@@ -44,7 +44,8 @@ def mapping_anew(pack, report):
 
 
 def test_a_worker_keeps_the_memory_of_large_blocks():
-    (_, pages), _ = run_packs(mapping_anew, [[("a", None)], [("b", None)]], 2, None, print)
+    with dask.config.set({"distributed.worker.multiprocessing-method": "spawn"}):  # as commands do, not as warm_workers
+        (_, pages), _ = run_packs(mapping_anew, [[("a", None)], [("b", None)]], 2, None, print)
     assert int(pages) < 1000
 
 
