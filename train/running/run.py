@@ -19,7 +19,7 @@ from train.evaluation.tested import System, Tested
 from train.examples.checks import check_folds, check_ranks
 from train.examples.examples import Examples, load_examples
 from train.examples.protocol import PARTS, Protocol, changed_labels, fitting, make_protocol, read_protocol
-from train.models.inference import count_parameters, make_model
+from train.models.inference import count_parameters, make_model, slow_precision
 from train.models.training import check_adaptation
 from train.plots.run_plots import plot_run
 from train.reading.corpora import AnyStore
@@ -85,6 +85,7 @@ def prepare(
     check_drawn(config, protocol)
     warnings += check_ranks(config, protocol, examples.names, {name: g.task for name, g in examples.goals.items()})
     warnings += changed_labels(protocol, examples.table)
+    warnings += slow_precision(config)
     found = inspection.audit(examples, protocol, config)
     found.refuse(config.unsafe)
     with torch.random.fork_rng(devices=[]), enough_memory():
