@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from multiprocessing import active_children
+from pathlib import Path
 from resource import RLIMIT_AS, getrlimit, setrlimit
 from threading import Thread
 from time import sleep
@@ -31,7 +32,7 @@ from train.running.work import Job, _side_by_side, do_pack, packed
 from train.shared.files import owned
 from train.splits import share_of
 from train.sweep.cli import status
-from train.sweep.config import SweepConfig, in_words, train_config, variants_of, words_of
+from train.sweep.config import SweepConfig, check_settings, in_words, train_config, variants_of, words_of
 from train.sweep.folder import SweepFolder
 from train.sweep.leaderboard import leaderboard, leaderboard_lines, with_progress
 from train.sweep.live import SweepLive
@@ -109,6 +110,9 @@ def test_values_are_drawn_and_come_out_again():
         ({"name": "width", "low": 2}, "expected values, or choices, or low and high"),
         ({"name": "width", "low": 2, "high": 1}, "expected low < high"),
         ({"name": "width", "low": 0, "high": 1, "log": True}, "expected 0 < low < high"),
+        ({"name": "config", "low": 1, "high": 2}, "config: expected values, paths of YAML files, or choices"),
+        ({"name": "config", "values": [1]}, "config: expected values, paths of YAML files, or choices"),
+        ({"name": "of", "choices": {"a": {"config": ["b"]}}}, r"config: expected the path of a YAML file, found \[b\]"),
         (
             {"name": "width", "values": [1], "when": {"fusion": "none"}},
             "when names fusion, which is no factor above it",
@@ -120,6 +124,35 @@ def test_a_factor_that_cannot_be_is_refused(factor, message, tmp_path):
     file.write_text(json.dumps({"factors": [factor]}))
     with pytest.raises(ConfigError, match=message):
         load(SweepConfig, [file])
+
+
+@pytest.mark.parametrize(
+    ("settings", "factor", "message"),
+    [
+        ({"runs": "there"}, {}, "settings: runs cannot be set for the variants of a sweep here: give it as --runs"),
+        ({"workers": 1}, {}, "settings: workers cannot"),
+        ({"method": "mine"}, {}, "settings: method cannot"),
+        ({"store": "other"}, {}, "settings: store cannot.* give it as --store, or make it a factor"),
+        ({"config": "file"}, {}, "settings: config cannot"),
+        ({}, {"name": "scheduler", "values": ["tcp://here"]}, "scheduler: scheduler cannot"),
+        ({}, {"name": "size", "choices": {"small": {"width": 8, "runs": "there"}}}, "size: runs cannot"),
+    ],
+)
+def test_what_no_variant_would_have_is_refused(settings, factor, message):
+    asked = SweepConfig.model_validate({"settings": settings, "factors": [factor] if factor else []})
+    with pytest.raises(ConfigError, match=message):
+        check_settings(asked)
+
+
+def test_configs_can_be_the_values_of_a_factor(tmp_path):
+    files = [str(tmp_path / f"{seed}.yaml") for seed in (4, 5)]
+    for file, seed in zip(files, (4, 5), strict=True):
+        Path(file).write_text(f"seed: {seed}\nmethod: of_its_own\n")
+    found = sweep({"name": "config", "values": files})
+    check_settings(found)
+    variants = variants_of(found)
+    assert [variant.levels for variant in variants] == [{"config": file} for file in files]
+    assert [train_config(found, variant).seed for variant in variants] == [4, 5]
 
 
 @pytest.mark.parametrize("name", ["variant", "state", "models", "dev", "why", "mean", "A"])

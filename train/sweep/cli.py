@@ -42,9 +42,10 @@ def main_command(
         workers: Processes of one thread each; the results are the same with any number.
         scheduler: The address of a dask scheduler whose workers do the work instead.
     """
-    from train.sweep.config import SweepConfig, as_sample, variants_of
+    from train.sweep.config import SweepConfig, as_sample, check_settings, variants_of
 
     asked = load(SweepConfig, config, overrides)
+    check_settings(asked)
     variants = variants_of(as_sample(asked))
     if not all(one.stores(store) for one in variants):
         raise ConfigError("--store is missing: expected the feature store that ser-extract wrote, or its URL")

@@ -26,13 +26,23 @@ STORE = "store"
 """The factor whose values are stores, not settings of ser-train."""
 CONFIG = "config"
 """The key of a choice that names the file of a training config; once read, its settings are there instead."""
+OF_THE_SWEEP = {
+    "runs": "give it as --runs",
+    "workers": "give it as --workers",
+    "scheduler": "give it as --scheduler",
+    "method": "its folder has the name of the first --config",
+}
+"""Settings of ser-train that no variant has for itself, and what a sweep has in their place."""
+OF_A_LEVEL = {STORE: "give it as --store, or make it a factor", CONFIG: "make it a factor, or a choice of one"}
+"""What no variant has but from a factor."""
 
 
 class Factor(Config):
     """Something that varies: the ``values`` of one setting, or ``choices`` of settings that go together."""
 
     name: str = Field(min_length=1)
-    """The dotted key of the setting whose values these are, or ``store``: paths or URLs; of choices any name."""
+    """The dotted key of the setting whose values these are, or ``store``: paths or URLs, or ``config``: YAML files; of
+    choices any name."""
     values: tuple[Any, ...] | None = Field(default=None, min_length=1)
     """Of the setting; each is a level."""
     choices: dict[str, Settings] | None = Field(default=None, min_length=1)
@@ -47,13 +57,20 @@ class Factor(Config):
     when: dict[str, Any] = Field(default={})
     """The levels of other factors, above it, in which it varies; elsewhere it keeps the setting as it is."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _configs_are_choices(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("name") != CONFIG or given.get("choices"):
+            return given
+        files = given.get("values")
+        if not isinstance(files, list | tuple) or not all(isinstance(file, str) for file in files):
+            raise ValueError(f"{CONFIG}: expected values, paths of YAML files, or choices")
+        return {**given, "values": None, "choices": {file: {CONFIG: file} for file in files}}
+
     @field_validator("choices")
     @classmethod
     def _read_configs(cls, choices: dict[str, Settings] | None) -> dict[str, Settings] | None:
-        return {
-            level: {**of, CONFIG: read_file(of[CONFIG])[0]} if isinstance(of.get(CONFIG), str) else of
-            for level, of in (choices or {}).items()
-        } or None
+        return {level: _with_config(of) for level, of in (choices or {}).items()} or None
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -85,6 +102,16 @@ class Factor(Config):
         drawn = rng.uniform(*ends)
         value = float(f"{np.exp(drawn) if self.log else drawn:.4g}")
         return in_words(value), {self.name: value}
+
+
+def _with_config(settings: Settings) -> Settings:
+    """Return the settings of a level with those of its config in place of the file's name."""
+    if CONFIG not in settings:
+        return settings
+    file = settings[CONFIG]
+    if not isinstance(file, str | dict):
+        raise ValueError(f"{CONFIG}: expected the path of a YAML file, found {in_words(file)}")
+    return {**settings, CONFIG: read_file(file)[0] if isinstance(file, str) else file}
 
 
 class Search(Config):
@@ -181,6 +208,19 @@ def variants_of(config: SweepConfig) -> list[Variant]:
         found = _drawn(config)
     unique = {tuple(levels.items()): settings for levels, settings in found}
     return [Variant(number, dict(levels), settings) for number, (levels, settings) in enumerate(unique.items())]
+
+
+def check_settings(config: SweepConfig) -> None:
+    """Check that nothing is set that no variant would have.
+
+    Raises:
+        ConfigError: if something is.
+    """
+    levels = [(factor.name, settings) for factor in config.factors for settings in factor.levels.values()]
+    refused = [("settings", config.settings, OF_THE_SWEEP | OF_A_LEVEL), *((*level, OF_THE_SWEEP) for level in levels)]
+    for where, settings, instead in refused:
+        for key in instead.keys() & settings.keys():
+            raise ConfigError(f"{where}: {key} cannot be set for the variants of a sweep here: {instead[key]}")
 
 
 def check_free(names: Sequence[str], taken: Sequence[str]) -> None:
