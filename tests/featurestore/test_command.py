@@ -190,7 +190,8 @@ def test_closed_descriptors(command, tmp_path, closed):
 
 
 def test_ctrl_c_is_one_line_and_exit_code_130(command):
-    words, env = command("say('ready')\ntime.sleep(60)")
+    sleep = "for _ in range(600): time.sleep(0.1)"  # a signal just before a sleep is noticed after it
+    words, env = command(f"say('ready')\n{sleep}")
     with subprocess.Popen(words, env=env, stdout=-1, stderr=-1, text=True) as process:
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
