@@ -118,9 +118,8 @@ class TrainConfig(Config):
     """``cpu``, ``cuda`` …; the first GPU where there is one when absent."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """In which streams, fusion and temporal models compute, in training and in predicting; weights, LSTMs, pooling,
-    heads and losses are in float32. bfloat16 is faster on a CPU that has it; one without AVX-512 takes 6 to 8 times as
-    long (mel_cnn 8.2, conformer 7.7, transformer 6.9, tcn 5.7, measured on an EPYC with AVX2). On a GPU it is not
-    measured."""
+    heads and losses are in float32. bfloat16 is faster on a CPU that has it; one without AVX-512 takes several times as
+    long. On a GPU it is not measured."""
     attention_of: tuple[str, ...] = ()
     """The names of tested utterances whose weights over time are plotted, with pooling=attention."""
     curves_of: tuple[str, ...] = ()

@@ -9,10 +9,10 @@ from featurestore.shared.config import load
 from tests.train.parts import frames
 from tests.train.test_layers_per_target import PER_TARGET, made
 from train.config import TrainConfig
-from train.models.inference import predict, slow_precision
+from train.models.inference import predict
 from train.poolings import masked_mean
 from train.running.opened import Run
-from train.running.run import run
+from train.running.run import prepare, run
 from train.temporal.bilstm import BiLSTM
 
 BFLOAT16 = "precision=bfloat16"
@@ -74,18 +74,16 @@ def test_a_mean_counts_more_frames_than_half_precision_can():
     assert float(masked_mean(values, mask)) == pytest.approx(256 / 257, abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("capability", "overrides", "remarks"),
-    [
-        ("AVX2", [BFLOAT16], 1),
-        ("AVX2", [], 0),
-        ("AVX2", [BFLOAT16, "scheduler=tcp://localhost:8786"], 0),
-        ("AVX512", [BFLOAT16], 0),
-    ],
-)
-def test_a_processor_without_bfloat16_is_remarked_on(monkeypatch, capability, overrides, remarks):
+@pytest.mark.parametrize(("capability", "remarks"), [("AVX2", 1), ("AVX512", 0)])
+def test_a_processor_without_bfloat16_is_remarked_on(monkeypatch, store, tmp_path, capability, remarks):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    assert len(slow_precision(load(TrainConfig, [], ["device=cpu", *overrides]))) == remarks
+    for precision, expected in (("float32", 0), ("bfloat16", remarks)):
+        config = load(TrainConfig, [], ["device=cpu", f"precision={precision}"])
+        path = tmp_path / precision
+        path.mkdir()
+        folder, _ = prepare(store, config, lambda _, path=path: path)
+        said = [line for line in folder.note["warnings"] if "AVX-512" in line]
+        assert len(said) == expected
 
 
 def test_a_run_in_bfloat16_is_the_same_again_and_predicts_as_it_was_tested(store, tmp_path):

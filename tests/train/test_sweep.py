@@ -31,8 +31,8 @@ from train.running.run import run
 from train.running.work import Job, _side_by_side, do_pack, packed
 from train.shared.files import owned
 from train.splits import share_of
-from train.sweep.cli import status
-from train.sweep.config import SweepConfig, check_settings, in_words, train_config, variants_of, words_of
+from train.sweep.cli import main_command, status
+from train.sweep.config import SweepConfig, in_words, train_config, variants_of, words_of
 from train.sweep.folder import SweepFolder
 from train.sweep.leaderboard import leaderboard, leaderboard_lines, with_progress
 from train.sweep.live import SweepLive
@@ -129,19 +129,20 @@ def test_a_factor_that_cannot_be_is_refused(factor, message, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "factor", "message"),
     [
-        ({"runs": "there"}, {}, "settings: runs cannot be set for the variants of a sweep here: give it as --runs"),
-        ({"workers": 1}, {}, "settings: workers cannot"),
-        ({"method": "mine"}, {}, "settings: method cannot"),
-        ({"store": "other"}, {}, "settings: store cannot.* give it as --store, or make it a factor"),
-        ({"config": "file"}, {}, "settings: config cannot"),
-        ({}, {"name": "scheduler", "values": ["tcp://here"]}, "scheduler: scheduler cannot"),
-        ({}, {"name": "size", "choices": {"small": {"width": 8, "runs": "there"}}}, "size: runs cannot"),
+        ({"runs": "there"}, {}, "settings: runs is not a setting of a variant: give it as --runs"),
+        ({"workers": 1}, {}, "settings: workers is not"),
+        ({"method": "mine"}, {}, "settings: method is not"),
+        ({"store": "other"}, {}, "settings: store is not.* give it as --store, or make it a factor"),
+        ({"config": "file"}, {}, "settings: config is not"),
+        ({}, {"name": "scheduler", "values": ["tcp://here"]}, "factor scheduler: scheduler is not"),
+        ({}, {"name": "size", "choices": {"small": {"width": 8, "runs": "there"}}}, "factor size: runs is not"),
     ],
 )
-def test_what_no_variant_would_have_is_refused(settings, factor, message):
-    asked = SweepConfig.model_validate({"settings": settings, "factors": [factor] if factor else []})
+def test_what_no_variant_can_have_is_refused(settings, factor, message, store_path, tmp_path):
+    file = tmp_path / "sweep.yaml"
+    file.write_text(json.dumps({"settings": settings, "factors": [factor] if factor else []}))
     with pytest.raises(ConfigError, match=message):
-        check_settings(asked)
+        main_command(store=(str(store_path),), config=(file,), runs=tmp_path)
 
 
 def test_configs_can_be_the_values_of_a_factor(tmp_path):
@@ -149,7 +150,6 @@ def test_configs_can_be_the_values_of_a_factor(tmp_path):
     for file, seed in zip(files, (4, 5), strict=True):
         Path(file).write_text(f"seed: {seed}\nmethod: of_its_own\n")
     found = sweep({"name": "config", "values": files})
-    check_settings(found)
     variants = variants_of(found)
     assert [variant.levels for variant in variants] == [{"config": file} for file in files]
     assert [train_config(found, variant).seed for variant in variants] == [4, 5]

@@ -67,8 +67,12 @@ def device_of(name: str | None) -> torch.device:
 
 
 def slow_precision(config: TrainConfig) -> list[str]:
-    """Return a remark where training would be in bfloat16 on a processor of this machine that has none."""
-    here = config.scheduler is None and device_of(config.device).type == "cpu"
-    if config.precision == "bfloat16" and here and torch.backends.cpu.get_cpu_capability() == "AVX2":
-        return ["precision=bfloat16 takes 6 to 8 times as long as float32 here: this processor has no AVX-512"]
-    return []
+    """Return a remark where models compute in bfloat16 on a CPU that has no instructions for it."""
+    if config.precision == "float32" or device_of(config.device).type != "cpu":
+        return []
+    if torch.backends.cpu.get_cpu_capability() != "AVX2":
+        return []
+    return [
+        "precision=bfloat16 takes several times as long as float32 on a processor without AVX-512, such as that of "
+        "this machine: leave it out"
+    ]

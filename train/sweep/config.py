@@ -32,9 +32,9 @@ OF_THE_SWEEP = {
     "scheduler": "give it as --scheduler",
     "method": "its folder has the name of the first --config",
 }
-"""Settings of ser-train that no variant has for itself, and what a sweep has in their place."""
-OF_A_LEVEL = {STORE: "give it as --store, or make it a factor", CONFIG: "make it a factor, or a choice of one"}
-"""What no variant has but from a factor."""
+"""Settings of ser-train that the whole sweep has, and how."""
+OF_A_FACTOR = {STORE: "give it as --store, or make it a factor", CONFIG: "make it a factor, or a choice of one"}
+"""What a variant has from a factor alone, and what to do instead of setting it for all variants."""
 
 
 class Factor(Config):
@@ -211,16 +211,17 @@ def variants_of(config: SweepConfig) -> list[Variant]:
 
 
 def check_settings(config: SweepConfig) -> None:
-    """Check that nothing is set that no variant would have.
+    """Check that no variant is given a setting that only the whole sweep, or only a factor, can have.
 
     Raises:
-        ConfigError: if something is.
+        ConfigError: if one is.
     """
-    levels = [(factor.name, settings) for factor in config.factors for settings in factor.levels.values()]
-    refused = [("settings", config.settings, OF_THE_SWEEP | OF_A_LEVEL), *((*level, OF_THE_SWEEP) for level in levels)]
+    levels = [(f"factor {factor.name}", of) for factor in config.factors for of in factor.levels.values()]
+    refused = [("settings", config.settings, OF_THE_SWEEP | OF_A_FACTOR), *((*level, OF_THE_SWEEP) for level in levels)]
     for where, settings, instead in refused:
-        for key in instead.keys() & settings.keys():
-            raise ConfigError(f"{where}: {key} cannot be set for the variants of a sweep here: {instead[key]}")
+        for key in settings:
+            if key in instead:
+                raise ConfigError(f"{where}: {key} is not a setting of a variant: {instead[key]}")
 
 
 def check_free(names: Sequence[str], taken: Sequence[str]) -> None:
