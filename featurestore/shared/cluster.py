@@ -22,6 +22,10 @@ the system, whatever the thresholds; the one of the process keeps it."""
 PROFILER = "distributed.worker.profile.enabled"
 """It keeps a tree of the stacks of each second for an hour, .6 MB a second, for a dashboard that nobody sees."""
 
+WATCHES = {"distributed.admin.tick.interval": "1s", "distributed.admin.system-monitor.interval": "10s"}
+"""How often each process looks how late its event loop is, and how busy the machine, for that dashboard. By
+default it does so 50 times and twice a second: a tenth of a core with two idle workers, where these take a fiftieth."""
+
 QUEUE = "distributed.scheduler.worker-saturation"
 """Tasks that a worker has for each thread. Where it dies, all that it has count as having ended it: with more than one,
 tasks that only waited there would be given up beside the one that needs too much memory."""
@@ -58,7 +62,7 @@ def cluster(scheduler: str | None, workers: int) -> Iterator[Client]:
     size = {"n_workers": workers, "threads_per_worker": 1, "memory_limit": 0, "worker_class": PatientNanny}
     spawning = {key: value for key, value in dask.config.get(ENVIRONMENT).items() if key != TRIM}
     with (
-        dask.config.set({ENVIRONMENT: spawning | ONE_ARENA, PROFILER: False, QUEUE: 1.0}),
+        dask.config.set({ENVIRONMENT: spawning | ONE_ARENA, PROFILER: False, QUEUE: 1.0} | WATCHES),
         LocalCluster(**size, **quiet) as local,
         Client(local) as client,
     ):

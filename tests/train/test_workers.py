@@ -37,8 +37,8 @@ def overlapping(pack, report):
 def mapping_anew(pack, report):
     """Say how many pages are mapped when 128 MB are filled that another tensor has freed.
 
-    That is the least of ten times: glibc 2.36 lays the first eight beside each other, since up to seven small chunks that
-    it left between aligned blocks are kept aside for the thread, and part the freed memory.
+    That is the least of ten times. The glibc of Debian 12 may lay the first eight beside each other: a block that torch
+    aligns leaves a small chunk, of which a thread keeps seven aside, and each of them parts the freed memory.
     """
     keep_freed_memory()
     mapped = []
