@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from featurestore.shared.command import NO_MEMORY, lack_of
 from featurestore.shared.errors import SerError
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
-LARGEST = 2**31 - 1
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt(3)
 
 
 def keep_freed_memory() -> None:
@@ -18,14 +17,14 @@ def keep_freed_memory() -> None:
 
     By default it gives every block of more than 32 MB back to the system, and maps memory anew for the next batch:
     without this an epoch of 25 x 1024 takes 1.15 to 1.2 times as long with ``fusion=none`` and 1.06 with attention, of
-    7 x 512 1.0 and 1.06, and a step of the Conformer's convolutions on log-mel 1.9. It costs some 60 MB, with those
-    convolutions .8 GB. In other threads than the main one it takes a process of one arena: see
-    ``featurestore.shared.cluster``.
+    7 x 512 1.0 and 1.06, and a step of the Conformer's convolutions on log-mel 1.8 to 1.9. It costs some 60 MB, with
+    those convolutions 1.2 GB for 32 utterances of 3 s. In other threads than the main one it takes a process of one
+    arena: see ``featurestore.shared.cluster``.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, LARGEST)
-        mallopt(M_TRIM_THRESHOLD, LARGEST)
+        mallopt(M_MMAP_MAX, 0)  # no block is mapped alone; before 2.35 a threshold above 32 MB is refused
+        mallopt(M_TRIM_THRESHOLD, -1)  # what is free at the end of the heap stays there, however much
 
 
 @contextmanager
