@@ -60,6 +60,11 @@ class OptimConfig(Config):
     clip: float = Field(default=1.0, gt=0, le=1e30)
     """Largest norm of the gradient."""
 
+    @property
+    def most_epochs(self) -> int:
+        """How many epochs a model passes at most, again included."""
+        return 2 * self.epochs if self.refit else self.epochs
+
 
 class TrainConfig(Config):
     """The settings of ser-train."""

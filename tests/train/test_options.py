@@ -302,3 +302,19 @@ def test_training_again_is_in_the_file_of_epochs(store, tmp_path):
         own = f", dev CCC {line['dev']:.3f}, " if "dev" in line else ", "
         again = "again, " if line["again"] else ""
         assert text.startswith(f"{again}fold {line['fold']}, member 0 epoch {line['epoch']}{own}")
+
+
+def test_the_time_left_is_of_the_epochs_that_may_come(store, tmp_path, monkeypatch):
+    """Epochs of before a run was resumed are done, but say nothing of its speed, as those that no model needed."""
+    config = load(TrainConfig, [], [*QUICK, "optim.epochs=4", "optim.patience=4", f"runs={tmp_path}"])
+    folder, _ = run(store, config, lambda _: None)
+    now, shown = [0.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    live = Live(RunFolder(folder), [Job(0, 0), Job(1, 0)], "CCC", lambda *all_: shown.append(all_), lambda _: None)
+    now[0] = 60.0
+    cost = {"again": False, "dev": 0.5, "loss": 1.0, "read": 0, "train": 60, "select": 0, "utterances": 1, "frames": 1}
+    live.epoch({"fold": 0, "member": 0, "epoch": 3, **cost})
+    live.done(Job(0, 0))  # it stops early
+    assert [share for share, _, _ in shown] == [0.75, 1]
+    assert [total for _, total, _ in shown] == [2, 2]
+    assert [text.rpartition(", ")[2] for _, _, text in shown] == ["at most 5 min left", "at most 4 min left"]

@@ -4,11 +4,11 @@ import io
 import json
 import re
 import shutil
+import time
 from multiprocessing import active_children
 from pathlib import Path
 from resource import RLIMIT_AS, getrlimit, setrlimit
 from threading import Thread
-from time import sleep
 
 import pandas as pd
 import psutil
@@ -309,14 +309,14 @@ def test_a_sweep_that_is_killed_with_its_workers_goes_on(swept, store_path, tmp_
     words = ["--config", tmp_path / "small.yaml", "--store", store_path, "--runs", tmp_path, "--workers", 2]
     folder, running = tmp_path / "toy/sweep/small/exp_1", sweeping.start(*words)
     while not (done := [*folder.glob("variants/*/models/*")]):
-        sleep(0.05)
+        time.sleep(0.05)
     for process in [*_workers(running), psutil.Process(running.pid)]:
         process.kill()
     running.wait()
     before = {path: path.stat().st_mtime_ns for path in done}
     running = sweeping.start("resume", folder, "--workers", 2)
     while len([*folder.glob("variants/*/models/*")]) < len(before) + 2:
-        sleep(0.05)
+        time.sleep(0.05)
     _workers(running)[0].kill()
     ended = running.wait()
     assert ended.returncode == 0, ended.stderr
@@ -393,6 +393,22 @@ def test_what_is_seen_of_a_sweep_follows_its_models(swept):
     assert "fold 1, epoch 1" in console.export_text()
 
 
+def test_the_time_left_of_a_sweep_is_of_the_epochs_that_may_come(swept, monkeypatch):
+    """See `test_options`: of two epochs the first was before the sweep was resumed."""
+    by_path = {str(swept.run(one).path): one for one in swept.variants[:2]}
+    path, now = next(iter(by_path)), [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    live = SweepLive(swept, by_path, {0: 3, 1: 3}, lambda _: None)
+    assert live.summary == "0 of 2 variants"
+    now[0] = 60.0
+    live.epoch({"run": path, "fold": 0, "member": 0, "again": False, "epoch": 2, "dev": 0.5})
+    assert live.summary == "0 of 2 variants, at most 10 min left"
+    live.model_done(by_path[path], 0, 0)
+    assert live.summary == "0 of 2 variants, at most 10 min left"
+    live.variant_done(by_path[path])
+    assert live.summary == "1 of 2 variants, at most 6 min left"
+
+
 def test_a_plan_says_what_it_takes_and_trains_nothing(store_path, tmp_path):
     layers = {"name": "streams.speech.layers", "values": [0, 1, 9]}
     lines = list(plan_lines(sweep(layers, {"name": "seed", "values": [0, 1, 2]}), [str(store_path)], 2))
@@ -460,7 +476,7 @@ def test_a_plan_ends_where_its_measurement_is_ended(store_path):
 
     def end():
         while not (measuring := [child for child in active_children() if child not in before]):
-            sleep(0.01)
+            time.sleep(0.01)
         measuring[0].kill()
 
     ending = Thread(target=end)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Lock
 from typing import Any
@@ -38,10 +38,11 @@ class Live:
         log: Callable[[str], None],
     ) -> None:
         self._folder, self._metric, self._update, self._log = folder, metric, update, log
-        self._most = folder.config.optim.epochs * (2 if folder.config.optim.refit else 1)
-        self._epochs = {job: 0 for job in jobs if job.member is not None}
+        self._most = folder.config.optim.most_epochs
+        self._at = {job: 0 for job in jobs if job.member is not None}
         self._spent = {"read": 0.0, "train": 0.0, "select": 0.0}
-        self._utterances, self._frames, self._start, self._finished = 0, 0, time.monotonic(), 0
+        self._utterances, self._frames, self._start = 0, 0, time.monotonic()
+        self._epochs = self._finished = 0
         self._lock = Lock()  # epochs are told by a thread of dask's
 
     def epoch(self, reached: dict[str, Any]) -> None:
@@ -50,7 +51,8 @@ class Live:
         append_line(self._folder.path / "metrics.jsonl", epoch_line(reached).rstrip())
         dev = "" if math.isnan(reached["dev"]) else f", dev {self._metric} {reached['dev']:.3f}"
         with self._lock:
-            self._epochs[job] = self._epochs.get(job, 0) + 1
+            self._at[job] = epochs_of(reached, self._most)
+            self._epochs += 1
             for what in self._spent:
                 self._spent[what] += reached[what]
             self._utterances += reached["utterances"]
@@ -66,18 +68,25 @@ class Live:
         self._log(f"{job.key}: dev {self._metric} {note['best_score']:.3f} in epoch {best} of {last}")
         with self._lock:
             self._finished += 1
-            self._epochs.pop(job, None)
+            self._at.pop(job, None)
             self._show(f"{job.key} done")
 
     def _show(self, what: str) -> None:
-        share = sum(self._epochs.values()) / self._most
-        total = self._finished + len(self._epochs)
+        total = self._finished + len(self._at)
+        done = self._finished + sum(self._at.values()) / self._most
         seconds, spent = max(time.monotonic() - self._start, 1e-3), sum(self._spent.values()) or 1.0
         speed = f"{self._utterances / seconds:.0f} utterances/s, {self._frames / seconds:.0f} frames/s"
         shares = ", ".join(f"{part / spent:.0%} {name}" for name, part in self._spent.items())
-        left = seconds * (total / max(self._finished + share, 1e-6) - 1)
-        text = f"{what}, {speed} ({shares}), at most {describe_seconds(left)} left"
-        self._update(self._finished + share, total, text)
+        text = f"{what}, {speed} ({shares})"
+        if self._epochs:
+            left = seconds * (total - done) * self._most / self._epochs
+            text += f", at most {describe_seconds(left)} left"
+        self._update(done, total, text)
+
+
+def epochs_of(reached: Mapping[str, Any], most: int) -> int:
+    """Return how many of the most epochs are behind a model; training again begins in the middle of them."""
+    return int(reached["epoch"]) + (most // 2 if reached["again"] else 0)
 
 
 def epoch_line(reached: dict[str, Any]) -> str:

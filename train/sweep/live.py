@@ -12,6 +12,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from featurestore.shared.command import describe_seconds, printable, progress
+from train.running.live import epochs_of
 from train.sweep.config import Variant
 from train.sweep.folder import SweepFolder
 
@@ -29,7 +30,7 @@ class Doing:
     Attributes:
         left: models that are not done.
         most: epochs of a model.
-        epochs: that each model has passed since the sweep began or was resumed, by fold and member.
+        epochs: that are behind each of those models, by fold and member.
         last: what was heard last.
         best: on dev, of all its models.
     """
@@ -60,11 +61,8 @@ class SweepLive:
     ) -> None:
         self._folder, self._by_path, self._show = folder, by_path, show
         runs = {variant.number: folder.run(variant) for variant in by_path.values() if variant.number in left}
-        self._doing = {
-            number: Doing(count, runs[number].config.optim.epochs * (2 if runs[number].config.optim.refit else 1))
-            for number, count in left.items()
-        }
-        self.variants, self._models, self._start = len(left), sum(left.values()), time.monotonic()
+        self._doing = {number: Doing(count, runs[number].config.optim.most_epochs) for number, count in left.items()}
+        self.variants, self._start, self._passed = len(left), time.monotonic(), 0.0
         self.done = self.failed = 0
         self._lock = Lock()  # epochs are told by a thread of dask's
 
@@ -78,7 +76,8 @@ class SweepLive:
                 return
             self._doing[variant.number] = doing  # the last one
             model = reached["fold"], reached["member"]
-            doing.epochs[model] = doing.epochs.get(model, 0) + 1
+            doing.epochs[model] = epochs_of(reached, doing.most)
+            self._passed += 1 / doing.most
             doing.last = f"fold {reached['fold']}, epoch {reached['epoch']}"
             if not math.isnan(reached["dev"]):
                 doing.best = max(reached["dev"], doing.best) if doing.best == doing.best else reached["dev"]
@@ -103,12 +102,11 @@ class SweepLive:
         """How far it is, and the time that is left where no model stops early."""
         waiting = self._doing.values()
         left = sum(doing.left - sum(doing.epochs.values()) / doing.most for doing in waiting)
-        share = 1 - left / max(self._models, 1)
         failed = f", {self.failed} failed" if self.failed else ""
         text = f"{self.done} of {self.variants} variants{failed}"
-        if share <= 0:
+        if not self._passed:
             return text
-        seconds = (time.monotonic() - self._start) * (1 / share - 1)
+        seconds = (time.monotonic() - self._start) * left / self._passed
         return f"{text}, at most {describe_seconds(seconds)} left"
 
     @property

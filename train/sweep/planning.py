@@ -169,12 +169,12 @@ def _measure(config: TrainConfig, stores: list[str]) -> Measured:
     examples.batch(examples.rows(folds[0].test[:1]))
     tested = len(folds[0].test) * (time.monotonic() - began + SHARE_OF_STEP * step / size)
     models = len(folds) * config.members
-    passes = config.optim.epochs * (2 if config.optim.refit else 1)
+    seconds = models * (config.optim.most_epochs * batches * step + tested)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if examples.count_windows(config.optim.window) > 1:  # others are trained beside it
         one = BYTES_A_PARAMETER * count_parameters(training.model)
         most += round(min((MOST_IN_PACK - 1) * one, max(MOST_BYTES - one, 0)))
-    return Measured(models, models * (passes * batches * step + tested), tuple(_reads_of(examples)), most)
+    return Measured(models, seconds, tuple(_reads_of(examples)), most)
 
 
 def reads_of(config: TrainConfig, stores: list[str]) -> list[tuple[Read, float]]:
