@@ -62,7 +62,7 @@ class OptimConfig(Config):
 
     @property
     def most_epochs(self) -> int:
-        """How many epochs a model passes at most, again included."""
+        """Epochs that a model takes at most; with ``refit`` it is trained a second time."""
         return 2 * self.epochs if self.refit else self.epochs
 
 

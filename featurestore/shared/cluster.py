@@ -23,8 +23,8 @@ PROFILER = "distributed.worker.profile.enabled"
 """It keeps a tree of the stacks of each second for an hour, .6 MB a second, for a dashboard that nobody sees."""
 
 WATCHES = {"distributed.admin.tick.interval": "1s", "distributed.admin.system-monitor.interval": "10s"}
-"""How often each process looks how late its event loop is, and how busy the machine, for that dashboard. By
-default it does so 50 times and twice a second: a tenth of a core with two idle workers, where these take a fiftieth."""
+"""How often each process measures the delay of its event loop, and the load of the machine, for the same dashboard. By
+default it does so 50 times and twice a second, and two idle workers take a tenth of a core; with these, a fiftieth."""
 
 QUEUE = "distributed.scheduler.worker-saturation"
 """Tasks that a worker has for each thread. Where it dies, all that it has count as having ended it: with more than one,

@@ -85,7 +85,7 @@ class Live:
 
 
 def epochs_of(reached: Mapping[str, Any], most: int) -> int:
-    """Return how many of the most epochs are behind a model; training again begins in the middle of them."""
+    """Return how many of its most epochs a model has passed; the second half are those of ``refit``."""
     return int(reached["epoch"]) + (most // 2 if reached["again"] else 0)
 
 

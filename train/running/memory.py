@@ -23,7 +23,7 @@ def keep_freed_memory() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(M_MMAP_MAX, 0)  # no block is mapped alone; before 2.35 a threshold above 32 MB is refused
+        mallopt(M_MMAP_MAX, 0)  # glibc before 2.35 refuses a mapping threshold above 32 MB
         mallopt(M_TRIM_THRESHOLD, -1)  # what is free at the end of the heap stays there, however much
 
 

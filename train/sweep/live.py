@@ -30,7 +30,7 @@ class Doing:
     Attributes:
         left: models that are not done.
         most: epochs of a model.
-        epochs: that are behind each of those models, by fold and member.
+        epochs: that each of those models has passed, by fold and member.
         last: what was heard last.
         best: on dev, of all its models.
     """
